@@ -1,0 +1,1 @@
+"""Device kernels: each has a PyTorch reference that defines it and one dispatch point."""

@@ -1,0 +1,28 @@
+"""What all stage parameters have in common.
+
+Each room keeps its stage parameters in ``parameters.py`` as one frozen pydantic dataclass. These
+modules import neither torch nor zarr, so that the front door can validate a configuration quickly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any
+
+from pydantic import ConfigDict
+
+STRICT = ConfigDict(extra="forbid")
+"""Pydantic settings of every parameter dataclass: an unknown key is an error, never ignored."""
+
+
+def parameters_json(parameters: Any) -> str:
+    """Canonical JSON of a parameter dataclass: sorted keys, so equal parameters give equal text."""
+    return json.dumps(asdict(parameters), sort_keys=True)
+
+
+def digest(*parts: object) -> str:
+    """Short hexadecimal fingerprint (16 characters of BLAKE2b) of the JSON form of ``parts``."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
