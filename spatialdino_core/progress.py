@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -35,7 +35,7 @@ def progress(
     done
         Items finished by an earlier, interrupted run; they count as done but not towards the rate.
     """
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = done + len(items)
     if sys.stderr.isatty():
         yield from tqdm(items, desc=description, unit=f" {unit}", total=total, initial=done, smoothing=0.1)
@@ -56,5 +56,7 @@ def _log_lines(
             rate = (count - done) / max(now - start, 1e-9)
             left = f", {(total - count) / rate:.0f} s left" if total is not None else ""
             of = f"/{total}" if total is not None else ""
-            print(f"{description}: {count}{of} {unit}s, {rate:.2g} {unit}s/s{left}", file=sys.stderr, flush=True)
+            print(
+                f"{description}: {count}{of} {unit}s, {rate:.2g} {unit}s/s{left}", file=sys.stderr, flush=True
+            )
             last = now

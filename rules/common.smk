@@ -1,0 +1,115 @@
+"""Helpers of the rules: what the sheet, the config and the review say. Nothing heavy is imported here."""
+
+import functools
+import json
+import os
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT))
+# Jobs run `python -m workflow_scripts.…`: with the interpreter of this environment, from any folder.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+from spatialdino_core.config import load_config
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.provenance import code_hash
+from spatialdino_core.movies.sheet import fingerprint, read_sheet
+from spatialdino_core.parameters import digest
+from spatialdino_core.quality.decisions import standings
+
+try:
+    CONFIG = load_config(config)
+    SHEET = read_sheet(CONFIG.movies)
+    STANDINGS = standings(f"{CONFIG.results}/qc")
+except BadInputError as error:
+    raise WorkflowError(str(error)) from None
+
+RESULTS = CONFIG.results
+
+
+def settings(*sections):
+    """The config sections that a stage may see, as JSON: a change elsewhere does not touch it."""
+    chosen = {name: getattr(CONFIG, name) for name in sections}
+    plain = {name: asdict(value) if hasattr(value, "__dataclass_fields__") else value for name, value in chosen.items()}
+    return json.dumps(plain, sort_keys=True)
+
+
+@functools.cache
+def raw_state(movie):
+    """Changes when the movie's raw files or its rows of the sheet change."""
+    rows = [row.model_dump_json(exclude={"train"}) for row in SHEET[movie]]
+    return digest(rows, fingerprint(SHEET[movie]))
+
+
+@functools.cache
+def judgement(movie):
+    """What the review of a movie depends on; recorded beside the verdict."""
+    return digest(
+        raw_state(movie),
+        settings("quality", "on_bad_frame"),
+        [code_hash(f"workflow_scripts.{stage}") for stage in ("register", "preview", "review")],
+    )
+
+
+UNREVIEWED = [m for m in SHEET if m not in STANDINGS or STANDINGS[m].judged != judgement(m)]
+ACCEPTED = [m for m in SHEET if m in STANDINGS and STANDINGS[m].verdict == "accept"]
+PROBLEMS = [m for m in SHEET if m in STANDINGS and STANDINGS[m].verdict == "problem"]
+# Movies whose crops train or repair the model and set its feature basis. The bundled encoder is finished.
+TRAINING = [m for m in ACCEPTED if SHEET[m][0].train] if CONFIG.model.source != "bundled" else []
+
+if not UNREVIEWED and ACCEPTED and CONFIG.model.source == "train" and not TRAINING:
+    raise WorkflowError(
+        f"{CONFIG.movies}: found no accepted movie with train = yes; expected at least one for "
+        "model.source: train. Mark a movie in the sheet, or set model.source to bundled or file."
+    )
+
+
+def final_targets():
+    """What a complete run has: a report per accepted movie, and the summary of all."""
+    if not ACCEPTED and not PROBLEMS:
+        return [f"{RESULTS}/qc/contact_sheet.html"]
+    reports = [f"{RESULTS}/{movie}/report.html" for movie in ACCEPTED]
+    refused = [f"{RESULTS}/{movie}/usable.json" for movie in PROBLEMS]
+    return [f"{RESULTS}/qc/contact_sheet.html", *refused, *reports] + ([f"{RESULTS}/summary.html"] if reports else [])
+
+
+def same_command():
+    """The command line of this run, for the run that follows the review."""
+    return shlex.join([sys.executable, "-m", "snakemake", *sys.argv[1:], "--nolock"])
+
+
+def model_source():
+    """Weights that the model starts from."""
+    if CONFIG.model.source == "train":
+        return f"{RESULTS}/model/pretrained.safetensors"
+    return CONFIG.model.file if CONFIG.model.source == "file" else str(ROOT / "weights" / "bundled.safetensors")
+
+
+@functools.cache
+def frame_mb(movie):
+    """Size of one deskewed frame of all channels as 32-bit floats, MB; from the register's record."""
+    record = Path(RESULTS, movie, "movie.json")
+    if not record.exists():
+        return 500
+    content = json.loads(record.read_text())
+    planes, y, x = content["shape_zyx"]
+    scan = content["acquisition"] or {}
+    # The sheared box is at most one travel wider than the raw stack.
+    travel = planes * scan["step_um"] / scan["pixel_um"] if scan.get("angle_deg") else 0
+    return max(1, round(4e-6 * planes * y * (x + travel) * len(content["channels"])))
+
+
+def memory_mb(frames, base=1500):
+    """Memory for a job that holds ``frames`` float frames at once; doubles on a second attempt."""
+    return lambda wildcards, attempt: round((base + frames * frame_mb(wildcards.movie)) * 2 ** (attempt - 1))
+
+
+def minutes(amount):
+    """Time limit of a job, min; doubles on a second attempt."""
+    return lambda wildcards, attempt: amount * 2 ** (attempt - 1)

@@ -1,0 +1,24 @@
+"""Dense features, activation and foreground probability of every frame."""
+
+
+rule features:
+    input:
+        deskewed=rules.deskew.output.record,
+        weights=rules.repair.output.weights,
+    output:
+        record=f"{RESULTS}/{{movie}}/features.json",
+    params:
+        settings=settings("features", "device"),
+        code=code_hash("workflow_scripts.features"),
+    log:
+        f"{RESULTS}/logs/features/{{movie}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/features/{{movie}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=memory_mb(16, base=2500),
+        runtime=minutes(480),
+        gpu=1,
+    shell:
+        "python -m workflow_scripts.features --deskewed {input.deskewed:q} --weights {input.weights:q} "
+        "--output {output.record:q} --code {params.code} --settings {params.settings:q} 2>&1 | tee {log:q}"

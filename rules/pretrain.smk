@@ -1,0 +1,28 @@
+"""Self-supervised pretraining (DINO + iBOT + KoLeo) on the crops of the training movies.
+
+Retrained when the list of training movies, the recipe or model.version changes; never because a movie is
+added or grows. Checkpoints beside the weights let a killed job go on.
+"""
+
+
+rule pretrain:
+    input:
+        shards=lambda wildcards: ancient(expand(rules.shard.output.index, movie=TRAINING)),
+    output:
+        weights=f"{RESULTS}/model/pretrained.safetensors",
+    params:
+        settings=settings("pretrain", "encoder", "normalisation", "crops", "seed", "device"),
+        version=CONFIG.model.version,
+        code=code_hash("workflow_scripts.pretrain"),
+    log:
+        f"{RESULTS}/logs/pretrain.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/pretrain.tsv"
+    threads: 8
+    resources:
+        mem_mb=8000,
+        runtime=minutes(24 * 60),
+        gpu=1,
+    shell:
+        "python -m workflow_scripts.pretrain --shards {input.shards:q} --output {output.weights:q} "
+        "--version {params.version:q} --settings {params.settings:q} 2>&1 | tee {log:q}"

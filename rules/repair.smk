@@ -1,0 +1,26 @@
+"""Look for singular defects of the encoder (SINDER), repair them if there are any; then fix its basis."""
+
+
+rule repair:
+    input:
+        weights=model_source(),
+        shards=lambda wildcards: ancient(expand(rules.shard.output.index, movie=TRAINING)),
+    output:
+        weights=f"{RESULTS}/model/repaired.safetensors",
+        report=f"{RESULTS}/model/repair.json",
+    params:
+        settings=settings("repair", "features", "seed", "device"),
+        version=CONFIG.model.version,
+        code=code_hash("workflow_scripts.repair"),
+    log:
+        f"{RESULTS}/logs/repair.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/repair.tsv"
+    threads: 8
+    resources:
+        mem_mb=8000,
+        runtime=minutes(240),
+        gpu=1,
+    shell:
+        "python -m workflow_scripts.repair --weights {input.weights:q} --shards {input.shards:q} "
+        "--output {output.weights:q} --report {output.report:q} --settings {params.settings:q} 2>&1 | tee {log:q}"

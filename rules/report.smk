@@ -1,0 +1,30 @@
+"""One page of pictures and figures per movie."""
+
+
+rule report:
+    input:
+        movie=rules.register.output.record,
+        deskewed=rules.deskew.output.record,
+        features=rules.features.output.record,
+        labels=rules.segment.output.record,
+        objects=rules.segment.output.objects,
+        tracks=rules.track.output.tracks,
+        events=rules.track.output.events,
+        about=rules.track.output.about,
+    output:
+        page=f"{RESULTS}/{{movie}}/report.html",
+    params:
+        # Timings are shown, not depended on: a benchmark that is written again changes no science.
+        benchmarks=f"{RESULTS}/benchmarks",
+        code=code_hash("workflow_scripts.report"),
+    log:
+        f"{RESULTS}/logs/report/{{movie}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/report/{{movie}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=memory_mb(8),
+        runtime=minutes(30),
+    shell:
+        "python -m workflow_scripts.report --movie-record {input.movie:q} --benchmarks {params.benchmarks:q} "
+        "--output {output.page:q} 2>&1 | tee {log:q}"

@@ -1,0 +1,31 @@
+"""Judge all movies: one contact sheet, one table of measures, and the decisions that humans may edit.
+
+qc/decisions.tsv is not an output: Snakemake deletes outputs before it reruns a job, and that file is the
+user's. It is read when the workflow is planned.
+"""
+
+
+rule review:
+    input:
+        records=expand(f"{RESULTS}/{{movie}}/movie.json", movie=SHEET),
+        measures=expand(f"{RESULTS}/qc/previews/{{movie}}.json", movie=SHEET),
+        pictures=expand(f"{RESULTS}/qc/previews/{{movie}}.png", movie=SHEET),
+    output:
+        metrics=f"{RESULTS}/qc/metrics.tsv",
+        contact_sheet=f"{RESULTS}/qc/contact_sheet.html",
+    params:
+        judged=lambda wildcards: ",".join(f"{movie}={judgement(movie)}" for movie in SHEET),
+        settings=settings("quality"),
+        code=code_hash("workflow_scripts.review"),
+    log:
+        f"{RESULTS}/logs/review.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/review.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=minutes(10),
+    shell:
+        "python -m workflow_scripts.review --records {input.records:q} --measures {input.measures:q} "
+        "--judged {params.judged:q} --metrics {output.metrics:q} --contact-sheet {output.contact_sheet:q} "
+        "--settings {params.settings:q} 2>&1 | tee {log:q}"

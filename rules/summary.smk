@@ -1,0 +1,26 @@
+"""All movies on one page: who was in, what was found, who was left out and why."""
+
+
+rule summary:
+    input:
+        metrics=rules.review.output.metrics,
+        tracks=expand(rules.track.output.tracks, movie=ACCEPTED),
+        reports=expand(rules.report.output.page, movie=ACCEPTED),
+        repair=rules.repair.output.report,
+    output:
+        page=f"{RESULTS}/summary.html",
+        table=f"{RESULTS}/summary.tsv",
+    params:
+        standings=json.dumps({m: [s.verdict, s.reason, s.decided_by] for m, s in STANDINGS.items() if m in SHEET}),
+        code=code_hash("workflow_scripts.summary"),
+    log:
+        f"{RESULTS}/logs/summary.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/summary.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=minutes(10),
+    shell:
+        "python -m workflow_scripts.summary --standings {params.standings:q} --tracks {input.tracks:q} "
+        "--repair {input.repair:q} --page {output.page:q} --table {output.table:q} 2>&1 | tee {log:q}"

@@ -1,0 +1,26 @@
+"""Link the particles over time."""
+
+
+rule track:
+    input:
+        movie=rules.register.output.record,
+        objects=rules.segment.output.objects,
+    output:
+        tracks=f"{RESULTS}/{{movie}}/tracks.csv",
+        events=f"{RESULTS}/{{movie}}/events.csv",
+        about=f"{RESULTS}/{{movie}}/tracks.json",
+    params:
+        settings=settings("track"),
+        code=code_hash("workflow_scripts.track"),
+    log:
+        f"{RESULTS}/logs/track/{{movie}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/track/{{movie}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=minutes(60),
+    shell:
+        "python -m workflow_scripts.track --movie-record {input.movie:q} --objects {input.objects:q} "
+        "--tracks {output.tracks:q} --events {output.events:q} --about {output.about:q} "
+        "--settings {params.settings:q} 2>&1 | tee {log:q}"

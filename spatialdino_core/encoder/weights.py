@@ -1,0 +1,234 @@
+"""Encoder weights as one safetensors file that says what they are and what input they expect.
+
+Strict on purpose: a file that does not fit its own header to the last key is refused. Not a training
+checkpoint (no optimiser, no heads), and not an importer of other people's formats.
+
+The file holds the encoder's tensors under ``encoder.``, any extra tensors under names of their own
+(such as ``pca.mean``), and one metadata string, canonical JSON, so that equal content gives equal bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from spatialdino_core.encoder.parameters import EncoderParameters
+from spatialdino_core.encoder.vit import VisionTransformer3D, empty_encoder
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.files import published
+
+FORMAT_VERSION = 1
+PREFIX = "encoder."
+METADATA_KEY = "spatialdino"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsHeader:
+    """What a weights file says about itself.
+
+    Attributes
+    ----------
+    architecture
+        Architecture of the encoder.
+    voxel_um
+        (z, y, x) voxel size in µm of the images it was trained on; isotropic.
+    normalisation
+        How intensities were brought to [0, 1], as JSON values.
+    field_of_view_voxels
+        (z, y, x) size of the training crops: the context in which the features are known to hold.
+    provenance
+        Where the weights come from (versions, hashes, training parameters), as JSON values.
+    format_version
+        Version of this file format.
+    """
+
+    architecture: EncoderParameters
+    voxel_um: tuple[float, float, float]
+    normalisation: dict[str, Any]
+    field_of_view_voxels: tuple[int, int, int]
+    provenance: dict[str, Any] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        if min(self.voxel_um) <= 0 or max(self.voxel_um) - min(self.voxel_um) > 1e-6 * max(self.voxel_um):
+            raise BadInputError(
+                "weights header, voxel_um",
+                found=str(self.voxel_um),
+                expected="three equal, positive voxel sizes in µm",
+                remedy="Train and encode on isotropic, deskewed images.",
+            )
+
+
+_HEADER = TypeAdapter(WeightsHeader)
+
+
+def save_encoder(
+    path: Path,
+    encoder: VisionTransformer3D,
+    header: WeightsHeader,
+    extra: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write an encoder to a safetensors file, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        File to write; an existing file is replaced.
+    encoder
+        Encoder whose architecture is ``header.architecture``.
+    header
+        What the file says about itself.
+    extra
+        Further tensors, named ``subject.name``, for instance ``pca.components``.
+
+    Raises
+    ------
+    BadInputError
+        If the header describes another architecture, or the name of an extra tensor is not allowed.
+    """
+    if encoder.architecture != header.architecture:
+        _refuse(path, f"an encoder of {encoder.architecture}", f"the header's {header.architecture}")
+    extra = dict(extra or {})
+    for name in extra:
+        if "." not in name or name.startswith(PREFIX):
+            _refuse(path, f"an extra tensor {name!r}", f"a name 'subject.name', not under {PREFIX!r}")
+    tensors = {PREFIX + name: tensor for name, tensor in encoder.state_dict().items()} | extra
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
+    metadata = {"header": asdict(header), "extra": sorted(extra), "tensors_blake2b": _tensors_hash(tensors)}
+    with published(path) as beside:
+        beside.write_bytes(save(tensors, {METADATA_KEY: json.dumps(metadata, sort_keys=True)}))
+
+
+def load_encoder(path: Path) -> tuple[VisionTransformer3D, WeightsHeader, dict[str, Tensor]]:
+    """Read an encoder, its header and its extra tensors, on the CPU.
+
+    Raises
+    ------
+    BadInputError
+        If the file is missing, truncated, altered, of a newer format, or if any tensor is missing,
+        unexpected, of the wrong shape or type, or not finite.
+    """
+    path = Path(path)
+    metadata, tensors = _read(path)
+    header = _header(path, metadata)
+    extra = {name: tensors.pop(name) for name in metadata["extra"] if name in tensors}
+    if lost := sorted(set(metadata["extra"]) - set(extra)):
+        _refuse(path, f"missing extra tensors {lost}", "every tensor that the header lists")
+    state = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
+    encoder = empty_encoder(header.architecture)
+    _check_architecture(path, state, header.architecture)
+    _check_tensors(path, state, encoder.state_dict())
+    if _tensors_hash(tensors | extra) != metadata["tensors_blake2b"]:
+        _refuse(path, "tensors that differ from their checksum", "unaltered tensors")
+    encoder.load_state_dict(state, assign=True)
+    return encoder.requires_grad_(True), header, extra
+
+
+def read_header(path: Path) -> WeightsHeader:
+    """Read only the header: architecture, voxel size, normalisation and provenance."""
+    return _header(Path(path), _read_metadata(Path(path)))
+
+
+def weights_hash(path: Path) -> str:
+    """Fingerprint (32 hexadecimal characters of BLAKE2b) of the tensors and the header of a file."""
+    metadata, tensors = _read(Path(path))
+    text = json.dumps({"metadata": metadata, "tensors": _tensors_hash(tensors)}, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def infer_architecture(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Read from names and shapes of an encoder's tensors what they tell about its architecture."""
+    embed_dim, channels, patch_voxels = state["patch_embed.proj.weight"].shape[:3]
+    blocks = {int(name.split(".")[1]) for name in state if name.startswith("blocks.")}
+    return {
+        "channels": channels,
+        "embed_dim": embed_dim,
+        "depth": len(blocks),
+        "patch_voxels": patch_voxels,
+        "mlp_dim": state["blocks.0.mlp.fc1.weight"].shape[0],
+        "registers": state["register_tokens"].shape[1] if "register_tokens" in state else 0,
+    }
+
+
+def _check_architecture(path: Path, state: Mapping[str, Tensor], stated: EncoderParameters) -> None:
+    try:
+        inferred = infer_architecture(state)
+    except (KeyError, IndexError, ValueError) as error:
+        _refuse(path, f"tensors from which no architecture can be read ({error!r})", f"{stated}")
+    for name, value in inferred.items():
+        if value != getattr(stated, name):
+            _refuse(path, f"tensors with {name} = {value}", f"{getattr(stated, name)} as in the header")
+
+
+def _check_tensors(path: Path, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    if missing := sorted(set(wanted) - set(state)):
+        _refuse(path, f"missing tensors {missing}", "every tensor of the architecture")
+    if unexpected := sorted(set(state) - set(wanted)):
+        _refuse(path, f"unexpected tensors {unexpected}", "only the tensors of the architecture")
+    for name, tensor in state.items():
+        if tensor.shape != wanted[name].shape or tensor.dtype != torch.float32:
+            found = f"{name} of shape {tuple(tensor.shape)}, {tensor.dtype}"
+            _refuse(path, found, f"shape {tuple(wanted[name].shape)}, torch.float32")
+        if not tensor.isfinite().all():
+            _refuse(path, f"{name} with NaN or infinite values", "finite weights")
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    metadata = _read_metadata(path)
+    with safe_open(path, framework="pt") as file:
+        return metadata, {name: file.get_tensor(name) for name in sorted(file.keys())}
+
+
+def _read_metadata(path: Path) -> dict[str, Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(METADATA_KEY, "")
+    except (SafetensorError, OSError) as error:
+        _refuse(path, f"no readable safetensors file ({error})", "a complete safetensors file")
+    try:
+        metadata = json.loads(text)
+        return {key: metadata[key] for key in ("header", "extra", "tensors_blake2b")}
+    except (TypeError, KeyError, json.JSONDecodeError):
+        _refuse(
+            path, "no SpatialDINO header", f"metadata {METADATA_KEY!r} with header, extra, tensors_blake2b"
+        )
+
+
+def _header(path: Path, metadata: Mapping[str, Any]) -> WeightsHeader:
+    raw = metadata["header"]
+    if not isinstance(raw, dict) or raw.get("format_version") != FORMAT_VERSION:
+        version = raw.get("format_version") if isinstance(raw, dict) else None
+        _refuse(path, f"weights format {version}", f"weights format {FORMAT_VERSION}")
+    if set(raw) != {item.name for item in fields(WeightsHeader)}:
+        _refuse(path, f"header keys {sorted(raw)}", str(sorted(item.name for item in fields(WeightsHeader))))
+    try:
+        return _HEADER.validate_python(raw)
+    except ValidationError as error:
+        _refuse(path, f"an invalid header ({error})", "a header written by this software")
+
+
+def _tensors_hash(tensors: Mapping[str, Tensor]) -> str:
+    summary = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        summary.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        summary.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return summary.hexdigest()
+
+
+def _refuse(path: Path, found: str, expected: str) -> NoReturn:
+    raise BadInputError(
+        path,
+        found=found,
+        expected=expected,
+        remedy="Use weights that this software wrote, or copy the file again.",
+    )

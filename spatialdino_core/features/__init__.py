@@ -1,0 +1,1 @@
+"""Per-movie features: dense patch features, activation map, foreground probability, PCA basis."""

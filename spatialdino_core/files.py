@@ -1,0 +1,60 @@
+"""Whole-or-nothing files: written beside, flushed to disk, then renamed over the old one.
+
+The one place that publishes files. Zarr stores are not published here; their frames belong to the
+ledger (``movies/ledger.py``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+@contextlib.contextmanager
+def published(path: Path | str) -> Iterator[Path]:
+    """Yield a private temporary path; on success it replaces ``path``, on failure it is removed.
+
+    The temporary file lies in the same folder (a rename must not cross file systems), keeps the
+    suffix (writers choose formats by it), and its name is unique to the attempt, so that two
+    attempts, one of them an orphan of a killed run, never write to the same file.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.with_name(f".{final.stem}.{uuid.uuid4().hex[:12]}{final.suffix}")
+    try:
+        yield temporary
+        flush(temporary)
+        os.replace(temporary, final)
+        flush(final.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Ask the operating system to bring a file or folder to disk (``fsync``)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Publish a UTF-8 text file."""
+    with published(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, content: Any) -> None:
+    """Publish a JSON file, indented, with keys in the order given."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))

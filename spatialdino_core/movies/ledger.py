@@ -1,0 +1,240 @@
+"""The frame ledger: which frames of a stage are finished, from what input and with what settings.
+
+An append-only file of JSON lines beside the results, one line per finished frame, on disk before the
+next frame starts. A killed job resumes at the frame it was at; a changed raw frame costs that frame.
+Snakemake never sees the ledger: it sees the completion record that ``complete`` publishes at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.files import read_json, write_json
+from spatialdino_core.movies.provenance import software
+from spatialdino_core.progress import progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One finished frame.
+
+    Attributes
+    ----------
+    frame
+        Frame number, from 0.
+    key
+        Digest of everything but the input that the result depends on: parameters, code, model.
+    stamp
+        Cheap fingerprint of the input: a checksum, or size and modification time of a raw file.
+    content
+        Checksum of the input's content, where ``stamp`` is not one.
+    output
+        Checksum of the result; empty for a skipped frame.
+    skipped
+        Why the frame was left out, or ``None``.
+    facts
+        JSON-able measurements of the frame.
+    seconds
+        Time that it took.
+    """
+
+    frame: int
+    key: str
+    stamp: str
+    content: str = ""
+    output: str = ""
+    skipped: str | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """What computing a frame yields: checksums of result and input, and facts worth keeping."""
+
+    output: str
+    content: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class FrameLedger:
+    """Finished frames of one stage of one movie."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.entries: dict[int, Entry] = {}
+        if self.path.exists():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
+                try:
+                    entry = Entry(**json.loads(line))
+                except (json.JSONDecodeError, TypeError):
+                    continue  # a line torn by a kill: its frame counts as not finished
+                self.entries[entry.frame] = entry
+
+    def add(self, entry: Entry) -> None:
+        """Record a finished frame; on disk when this returns."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            if file.tell() > 0 and not _ends_with_newline(self.path):
+                file.write("\n")
+            file.write(json.dumps(asdict(entry)) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.entries[entry.frame] = entry
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameJob:
+    """One stage on the frames of one movie.
+
+    Attributes
+    ----------
+    ledger
+        Where finished frames are recorded.
+    description
+        For the progress line, e.g. ``"deskew cell_1"``.
+    key
+        See `Entry.key`.
+    stamps
+        Frame number to the stamp of its input.
+    compute
+        Computes and stores a frame.
+    exists
+        Whether a frame's result is still there.
+    unchanged
+        Asked when a stamp differs: whether the input's content is nevertheless the one in the entry.
+    skip_bad
+        Whether a frame that raises `BadInputError` is recorded as skipped instead of ending the job.
+    """
+
+    ledger: FrameLedger
+    description: str
+    key: str
+    stamps: Mapping[int, str]
+    compute: Callable[[int], FrameResult]
+    exists: Callable[[int], bool]
+    unchanged: Callable[[int, Entry], bool] = lambda frame, entry: False
+    skip_bad: bool = False
+
+    def run(self) -> list[Entry]:
+        """Compute what is not finished; return the entries of all frames, in order."""
+        finished = [frame for frame in self.stamps if self._is_finished(frame)]
+        waiting = [frame for frame in self.stamps if frame not in set(finished)]
+        computed = 0
+        for frame in progress(waiting, self.description, "frame", total=len(self.stamps), done=len(finished)):
+            computed += self._finish(frame)
+        print(f"{self.description}: {computed} of {len(self.stamps)} frames computed, the rest up to date")
+        return [self.ledger.entries[frame] for frame in self.stamps]
+
+    def _is_finished(self, frame: int) -> bool:
+        entry = self.ledger.entries.get(frame)
+        if entry is None or (entry.key, entry.stamp) != (self.key, self.stamps[frame]):
+            return False
+        return entry.skipped is not None or self.exists(frame)
+
+    def _finish(self, frame: int) -> bool:
+        """Bring one frame up to date; whether it had to be computed."""
+        started = time.monotonic()
+        common: dict[str, Any] = {"frame": frame, "key": self.key, "stamp": self.stamps[frame]}
+        old = self.ledger.entries.get(frame)
+        try:
+            if (
+                old
+                and old.key == self.key
+                and not old.skipped
+                and self.exists(frame)
+                and self.unchanged(frame, old)
+            ):
+                self.ledger.add(Entry(**(asdict(old) | common)))
+                return False
+            result = self.compute(frame)
+        except BadInputError as error:
+            if not self.skip_bad:
+                raise
+            print(f"{self.description}: frame {frame} skipped. {error}")
+            self.ledger.add(Entry(**common, skipped=str(error)))
+            return True
+        seconds = round(time.monotonic() - started, 3)
+        self.ledger.add(
+            Entry(**common, content=result.content, output=result.output, facts=result.facts, seconds=seconds)
+        )
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRecord:
+    """The completion record of a frame stage: what Snakemake tracks, and what the next stage reads.
+
+    Attributes
+    ----------
+    stores
+        Paths of the stage's stores, relative to the record's folder.
+    checksums
+        Frame number to checksum of its result, for frames that were not skipped.
+    skipped
+        Frame number to reason.
+    about
+        Parameters, code hash, model hash, calibration: what the result depends on.
+    """
+
+    stores: list[str]
+    checksums: dict[int, str]
+    skipped: dict[int, str]
+    about: dict[str, Any]
+
+    @classmethod
+    def of(cls, stores: Sequence[str], entries: Sequence[Entry], about: dict[str, Any]) -> StageRecord:
+        """Record of a job's entries."""
+        return cls(
+            stores=list(stores),
+            checksums={e.frame: e.output for e in entries if e.skipped is None},
+            skipped={e.frame: e.skipped for e in entries if e.skipped is not None},
+            about=about | software(),
+        )
+
+    def write(self, path: Path | str) -> None:
+        """Publish as JSON."""
+        write_json(path, asdict(self))
+
+    @classmethod
+    def read(cls, path: Path | str) -> StageRecord:
+        """Read what ``write`` wrote."""
+        content = read_json(path)
+        for name in ("checksums", "skipped"):
+            content[name] = {int(frame): value for frame, value in content[name].items()}
+        return cls(**content)
+
+
+def remembered(path: Path | str, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A movie-level calibration, computed once and kept while ``key`` stays the same.
+
+    Parameters
+    ----------
+    path
+        JSON file that keeps it.
+    key
+        Digest of everything that it depends on.
+    compute
+        Makes the JSON-able calibration.
+    """
+    path = Path(path)
+    if path.exists():
+        kept = read_json(path)
+        if kept["key"] == key:
+            return dict(kept["value"])
+    value = compute()
+    write_json(path, {"key": key, "value": value})
+    return dict(read_json(path)["value"])

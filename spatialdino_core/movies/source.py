@@ -1,0 +1,109 @@
+"""What a raw movie looks like to everybody else: one channel as a sequence of frames.
+
+The containers behind it are in ``tiff.py`` and ``ome_zarr.py``; ``readers.py`` chooses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from spatialdino_core.errors import BadInputError
+
+UM_PER_UNIT = {
+    "µm": 1.0,
+    "um": 1.0,
+    "micrometer": 1.0,
+    "micron": 1.0,
+    "nm": 1e-3,
+    "nanometer": 1e-3,
+    "mm": 1e3,
+    "millimeter": 1e3,
+}
+S_PER_UNIT = {"s": 1.0, "second": 1.0, "ms": 1e-3, "millisecond": 1e-3, "min": 60.0, "minute": 60.0}
+
+
+@dataclass(frozen=True)
+class FileMetadata:
+    """What a file says of itself; ``None`` where it says nothing.
+
+    Attributes
+    ----------
+    pixel_um
+        Pixel size in the image plane, µm.
+    plane_spacing_um
+        Distance between planes, µm. For a skewed stack this is ambiguous (stage step or distance
+        along the optical axis), so it is never taken for a stage step.
+    interval_s
+        Time between frames, s.
+    channels
+        Channel names, in order.
+    origin
+        Where this was read, for the record.
+    """
+
+    pixel_um: float | None = None
+    plane_spacing_um: float | None = None
+    interval_s: float | None = None
+    channels: tuple[str, ...] = ()
+    origin: str = "file metadata"
+
+
+class FrameSource(Protocol):
+    """One channel of a movie as a sequence of frames."""
+
+    metadata: FileMetadata
+
+    def __len__(self) -> int:
+        """Number of time points, missing ones included."""
+
+    def read(self, frame: int) -> np.ndarray:
+        """Array of shape (z, y, x) in the dtype of the file."""
+
+    def describe(self, frame: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Shape (z, y, x) and dtype of a frame, from its headers; raises if the file is damaged."""
+
+    def stamp(self, frame: int) -> str | None:
+        """Changes when the frame's file changes; ``None`` for a missing time point."""
+
+
+def pick_channel(path: Path, count: int, names: Sequence[str], channel: str, position: int) -> int:
+    if channel in names:
+        return list(names).index(channel)
+    if position < count:
+        return position
+    raise BadInputError(
+        path,
+        found=f"{count} channels {list(names)}",
+        expected=f"channel '{channel}' (row {position + 1} of its movie)",
+        remedy="Correct 'channel' in the sample sheet, or give the channel a file of its own.",
+    )
+
+
+class Readable:
+    """Context that turns whatever a reader raises on a damaged file into one message with its name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, BadInputError):
+            raise BadInputError(
+                self.path,
+                found=f"a file that cannot be read ({type(error).__name__}: {error})",
+                expected="a complete TIFF file or OME-Zarr store",
+                remedy="Copy it again from the microscope, or set on_bad_frame: skip.",
+            ) from error
+
+
+def file_stamp(path: Path) -> str:
+    """Size in bytes and modification time in ns, as text."""
+    status = path.stat()
+    return f"{status.st_size}:{status.st_mtime_ns}"

@@ -1,0 +1,245 @@
+"""OME-Zarr 0.5 stores written frame by frame: axes t, c, z, y, x, one shard file per frame and channel.
+
+Which frames of a store are finished is the ledger's knowledge, not the store's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec
+
+from spatialdino_core.files import flush
+
+AXES = ("t", "c", "z", "y", "x")
+CHUNK_ZYX = (32, 128, 128)
+SMALLEST_LEVEL = 96  # voxels along the longest axis at which a pyramid ends
+NAMESPACE = "spatialdino"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreLayout:
+    """What a store looks like; equal layouts can share a store, others cannot.
+
+    Attributes
+    ----------
+    shape_czyx
+        Channels and voxels of one frame.
+    dtype
+        Of the voxels.
+    voxel_um
+        Voxel size (z, y, x), µm.
+    origin_um
+        Position of the centre of voxel (0, 0, 0) in the deskewed frame, (z, y, x), µm.
+    interval_s
+        Time between frames, s; ``None`` for a movie of one frame.
+    channels
+        Channel names.
+    kind
+        ``image`` (averaged pyramid), ``labels`` (OME-Zarr label image) or ``map`` (one level).
+    """
+
+    shape_czyx: tuple[int, int, int, int]
+    dtype: str
+    voxel_um: tuple[float, float, float]
+    origin_um: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    interval_s: float | None
+    channels: tuple[str, ...]
+    kind: str = "image"
+
+    def level_factors(self) -> list[tuple[int, int, int]]:
+        """Cumulative down-sampling (z, y, x) of each level; the axis with the finest voxels halves
+        first, so that coarse levels tend to isotropy."""
+        factors = [(1, 1, 1)]
+        shape, voxel = np.array(self.shape_czyx[1:]), np.array(self.voxel_um)
+        while self.kind == "image" and max(shape // factors[-1]) > SMALLEST_LEVEL:
+            current = np.array(factors[-1])
+            sizes = voxel * current
+            halved = (sizes < 1.5 * sizes.min()) & (shape // current > 1)
+            z, y, x = (int(f) for f in current * np.where(halved, 2, 1))
+            factors.append((z, y, x))
+        return factors
+
+
+class FrameStore:
+    """An OME-Zarr store of one movie, read and written a frame at a time."""
+
+    def __init__(self, path: Path | str, mode: Literal["r", "r+"] = "r") -> None:
+        self.path = Path(path)
+        self._group: Any = zarr.open_group(self.path, mode=mode)
+        attributes: Any = dict(self._group.attrs)
+        datasets = attributes["ome"]["multiscales"][0]["datasets"]
+        self._levels: list[Any] = [self._group[d["path"]] for d in datasets]
+        scales = [d["coordinateTransformations"][0]["scale"][2:] for d in datasets]
+        self.voxel_um: tuple[float, float, float] = tuple(scales[0])
+        self.origin_um: tuple[float, float, float] = tuple(
+            datasets[0]["coordinateTransformations"][1]["translation"][2:]
+        )
+        self._factors = [[round(s / f) for s, f in zip(scale, scales[0], strict=True)] for scale in scales]
+
+    @classmethod
+    def prepare(cls, path: Path | str, layout: StoreLayout, frames: int, about: dict[str, Any]) -> FrameStore:
+        """Open the store for writing ``frames`` frames, creating it or replacing one of another layout.
+
+        Parameters
+        ----------
+        about
+            JSON-able facts (geometry, provenance) kept in the store's ``spatialdino`` attributes.
+        """
+        path = Path(path)
+        if not _has_layout(path, layout):
+            shutil.rmtree(path, ignore_errors=True)
+            _create(path, layout, frames)
+        store = cls(path, mode="r+")
+        for level in store._levels:
+            if level.shape[0] != frames:
+                level.resize((frames, *level.shape[1:]))
+        store._group.attrs[NAMESPACE] = {"kind": layout.kind, "layout": _layout_json(layout), **about}
+        return store
+
+    @property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        """Shape (t, c, z, y, x) of the full resolution."""
+        return self._levels[0].shape
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What ``prepare`` was told about the store."""
+        return dict(self._group.attrs[NAMESPACE])
+
+    def has(self, frame: int) -> bool:
+        """Whether the frame's shard files exist, for all channels."""
+        folder = self.path / "0" / "c" / str(frame)
+        return all((folder / str(c) / "0" / "0" / "0").is_file() for c in range(self.shape[1]))
+
+    def read(self, frame: int, channel: int | slice = 0, region: Any = ...) -> np.ndarray:
+        """One frame, (z, y, x), or (c, z, y, x) for a slice of channels; ``region`` indexes z, y, x."""
+        spatial = region if isinstance(region, tuple) else (slice(None),) * 3
+        return np.asarray(self._levels[0][(frame, channel, *spatial)])
+
+    def write(self, frame: int, data: np.ndarray) -> str:
+        """Write a frame to all levels and bring it to disk.
+
+        Parameters
+        ----------
+        data
+            Array (c, z, y, x) of the store's dtype.
+
+        Returns
+        -------
+        str
+            Checksum of the voxels.
+        """
+        for level, factors in zip(self._levels, self._factors, strict=True):
+            level[frame] = _reduced(data, factors)
+        folder = self.path / "0" / "c" / str(frame)
+        for shard in folder.rglob("0"):
+            if shard.is_file():
+                flush(shard)
+        return checksum(data)
+
+
+def checksum(data: np.ndarray) -> str:
+    """BLAKE2b (16 hexadecimal digits) of an array's shape, dtype and voxels."""
+    total = hashlib.blake2b(f"{data.shape}{data.dtype}".encode(), digest_size=8)
+    total.update(np.ascontiguousarray(data).view(np.uint8).data)
+    return total.hexdigest()
+
+
+def _layout_json(layout: StoreLayout) -> dict[str, Any]:
+    return {
+        "shape_czyx": list(layout.shape_czyx),
+        "dtype": layout.dtype,
+        "voxel_um": list(layout.voxel_um),
+        "origin_um": list(layout.origin_um),
+        "interval_s": layout.interval_s,
+        "channels": list(layout.channels),
+    }
+
+
+def _has_layout(path: Path, layout: StoreLayout) -> bool:
+    if not (path / "zarr.json").is_file():
+        return False
+    attributes: Any = dict(zarr.open_group(path, mode="r").attrs).get(NAMESPACE, {})
+    return attributes.get("layout") == _layout_json(layout) and attributes.get("kind") == layout.kind
+
+
+def _create(path: Path, layout: StoreLayout, frames: int) -> None:
+    group = zarr.create_group(path, zarr_format=3)
+    for number, factors in enumerate(layout.level_factors()):
+        voxels = tuple(math.ceil(n / f) for n, f in zip(layout.shape_czyx[1:], factors, strict=True))
+        chunks = tuple(min(n, c) for n, c in zip(voxels, CHUNK_ZYX, strict=True))
+        shards = tuple(c * math.ceil(n / c) for n, c in zip(voxels, chunks, strict=True))
+        group.create_array(
+            str(number),
+            shape=(frames, layout.shape_czyx[0], *voxels),
+            dtype=layout.dtype,
+            chunks=(1, 1, *chunks),
+            shards=(1, 1, *shards),
+            compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
+            dimension_names=AXES,
+            # Frames of zeros must exist as files too, or "missing" and "empty" look alike.
+            config={"write_empty_chunks": True},
+        )
+    group.attrs["ome"] = ome_metadata(layout)
+    group.attrs[NAMESPACE] = {"kind": layout.kind, "layout": _layout_json(layout)}
+
+
+def ome_metadata(layout: StoreLayout) -> dict[str, Any]:
+    """The ``ome`` attributes of an image group, after the OME-Zarr 0.5 specification."""
+    interval = layout.interval_s or 1.0
+    datasets = []
+    for number, factors in enumerate(layout.level_factors()):
+        scale = [v * f for v, f in zip(layout.voxel_um, factors, strict=True)]
+        # The centre of an averaged voxel lies half a fine voxel per doubling further in.
+        shift = [
+            o + v * (f - 1) / 2 for o, v, f in zip(layout.origin_um, layout.voxel_um, factors, strict=True)
+        ]
+        datasets.append(
+            {
+                "path": str(number),
+                "coordinateTransformations": [
+                    {"type": "scale", "scale": [interval, 1.0, *scale]},
+                    {"type": "translation", "translation": [0.0, 0.0, *shift]},
+                ],
+            }
+        )
+    time = {"name": "t", "type": "time"} | ({"unit": "second"} if layout.interval_s else {})
+    space = [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
+    metadata: dict[str, Any] = {
+        "version": "0.5",
+        "multiscales": [
+            {"name": "0", "axes": [time, {"name": "c", "type": "channel"}, *space], "datasets": datasets}
+        ],
+    }
+    if layout.kind == "labels":
+        metadata["image-label"] = {"source": {"image": "../deskewed.ome.zarr"}}
+    else:
+        metadata["omero"] = {"channels": [_display(name, layout.dtype) for name in layout.channels]}
+    return metadata
+
+
+def _display(name: str, dtype: str) -> dict[str, Any]:
+    top = float(np.iinfo(dtype).max) if np.dtype(dtype).kind in "iu" else 1.0
+    window = {"min": 0.0, "max": top, "start": 0.0, "end": top}
+    return {"label": name, "color": "FFFFFF", "window": window, "active": True}
+
+
+def _reduced(data: np.ndarray, factors: Sequence[int]) -> np.ndarray:
+    """Block means of (c, z, y, x), the last block of an axis completed by its edge."""
+    if max(factors) == 1:
+        return data
+    padding = [(0, 0)] + [(0, -n % f) for n, f in zip(data.shape[1:], factors, strict=True)]
+    padded = np.pad(data, padding, mode="edge")
+    z, y, x = (n // f for n, f in zip(padded.shape[1:], factors, strict=True))
+    blocks = padded.reshape(data.shape[0], z, factors[0], y, factors[1], x, factors[2])
+    means = blocks.mean(axis=(2, 4, 6), dtype=np.float32)
+    return np.rint(means).astype(data.dtype) if data.dtype.kind in "iu" else means.astype(data.dtype)

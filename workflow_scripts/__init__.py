@@ -1,0 +1,1 @@
+"""Thin scripts, one per rule: unpack the command line, call one function of the core."""

@@ -1,0 +1,41 @@
+"""What the scripts share: named arguments, settings as JSON, and errors without a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from spatialdino_core.errors import BadInputError
+
+
+class Arguments(SimpleNamespace):
+    """Command-line arguments of a script, and its settings."""
+
+    def section(self, name: str, kind: type) -> Any:
+        """A config section as its parameter dataclass."""
+        return kind(**self.settings[name])
+
+
+def run(main: Callable[[Arguments], object], description: str | None, *names: str) -> None:
+    """Parse ``--name value`` for each name and call ``main``.
+
+    A name that ends in ``*`` takes any number of values. ``--settings`` (JSON, by default empty) is
+    always understood. Bad input ends the script with its message and status 1.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--settings", type=json.loads, default={})
+    for name in names:
+        option = "--" + name.rstrip("*").replace("_", "-")
+        if name.endswith("*"):
+            parser.add_argument(option, nargs="*", default=[])
+        else:
+            parser.add_argument(option, required=True)
+    arguments = Arguments(**vars(parser.parse_args()))
+    try:
+        main(arguments)
+    except BadInputError as error:
+        sys.exit(f"ERROR: {error}")

@@ -1,0 +1,24 @@
+"""Deskew one movie, frame by frame."""
+
+from spatialdino_core.geometry.parameters import DeskewParameters
+from spatialdino_core.geometry.stage import deskew_movie
+from spatialdino_core.movies.record import MovieRecord
+from spatialdino_core.movies.sheet import read_sheet
+from workflow_scripts.arguments import Arguments, run
+
+
+def main(a: Arguments) -> None:
+    record = MovieRecord.read(a.movie_record)
+    deskew_movie(
+        read_sheet(a.sheet)[record.movie],
+        record,
+        a.output,
+        a.section("deskew", DeskewParameters),
+        device=a.settings["device"],
+        code=a.code,
+        skip_bad=a.settings["on_bad_frame"] == "skip",
+    )
+
+
+if __name__ == "__main__":
+    run(main, __doc__, "sheet", "movie_record", "output", "code")

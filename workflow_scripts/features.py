@@ -1,0 +1,14 @@
+"""Extract dense features, activation and foreground probability of one movie."""
+
+from spatialdino_core.features.parameters import FeatureParameters
+from spatialdino_core.features.stage import extract_features
+from workflow_scripts.arguments import Arguments, run
+
+
+def main(a: Arguments) -> None:
+    parameters = a.section("features", FeatureParameters)
+    extract_features(a.deskewed, a.weights, a.output, parameters, device=a.settings["device"], code=a.code)
+
+
+if __name__ == "__main__":
+    run(main, __doc__, "deskewed", "weights", "output", "code")

@@ -1,0 +1,23 @@
+"""Diagnose and repair singular defects of the encoder; fit the feature basis; publish the model."""
+
+from spatialdino_core.features.model import finish_model
+from spatialdino_core.features.parameters import FeatureParameters
+from spatialdino_core.sinder.parameters import RepairParameters
+from workflow_scripts.arguments import Arguments, run
+
+
+def main(a: Arguments) -> None:
+    finish_model(
+        a.weights,
+        a.shards,
+        a.output,
+        a.report,
+        a.section("repair", RepairParameters),
+        a.section("features", FeatureParameters),
+        seed=a.settings["seed"],
+        device=a.settings["device"],
+    )
+
+
+if __name__ == "__main__":
+    run(main, __doc__, "weights", "shards*", "output", "report")
