@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from spatialdino_core.errors import BadInputError
 from spatialdino_core.parameters import STRICT
 
 
@@ -34,14 +33,11 @@ class EncoderParameters:
         int, Field(ge=0, description="Zero register tokens, never trained, that may absorb high norms")
     ] = 0
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> EncoderParameters:
         if self.embed_dim % self.heads:
-            raise BadInputError(
-                "encoder.heads",
-                found=f"{self.heads} heads for embed_dim {self.embed_dim}",
-                expected="a number of heads that divides embed_dim",
-                remedy="Change encoder.heads or encoder.embed_dim.",
-            )
+            raise ValueError(f"heads ({self.heads}) must divide embed_dim ({self.embed_dim})")
+        return self
 
     @property
     def mlp_dim(self) -> int:

@@ -104,7 +104,8 @@ def save_encoder(
             _refuse(path, f"an extra tensor {name!r}", f"a name 'subject.name', not under {PREFIX!r}")
     tensors = {PREFIX + name: tensor for name, tensor in encoder.state_dict().items()} | extra
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
-    metadata = {"header": asdict(header), "extra": sorted(extra), "tensors_blake2b": _tensors_hash(tensors)}
+    described = asdict(header)
+    metadata = {"header": described, "extra": sorted(extra), "blake2b": _checksum(described, tensors)}
     with published(path) as beside:
         beside.write_bytes(save(tensors, {METADATA_KEY: json.dumps(metadata, sort_keys=True)}))
 
@@ -128,8 +129,8 @@ def load_encoder(path: Path) -> tuple[VisionTransformer3D, WeightsHeader, dict[s
     encoder = empty_encoder(header.architecture)
     _check_architecture(path, state, header.architecture)
     _check_tensors(path, state, encoder.state_dict())
-    if _tensors_hash(tensors | extra) != metadata["tensors_blake2b"]:
-        _refuse(path, "tensors that differ from their checksum", "unaltered tensors")
+    if _checksum(metadata["header"], tensors | extra) != metadata["blake2b"]:
+        _refuse(path, "content that differs from its checksum", "an unaltered file")
     encoder.load_state_dict(state, assign=True)
     return encoder.requires_grad_(True), header, extra
 
@@ -142,8 +143,7 @@ def read_header(path: Path) -> WeightsHeader:
 def weights_hash(path: Path) -> str:
     """Fingerprint (32 hexadecimal characters of BLAKE2b) of the tensors and the header of a file."""
     metadata, tensors = _read(Path(path))
-    text = json.dumps({"metadata": metadata, "tensors": _tensors_hash(tensors)}, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return _checksum(metadata["header"], tensors)
 
 
 def infer_architecture(state: Mapping[str, Tensor]) -> dict[str, int]:
@@ -197,11 +197,9 @@ def _read_metadata(path: Path) -> dict[str, Any]:
         _refuse(path, f"no readable safetensors file ({error})", "a complete safetensors file")
     try:
         metadata = json.loads(text)
-        return {key: metadata[key] for key in ("header", "extra", "tensors_blake2b")}
+        return {key: metadata[key] for key in ("header", "extra", "blake2b")}
     except (TypeError, KeyError, json.JSONDecodeError):
-        _refuse(
-            path, "no SpatialDINO header", f"metadata {METADATA_KEY!r} with header, extra, tensors_blake2b"
-        )
+        _refuse(path, "no SpatialDINO header", f"metadata {METADATA_KEY!r} with header, extra, blake2b")
 
 
 def _header(path: Path, metadata: Mapping[str, Any]) -> WeightsHeader:
@@ -217,8 +215,8 @@ def _header(path: Path, metadata: Mapping[str, Any]) -> WeightsHeader:
         _refuse(path, f"an invalid header ({error})", "a header written by this software")
 
 
-def _tensors_hash(tensors: Mapping[str, Tensor]) -> str:
-    summary = hashlib.blake2b(digest_size=16)
+def _checksum(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    summary = hashlib.blake2b(json.dumps(header, sort_keys=True).encode(), digest_size=16)
     for name, tensor in sorted(tensors.items()):
         summary.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         summary.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -77,7 +77,8 @@ class FrameStore:
         self._group: Any = zarr.open_group(self.path, mode=mode)
         attributes: Any = dict(self._group.attrs)
         datasets = attributes["ome"]["multiscales"][0]["datasets"]
-        self._levels: list[Any] = [self._group[d["path"]] for d in datasets]
+        # Frames of zeros must exist as files too, or "missing" and "empty" look alike.
+        self._levels = [self._group[d["path"]].with_config({"write_empty_chunks": True}) for d in datasets]
         scales = [d["coordinateTransformations"][0]["scale"][2:] for d in datasets]
         self.voxel_um: tuple[float, float, float] = tuple(scales[0])
         self.origin_um: tuple[float, float, float] = tuple(
@@ -186,8 +187,6 @@ def _create(path: Path, layout: StoreLayout, frames: int) -> None:
             shards=(1, 1, *shards),
             compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
             dimension_names=AXES,
-            # Frames of zeros must exist as files too, or "missing" and "empty" look alike.
-            config={"write_empty_chunks": True},
         )
     group.attrs["ome"] = ome_metadata(layout)
     group.attrs[NAMESPACE] = {"kind": layout.kind, "layout": _layout_json(layout)}

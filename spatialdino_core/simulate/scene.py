@@ -76,8 +76,7 @@ def live(
     """
     merged_into: dict[int, int] = {}
     alive = _newborn(scene.particles, 1, scene, habitat, peak_photons, rng)
-    dark = scene.blink_rate_hz * scene.blink_duration_s
-    alive["visible"] = rng.random(len(alive)) >= dark / (1 + dark)
+    alive["visible"] = rng.random(len(alive)) >= _dark_fraction(scene)
     next_id = len(alive) + 1
     frames = [alive]
     for _ in range(1, scene.frames):
@@ -220,13 +219,20 @@ def _switch(alive: NDArray[np.void], scene: SceneParameters, rng: np.random.Gene
     alive["heading"][switching] = _directions(count, rng)
 
 
+def _dark_fraction(scene: SceneParameters) -> float:
+    """Share of time that a blinking particle spends in the dark."""
+    dark = scene.blink_rate_hz * scene.blink_duration_s
+    return dark / (1 + dark)
+
+
 def _blink(alive: NDArray[np.void], scene: SceneParameters, rng: np.random.Generator) -> None:
+    """Turn dark or bright: the two-state Markov process, exact for any interval."""
     if scene.blink_rate_hz == 0:
         return
-    to_dark = -math.expm1(-scene.blink_rate_hz * scene.interval_s)
-    to_bright = -math.expm1(-scene.interval_s / scene.blink_duration_s)
-    changes = rng.random(len(alive)) < np.where(alive["visible"], to_dark, to_bright)
-    alive["visible"] ^= changes
+    dark = _dark_fraction(scene)
+    relaxed = -math.expm1(-(scene.blink_rate_hz + 1 / scene.blink_duration_s) * scene.interval_s)
+    change = np.where(alive["visible"], dark * relaxed, (1 - dark) * relaxed)
+    alive["visible"] ^= rng.random(len(alive)) < change
 
 
 def _move(

@@ -1,0 +1,85 @@
+"""The one principal-component basis of a run: fitted once, kept with the weights.
+
+Colours and components mean the same in every frame of every movie, and a movie that is added later
+is projected on the same axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spatialdino_core.encoder.vit import VisionTransformer3D
+
+BASIS_TENSORS = ("pca.mean", "pca.components", "pca.explained_variance")
+
+
+def fit_basis(
+    encoder: VisionTransformer3D, crops: Sequence[np.ndarray], window_voxels: int, *, most: int = 512
+) -> dict[str, Tensor]:
+    """Principal components of patch tokens over training crops (Jolliffe, 2002).
+
+    Parameters
+    ----------
+    encoder
+        In evaluation.
+    crops
+        Normalised crops (c, z, y, x), each at least ``window_voxels`` wide.
+    window_voxels
+        Side of the window cut from the centre of each crop, voxels.
+    most
+        Crops used at most, spread evenly over all.
+
+    Returns
+    -------
+    dict
+        ``pca.mean`` (D,), ``pca.components`` (D, D) with one component per row, strongest first, and
+        ``pca.explained_variance`` (D,), fractions of the total. The largest loading of each
+        component is positive.
+    """
+    chosen = np.unique(np.linspace(0, len(crops) - 1, min(most, len(crops))).round().astype(int))
+    device = next(encoder.parameters()).device
+    width = encoder.architecture.embed_dim
+    count, total, squares = 0, torch.zeros(width).double(), torch.zeros(width, width).double()
+    with torch.inference_mode():
+        for index in chosen:
+            window = _centre(crops[index], window_voxels)
+            tokens = encoder(torch.as_tensor(window)[None].to(device)).patch_tokens[0].cpu().double()
+            count += len(tokens)
+            total += tokens.sum(0)
+            squares += tokens.T @ tokens
+    mean = total / count
+    values, vectors = torch.linalg.eigh(squares / count - torch.outer(mean, mean))
+    values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
+    strongest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
+    components = (vectors * strongest.sign()).T
+    return {
+        "pca.mean": mean.float(),
+        "pca.components": components.float().contiguous(),
+        "pca.explained_variance": (values / values.sum().clamp(min=1e-30)).float(),
+    }
+
+
+def project(tokens: Tensor, basis: dict[str, Tensor], components: int) -> Tensor:
+    """Principal components of tokens.
+
+    Parameters
+    ----------
+    tokens
+        (D, gz, gy, gx).
+
+    Returns
+    -------
+    torch.Tensor
+        (components, gz, gy, gx).
+    """
+    centred = tokens - basis["pca.mean"][:, None, None, None]
+    return torch.einsum("kd,dzyx->kzyx", basis["pca.components"][:components], centred)
+
+
+def _centre(crop: np.ndarray, side: int) -> np.ndarray:
+    starts = [(n - side) // 2 for n in crop.shape[1:]]
+    return crop[(slice(None), *(slice(s, s + side) for s in starts))]

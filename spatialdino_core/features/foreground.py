@@ -1,0 +1,128 @@
+"""From features to foreground without a label: how unusual a patch is for its movie's background.
+
+Most patches of a movie show background. Activation is the distance of a patch from them in units of
+their own spread; two Gaussians on its logarithm say how probable it is that a patch is not one of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from skimage.filters import threshold_otsu
+from sklearn.mixture import GaussianMixture
+
+MAD_TO_STD = 1.4826
+FEWEST_PATCHES = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForegroundModel:
+    """Background spread and foreground mixture of one movie.
+
+    Attributes
+    ----------
+    median, spread
+        Per principal component: centre and robust standard deviation of the background.
+    means, variances, weights
+        Background and foreground Gaussian on the logarithm of activation, in this order.
+    separation
+        Ashman's D of the two; below 2 the activation is not bimodal and the foreground
+        probability says little.
+    """
+
+    median: list[float]
+    spread: list[float]
+    means: list[float]
+    variances: list[float]
+    weights: list[float]
+    separation: float
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return asdict(self)
+
+
+def fit_foreground(patches: np.ndarray) -> ForegroundModel:
+    """Fit the model to the patches of the calibration frames.
+
+    Parameters
+    ----------
+    patches
+        (N, K) principal components of valid patches.
+
+    Returns
+    -------
+    ForegroundModel
+        Separation after Ashman, Bird & Zepf (1994).
+    """
+    median = np.median(patches, axis=0)
+    spread = np.maximum(MAD_TO_STD * np.median(np.abs(patches - median), axis=0), 1e-6)
+    logarithm = np.log(_distance(patches, median, spread))
+    means, variances, weights = _two_gaussians(logarithm)
+    separation = np.sqrt(2) * (means[1] - means[0]) / np.sqrt(variances.sum())
+    return ForegroundModel(
+        median=median.tolist(),
+        spread=spread.tolist(),
+        means=means.tolist(),
+        variances=variances.tolist(),
+        weights=weights.tolist(),
+        separation=float(separation),
+    )
+
+
+def _two_gaussians(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means, variances and weights, lower component first; started from Otsu's division."""
+    if len(values) < FEWEST_PATCHES or np.ptp(values) < 1e-9:
+        centre, width = values.mean(), max(values.var(), 1e-6)
+        return (
+            np.array([centre, centre + 6 * width**0.5]),
+            np.array([width, width]),
+            np.array([1 - 1e-6, 1e-6]),
+        )
+    cut = threshold_otsu(values)
+    start = np.array([[values[values <= cut].mean()], [values[values > cut].mean()]])
+    mixture = GaussianMixture(2, means_init=start, reg_covar=1e-4, random_state=0).fit(values[:, None])
+    order = np.argsort(mixture.means_[:, 0])
+    return mixture.means_[order, 0], mixture.covariances_[order, 0, 0], mixture.weights_[order]
+
+
+def activation(components: np.ndarray, model: ForegroundModel) -> np.ndarray:
+    """Activation of every patch.
+
+    Parameters
+    ----------
+    components
+        (K, gz, gy, gx) principal components.
+
+    Returns
+    -------
+    numpy.ndarray
+        (gz, gy, gx) float32: root mean square, over components, of the deviation from the
+        background's median in units of its spread. About 1 in background.
+    """
+    patches = components.reshape(len(components), -1).T
+    distance = _distance(patches, np.array(model.median), np.array(model.spread))
+    return distance.reshape(components.shape[1:]).astype(np.float32)
+
+
+def probability(activations: np.ndarray, model: ForegroundModel) -> np.ndarray:
+    """Posterior probability of foreground, float32, same shape as ``activations``.
+
+    Below the background's mean the probability is held at its value there: the wider of two
+    Gaussians would otherwise claim the far side of the narrower one.
+    """
+    logarithm = np.log(np.maximum(activations, 1e-6))
+    logarithm = np.clip(logarithm, model.means[0], None)
+    density = [
+        weight * np.exp(-((logarithm - mean) ** 2) / (2 * variance)) / np.sqrt(variance)
+        for mean, variance, weight in zip(model.means, model.variances, model.weights, strict=True)
+    ]
+    beyond = logarithm >= model.means[1]
+    result = density[1] / np.maximum(density[0] + density[1], 1e-30)
+    return np.where(beyond, np.maximum(result, 0.5), result).astype(np.float32)
+
+
+def _distance(patches: np.ndarray, median: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    return np.sqrt((((patches - median) / spread) ** 2).mean(axis=1)) + 1e-6

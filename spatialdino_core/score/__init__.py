@@ -1,0 +1,1 @@
+"""Detection, segmentation and tracking measured against truth tables."""

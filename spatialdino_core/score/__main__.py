@@ -1,0 +1,66 @@
+"""Scores of a run, on the command line.
+
+python -m spatialdino_core.score --truth DIR/truth --results RESULTS [--gate-um X | --gate-voxels 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.score.run import GATE_VOXELS, score_run
+
+HEADINGS = {
+    "particles_per_frame": "per_frame",
+    "alpha": "α",
+    "beta": "β",
+    "jsc": "JSC",
+    "jsc_theta": "JSCθ",
+    "f1": "F1",
+    "link_f1": "link_F1",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print a table of scores; returns 1 after a message where the input cannot be scored."""
+    parser = argparse.ArgumentParser(
+        prog="spatialdino_core.score", description="Score a run against truth tables."
+    )
+    parser.add_argument("--truth", type=Path, required=True, help="folder of {movie}.csv")
+    parser.add_argument("--results", type=Path, required=True, help="results folder of the workflow")
+    gate = parser.add_mutually_exclusive_group()
+    gate.add_argument("--gate-um", type=float, help="how close a position must be to count (µm)")
+    gate.add_argument("--gate-voxels", type=float, default=GATE_VOXELS, help="the same in lateral pixels")
+    options = parser.parse_args(arguments)
+    try:
+        table = score_run(
+            options.truth, options.results, gate_um=options.gate_um, gate_voxels=options.gate_voxels
+        )
+    except BadInputError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(format_table(table))
+    return 0
+
+
+def format_table(table: pd.DataFrame) -> str:
+    """The table as aligned text, with ``-`` for what is unknown."""
+    text = pd.DataFrame({name: [_cell(str(name), value) for value in table[name]] for name in table})
+    return text.rename(columns=HEADINGS).to_string(index=False)
+
+
+def _cell(column: str, value: object) -> str:
+    if value is pd.NA or value != value:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.1f}" if column in ("particles_per_frame", "minutes") else f"{value:.3f}"
+    return str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""A whole run of the workflow against truth: one row per movie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.progress import progress
+from spatialdino_core.score.detection import score_detections
+from spatialdino_core.score.links import score_links
+from spatialdino_core.score.tables import check_positions
+from spatialdino_core.score.tracking import score_tracks
+
+GATE_VOXELS = 3.0
+COUNTS = ["frames", "tracks", "id_switches"]
+
+
+def score_run(
+    truth: Path, results: Path, *, gate_um: float | None = None, gate_voxels: float = GATE_VOXELS
+) -> pd.DataFrame:
+    """Score every movie that has a truth table.
+
+    Tracks come from ``{results}/{movie}/tracks.csv``; its interpolated positions (``gap``) count for
+    tracking only. Detections come from ``objects.parquet`` beside it, or else are the tracks' other
+    positions. Of the truth, invisible positions are not asked of detection, and tracks run from their
+    first to their last visible position. A movie without results gets a row without scores.
+
+    Parameters
+    ----------
+    truth
+        Folder of ``{movie}.csv``, see `spatialdino_core.simulate.scene.truth_table`.
+    results
+        Folder of results, see ``docs``.
+    gate_um
+        How close a position must be to count (µm), in 3D.
+    gate_voxels
+        Instead: the same in lateral pixels, whose size follows from the truth table.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per movie. ``minutes`` sums the run times in ``{results}/benchmarks/*/{movie}.tsv``.
+
+    Raises
+    ------
+    BadInputError
+        When there is no truth, no results at all, or a table is unusable.
+    """
+    tables = sorted(truth.glob("*.csv"))
+    if not tables:
+        raise BadInputError(
+            truth, found="no *.csv", expected="{movie}.csv", remedy="Name the folder of truth."
+        )
+    if not any((results / table.stem / "tracks.csv").exists() for table in tables):
+        raise BadInputError(
+            results,
+            found="no tracks.csv of any of " + ", ".join(table.stem for table in tables),
+            expected="{movie}/tracks.csv",
+            remedy="Run the workflow first, or name its results folder.",
+        )
+    rows = [_row(path, results, gate_um, gate_voxels) for path in progress(tables, "score", "movie")]
+    # Nullable integers: a movie without results must not turn the counts of all others into floats.
+    return pd.DataFrame(rows).astype(dict.fromkeys(COUNTS, "Int64"))
+
+
+def _row(path: Path, results: Path, gate_um: float | None, gate_voxels: float) -> dict[str, object]:
+    movie = path.stem
+    truth = pd.read_csv(path)
+    check_positions(truth, path, ["particle", "frame", "x", "visible"])
+    gate = gate_um if gate_um is not None else gate_voxels * _pixel_um(truth, path)
+    visible = truth[truth["visible"]]
+    row: dict[str, object] = {
+        "movie": movie,
+        "frames": int(truth["frame"].max()) + 1 if len(truth) else 0,
+        "particles_per_frame": len(visible) / max(visible["frame"].nunique(), 1),
+        "gate_um": gate,
+    }
+    tracks_path = results / movie / "tracks.csv"
+    if not tracks_path.exists():
+        return row
+    tracks = pd.read_csv(tracks_path)
+    detections = _detections(tracks, results / movie / "objects.parquet")
+    detection = score_detections(detections, visible, gate)
+    true_tracks = _observable(truth).rename(columns={"particle": "track_id"})
+    tracking = score_tracks(tracks, true_tracks, gate)
+    links = score_links(tracks, true_tracks, gate)
+    return row | {
+        "tracks": tracking.found_tracks,
+        "precision": detection.precision,
+        "recall": detection.recall,
+        "f1": detection.f1,
+        "rmse_um": detection.rmse_um,
+        "alpha": tracking.alpha,
+        "beta": tracking.beta,
+        "jsc": tracking.jsc,
+        "jsc_theta": tracking.jsc_theta,
+        "link_f1": links.link_f1,
+        "id_switches": links.id_switches,
+        "complete": links.complete_fraction,
+        "minutes": _minutes(results, movie),
+    }
+
+
+def _detections(tracks: pd.DataFrame, objects: Path) -> pd.DataFrame:
+    if objects.exists():
+        return pd.read_parquet(objects, columns=["frame", "z_um", "y_um", "x_um"])
+    return tracks[~tracks["gap"].astype(bool)] if "gap" in tracks else tracks
+
+
+def _observable(truth: pd.DataFrame) -> pd.DataFrame:
+    """Truth from each particle's first visible position to its last, dark ones between them included."""
+    seen = truth[truth["visible"]].groupby("particle")["frame"].agg(["min", "max"])
+    spans = truth.join(seen, on="particle")
+    return truth[(spans["frame"] >= spans["min"]) & (spans["frame"] <= spans["max"])]
+
+
+def _pixel_um(truth: pd.DataFrame, path: Path) -> float:
+    """Lateral pixel of the deskewed store: the ratio of a position in µm to the same in voxels."""
+    x, x_um = truth["x"].to_numpy(float), truth["x_um"].to_numpy(float)
+    scale = float(np.dot(x, x))
+    if scale == 0:
+        raise BadInputError(
+            path,
+            found="no position to infer the pixel size from",
+            expected="columns x and x_um",
+            remedy="Give the gate in µm.",
+        )
+    return round(float(np.dot(x, x_um)) / scale, 6)
+
+
+def _minutes(results: Path, movie: str) -> float:
+    """Run time of all benchmarked jobs of a movie; NaN where none is recorded."""
+    files = sorted((results / "benchmarks").glob(f"*/{movie}.tsv"))
+    if not files:
+        return float("nan")
+    return sum(float(pd.read_csv(file, sep="\t")["s"].sum()) for file in files) / 60

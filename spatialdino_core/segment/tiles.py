@@ -1,0 +1,88 @@
+"""Cutting a frame into tiles, so that temporary memory does not grow with the frame.
+
+Every filter of this room has finite support, hence a tile with a halo of that support gives bit for bit what the
+whole frame would give. Not about storage: chunks and shards belong to the movie store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+Triple = tuple[int, int, int]
+Box = tuple[slice, slice, slice]
+
+TILE_VOXELS = 8_000_000
+"""Largest tile, halo included: about 0.3 GB of temporary arrays. It changes memory, never a result."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One piece of a frame; all boxes are (z, y, x) slices in voxels.
+
+    Attributes
+    ----------
+    core
+        The voxels this tile answers for. The cores of all tiles partition the frame.
+    outer
+        The core with its halo, cut at the frame's border.
+    inner
+        The core, counted from the first voxel of ``outer``.
+    """
+
+    core: Box
+    outer: Box
+    inner: Box
+
+
+def tiles(shape: Triple, grid: Triple, halo: Triple, tile_voxels: int = TILE_VOXELS) -> Iterator[Tile]:
+    """Partition a frame of ``shape`` into tiles whose cores start at multiples of ``grid``.
+
+    Parameters
+    ----------
+    shape
+        Frame shape (z, y, x) in voxels.
+    grid
+        Core edges are multiples of these numbers of voxels, except at the frame's end.
+    halo
+        Voxels needed around a core along z, y and x.
+    tile_voxels
+        Tiles are halved along their longest axis until they hold no more voxels than this, halo included, or
+        cannot be halved.
+    """
+    size = _core_size(shape, grid, halo, tile_voxels)
+    for start in product(*(range(0, n, step) for n, step in zip(shape, size, strict=True))):
+        yield _tile(start, shape, size, halo)
+
+
+def _core_size(shape: Triple, grid: Triple, halo: Triple, tile_voxels: int) -> list[int]:
+    cells = [-(-n // g) for n, g in zip(shape, grid, strict=True)]
+
+    def voxels() -> int:
+        return int(np.prod([min(n, c * g + 2 * h) for n, c, g, h in zip(shape, cells, grid, halo, strict=True)]))
+
+    while voxels() > tile_voxels and max(cells) > 1:
+        longest = int(np.argmax([c * g if c > 1 else 0 for c, g in zip(cells, grid, strict=True)]))
+        cells[longest] = -(-cells[longest] // 2)
+    return [c * g for c, g in zip(cells, grid, strict=True)]
+
+
+def _tile(start: tuple[int, ...], shape: Triple, size: list[int], halo: Triple) -> Tile:
+    core, outer, inner = [], [], []
+    for first, n, length, margin in zip(start, shape, size, halo, strict=True):
+        last = min(first + length, n)
+        low, high = max(first - margin, 0), min(last + margin, n)
+        core.append(slice(first, last))
+        outer.append(slice(low, high))
+        inner.append(slice(first - low, last - low))
+    return Tile((core[0], core[1], core[2]), (outer[0], outer[1], outer[2]), (inner[0], inner[1], inner[2]))
+
+
+def valid_box(valid: np.ndarray | None, box: Box) -> np.ndarray | None:
+    """The part of a broadcastable validity mask that belongs to ``box``: axes of length 1 are kept whole."""
+    if valid is None:
+        return None
+    return valid[tuple(slice(None) if n == 1 else part for n, part in zip(valid.shape, box, strict=True))]

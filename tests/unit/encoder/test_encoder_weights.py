@@ -1,0 +1,152 @@
+"""Weights files: what is written is what is read, and nothing altered is read at all."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from spatialdino_core.encoder.parameters import EncoderParameters
+from spatialdino_core.encoder.vit import build_encoder
+from spatialdino_core.encoder.weights import (
+    METADATA_KEY,
+    WeightsHeader,
+    load_encoder,
+    read_header,
+    save_encoder,
+    weights_hash,
+)
+from spatialdino_core.errors import BadInputError
+
+SMALL = EncoderParameters(embed_dim=16, depth=2, heads=2, patch_voxels=4, mlp_ratio=2, registers=1)
+HEADER = WeightsHeader(
+    architecture=SMALL,
+    voxel_um=(0.104, 0.104, 0.104),
+    normalisation={"low": 101.5, "high": 2000.0},
+    field_of_view_voxels=(16, 16, 16),
+    provenance={"movies": ["a", "b"], "seed": 3},
+)
+EXTRA = {"pca.mean": torch.arange(16.0), "pca.components": torch.ones(3, 16, dtype=torch.bfloat16)}
+
+
+@pytest.fixture
+def encoder():
+    return build_encoder(SMALL, torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def path(tmp_path, encoder):
+    save_encoder(tmp_path / "model.safetensors", encoder, HEADER, EXTRA)
+    return tmp_path / "model.safetensors"
+
+
+def rewrite(path, change):
+    """Alter a file with the safetensors library alone."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = json.loads(file.metadata()[METADATA_KEY])
+    change(tensors, metadata)
+    save_file(tensors, path, {METADATA_KEY: json.dumps(metadata)})
+
+
+def test_round_trip(path, encoder):
+    loaded, header, extra = load_encoder(path)
+    assert header == HEADER == read_header(path)
+    assert {name: tensor.dtype for name, tensor in extra.items()} == {k: v.dtype for k, v in EXTRA.items()}
+    assert all(torch.equal(extra[name], EXTRA[name]) for name in EXTRA)
+    volume = torch.rand(2, 1, 8, 8, 12)
+    assert torch.equal(loaded(volume).patch_tokens, encoder(volume).patch_tokens)
+    assert all(weight.requires_grad for weight in loaded.parameters())
+
+
+def test_equal_content_gives_equal_bytes_and_hash(path, encoder, tmp_path):
+    again = tmp_path / "again.safetensors"
+    save_encoder(again, encoder, HEADER, dict(reversed(EXTRA.items())))
+    assert again.read_bytes() == path.read_bytes()
+    assert weights_hash(again) == weights_hash(path)
+    save_encoder(again, encoder, replace(HEADER, provenance={"seed": 4}), EXTRA)
+    assert weights_hash(again) != weights_hash(path)
+    with torch.no_grad():
+        encoder.cls_token[0, 0, 0] += 1e-6
+    save_encoder(again, encoder, HEADER, EXTRA)
+    assert weights_hash(again) != weights_hash(path)
+
+
+def drop(name):
+    return lambda tensors, _: tensors.pop(name)
+
+
+def put(name, tensor):
+    return lambda tensors, _: tensors.update({name: tensor})
+
+
+def header(**changes):
+    return lambda _, metadata: metadata["header"].update(changes)
+
+
+def architecture(**changes):
+    return lambda _, metadata: metadata["header"]["architecture"].update(changes)
+
+
+TAMPERED = {
+    "missing block tensor": (drop("encoder.blocks.1.ls2.gamma"), "missing tensors"),
+    "missing embedding": (drop("encoder.patch_embed.proj.weight"), "no architecture"),
+    "missing extra": (drop("pca.mean"), "missing extra"),
+    "unexpected encoder tensor": (put("encoder.pos_embed", torch.ones(1)), "unexpected"),
+    "unlisted extra": (put("pca.more", torch.ones(1)), "unexpected"),
+    "wrong shape": (put("encoder.norm.bias", torch.ones(17)), "norm.bias of shape"),
+    "wrong type": (put("encoder.norm.bias", torch.ones(16).half()), "float16"),
+    "not finite": (put("encoder.norm.bias", torch.full((16,), torch.nan)), "NaN"),
+    "other values": (put("encoder.norm.bias", torch.ones(16)), "checksum"),
+    "other extra values": (put("pca.mean", torch.ones(16)), "checksum"),
+    "another depth": (architecture(depth=3), "depth = 2"),
+    "another MLP": (architecture(mlp_ratio=3), "mlp_dim = 32"),
+    "no registers": (architecture(registers=0), "registers = 1"),
+    "impossible heads": (architecture(heads=3), "invalid header"),
+    "unknown architecture key": (architecture(rope=True), "invalid header"),
+    "newer format": (header(format_version=2), "format 2"),
+    "anisotropic": (header(voxel_um=[0.25, 0.1, 0.1]), "invalid header"),
+    "another voxel size": (header(voxel_um=[0.2, 0.2, 0.2]), "checksum"),
+    "unknown header key": (header(colour="red"), "header keys"),
+    "no header": (lambda _, metadata: metadata.pop("header"), "no SpatialDINO header"),
+}
+
+
+@pytest.mark.parametrize("case", TAMPERED)
+def test_tampered_file_is_refused(path, case):
+    change, message = TAMPERED[case]
+    rewrite(path, change)
+    with pytest.raises(BadInputError, match=message):
+        load_encoder(path)
+
+
+def test_damaged_file_is_refused(path, tmp_path):
+    content = path.read_bytes()
+    path.write_bytes(content[:-100])
+    with pytest.raises(BadInputError, match="no readable safetensors"):
+        load_encoder(path)
+    flipped = bytearray(content)
+    flipped[-40] ^= 1
+    path.write_bytes(flipped)
+    with pytest.raises(BadInputError):
+        load_encoder(path)
+    with pytest.raises(BadInputError, match="no readable safetensors"):
+        load_encoder(tmp_path / "absent.safetensors")
+
+
+def test_failed_write_keeps_the_old_file(path, encoder):
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        save_encoder(path, encoder, replace(HEADER, provenance={"set": {1}}), EXTRA)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_header_must_describe_the_encoder(tmp_path, encoder):
+    other = replace(HEADER, architecture=EncoderParameters())
+    with pytest.raises(BadInputError, match="an encoder of"):
+        save_encoder(tmp_path / "x.safetensors", encoder, other)
+    with pytest.raises(BadInputError, match="extra tensor"):
+        save_encoder(tmp_path / "x.safetensors", encoder, HEADER, {"encoder.more": torch.ones(1)})

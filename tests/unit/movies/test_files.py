@@ -1,0 +1,32 @@
+"""Publication of files: whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from spatialdino_core.files import published, read_json, write_json
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+
+    def fail_half_way() -> None:
+        with published(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    assert read_json(path) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_attempts_do_not_share_a_temporary_file(tmp_path: Path) -> None:
+    with published(tmp_path / "a.txt") as one, published(tmp_path / "a.txt") as two:
+        assert one != two
+        one.write_text("1")
+        two.write_text("2")
+    assert (tmp_path / "a.txt").read_text() == "1"

@@ -1,0 +1,119 @@
+"""The frame ledger: what is computed again, after which change, and after which accident."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.ledger import FrameJob, FrameLedger, FrameResult, StageRecord, remembered
+
+
+class Stage:
+    """A stage whose results are kept in a dictionary and whose computations are counted."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.results: dict[int, str] = {}
+        self.computed: list[int] = []
+        self.fail_at: int | None = None
+
+    def run(self, stamps: dict[int, str], key: str = "k", **changes: object) -> list[int]:
+        """Run over all frames; return the frames that were computed."""
+        self.computed = []
+        settings = dict(unchanged=lambda frame, entry: False, skip_bad=False) | changes
+        job = FrameJob(
+            ledger=FrameLedger(self.path),
+            description="test",
+            key=key,
+            stamps=stamps,
+            compute=self.compute,
+            exists=lambda frame: frame in self.results,
+            **settings,  # type: ignore[arg-type]
+        )
+        self.entries = job.run()
+        return self.computed
+
+    def compute(self, frame: int) -> FrameResult:
+        if frame == self.fail_at:
+            raise BadInputError(f"frame {frame}", found="zeros", expected="counts", remedy="Mend it.")
+        self.computed.append(frame)
+        self.results[frame] = f"r{frame}"
+        return FrameResult(output=f"r{frame}", content=f"c{frame}")
+
+
+STAMPS = {frame: f"s{frame}" for frame in range(5)}
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path / "ledger" / "test.jsonl")
+
+
+def test_finished_frames_are_not_computed_again(stage: Stage) -> None:
+    assert stage.run(STAMPS) == [0, 1, 2, 3, 4]
+    assert stage.run(STAMPS) == []
+
+
+def test_a_changed_input_costs_its_frame_and_a_changed_key_costs_all(stage: Stage) -> None:
+    stage.run(STAMPS)
+    assert stage.run(STAMPS | {2: "new"}) == [2]
+    assert stage.run(STAMPS | {2: "new"}, key="other") == [0, 1, 2, 3, 4]
+
+
+def test_a_longer_movie_costs_its_new_frames(stage: Stage) -> None:
+    stage.run(STAMPS)
+    assert stage.run(STAMPS | {5: "s5", 6: "s6"}) == [5, 6]
+
+
+def test_a_touched_file_with_the_same_content_costs_nothing(stage: Stage) -> None:
+    stage.run(STAMPS)
+    touched = STAMPS | {3: "touched"}
+    assert stage.run(touched, unchanged=lambda frame, entry: entry.content == f"c{frame}") == []
+    assert stage.run(touched) == []
+
+
+def test_a_lost_result_is_computed_again(stage: Stage) -> None:
+    stage.run(STAMPS)
+    del stage.results[1]
+    assert stage.run(STAMPS) == [1]
+
+
+def test_a_failing_frame_keeps_what_was_finished(stage: Stage) -> None:
+    stage.fail_at = 3
+    with pytest.raises(BadInputError):
+        stage.run(STAMPS)
+    stage.fail_at = None
+    assert stage.run(STAMPS) == [3, 4]
+
+
+def test_a_bad_frame_can_be_skipped_and_is_recorded(stage: Stage, tmp_path: Path) -> None:
+    stage.fail_at = 3
+    assert stage.run(STAMPS, skip_bad=True) == [0, 1, 2, 4]
+    assert stage.run(STAMPS, skip_bad=True) == []
+    record = StageRecord.of(["a.zarr"], stage.entries, {"n": 1})
+    record.write(tmp_path / "record.json")
+    again = StageRecord.read(tmp_path / "record.json")
+    assert again == record
+    assert list(again.checksums) == [0, 1, 2, 4]
+    assert "found zeros" in again.skipped[3]
+
+
+def test_a_line_torn_by_a_kill_costs_its_frame_only(stage: Stage) -> None:
+    stage.run(STAMPS)
+    text = stage.path.read_text()
+    stage.path.write_text(text[: len(text) - 20])
+    assert stage.run(STAMPS) == [4]
+    assert stage.run(STAMPS) == []
+
+
+def test_a_calibration_is_kept_until_its_key_changes(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def compute() -> dict[str, int]:
+        calls.append(1)
+        return {"value": len(calls)}
+
+    path = tmp_path / "calibration.json"
+    assert [remembered(path, key, compute)["value"] for key in ("a", "a", "b", "b")] == [1, 1, 2, 2]

@@ -1,0 +1,57 @@
+"""Code hashes: documentation and comments do not count, behaviour does, also in what is imported."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from spatialdino_core.movies import provenance
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package ``planted`` of two modules, of which ``top`` imports ``below``."""
+    folder = tmp_path / "planted"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "below.py").write_text('"""Doc."""\n\ndef f(x):\n    """Doc."""\n    return x + 1\n')
+    (folder / "top.py").write_text("from planted.below import f\n\nf(1)\n")
+    (folder / "other.py").write_text("y = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(provenance, "PACKAGES", ("planted",))
+    return folder
+
+
+def hash_now() -> str:
+    for cached in (provenance.code_hash, provenance._imports, provenance._tree_text):
+        cached.cache_clear()
+    for name in [name for name in sys.modules if name.startswith("planted")]:
+        del sys.modules[name]
+    return provenance.code_hash("planted.top")
+
+
+def test_comments_docstrings_and_unrelated_modules_do_not_count(package: Path) -> None:
+    before = hash_now()
+    (package / "below.py").write_text(
+        '"""Other."""\n\n\ndef f(x):\n    # why\n    """Other."""\n    return x + 1\n'
+    )
+    (package / "other.py").write_text("y = 2\n")
+    assert hash_now() == before
+
+
+def test_a_change_in_an_imported_module_counts(package: Path) -> None:
+    before = hash_now()
+    (package / "below.py").write_text("def f(x):\n    return x + 2\n")
+    assert hash_now() != before
+
+
+def test_every_stage_has_a_hash_of_its_own() -> None:
+    root = Path(provenance.__file__).parents[2]
+    sys.path.insert(0, str(root))
+    stages = [p.stem for p in (root / "rules").glob("*.smk") if p.stem != "common"]
+    for cached in (provenance.code_hash, provenance._imports, provenance._tree_text):
+        cached.cache_clear()
+    hashes = {stage: provenance.code_hash(f"workflow_scripts.{stage}") for stage in stages}
+    assert len(set(hashes.values())) == len(stages)

@@ -1,0 +1,97 @@
+"""OME-Zarr stores: valid by an independent model of the standard, one file per frame, whole pyramids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from ome_zarr_models.v05 import Image, ImageLabel
+
+from spatialdino_core.movies.store import FrameStore, StoreLayout, checksum
+
+LAYOUT = StoreLayout(
+    shape_czyx=(2, 20, 50, 210),
+    dtype="uint16",
+    voxel_um=(0.25, 0.1, 0.1),
+    interval_s=2.0,
+    channels=("488nm", "560nm"),
+)
+
+
+def frame(seed: int, layout: StoreLayout = LAYOUT) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 60000, layout.shape_czyx).astype(layout.dtype)
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    store = FrameStore.prepare(tmp_path / "a.zarr", LAYOUT, 3, {"note": 1})
+    sums = [store.write(t, frame(t)) for t in (0, 2)]
+    again = FrameStore(tmp_path / "a.zarr")
+    assert [again.has(t) for t in range(3)] == [True, False, True]
+    np.testing.assert_array_equal(again.read(2, 1), frame(2)[1])
+    np.testing.assert_array_equal(
+        again.read(2, slice(None), (slice(3, 5), slice(None), slice(7))), frame(2)[:, 3:5, :, :7]
+    )
+    assert sums == [checksum(frame(0)), checksum(frame(2))]
+    assert again.about["note"] == 1
+    assert again.voxel_um == LAYOUT.voxel_um
+
+
+@pytest.mark.parametrize(("kind", "model"), [("image", Image), ("map", Image), ("labels", ImageLabel)])
+def test_the_metadata_is_valid_ome_zarr(tmp_path: Path, kind: str, model: type) -> None:
+    layout = StoreLayout(**(LAYOUT.__dict__ | {"kind": kind, "dtype": "uint16"}))
+    FrameStore.prepare(tmp_path / "a.zarr", layout, 3, {})
+    image = model.from_zarr(zarr.open_group(tmp_path / "a.zarr", mode="r"))
+    multiscale = image.ome_attributes.multiscales[0]
+    assert [axis.name for axis in multiscale.axes] == ["t", "c", "z", "y", "x"]
+    assert [axis.unit for axis in multiscale.axes][2:] == ["micrometer"] * 3
+    assert multiscale.datasets[0].coordinateTransformations[0].scale == [2.0, 1.0, 0.25, 0.1, 0.1]
+
+
+def test_one_file_per_frame_channel_and_level(tmp_path: Path) -> None:
+    store = FrameStore.prepare(tmp_path / "a.zarr", LAYOUT, 2, {})
+    for t in range(2):
+        store.write(t, frame(t))
+    shards = [p for p in (tmp_path / "a.zarr").rglob("*") if p.is_file() and p.name != "zarr.json"]
+    levels = len(LAYOUT.level_factors())
+    assert levels >= 2
+    assert len(shards) == 2 * 2 * levels
+
+
+def test_a_frame_of_zeros_counts_as_written(tmp_path: Path) -> None:
+    store = FrameStore.prepare(tmp_path / "a.zarr", LAYOUT, 1, {})
+    store.write(0, np.zeros(LAYOUT.shape_czyx, np.uint16))
+    assert store.has(0)
+
+
+def test_coarse_levels_keep_the_physical_position_of_intensity(tmp_path: Path) -> None:
+    """The centroid of a spot, in µm, is the same on every level."""
+    store = FrameStore.prepare(tmp_path / "a.zarr", LAYOUT, 1, {})
+    grid = np.indices(LAYOUT.shape_czyx[1:])
+    centre = np.array([10, 25, 100])
+    spot = 50000 * np.exp(-((grid - centre[:, None, None, None]) ** 2).sum(0) / 18)
+    store.write(0, np.stack([spot, spot]).astype(np.uint16))
+    group = zarr.open_group(tmp_path / "a.zarr", mode="r")
+    for dataset in group.attrs["ome"]["multiscales"][0]["datasets"]:  # type: ignore[index,call-overload]
+        scale, translation = (list(t.values())[1][2:] for t in dataset["coordinateTransformations"])
+        level = np.asarray(group[dataset["path"]][0, 0]).astype(float)  # type: ignore[index]
+        found = [
+            (np.indices(level.shape)[a] * level).sum() / level.sum() * scale[a] + translation[a]
+            for a in range(3)
+        ]
+        np.testing.assert_allclose(found, centre * LAYOUT.voxel_um, atol=0.01)
+
+
+def test_a_store_grows_and_keeps_its_frames(tmp_path: Path) -> None:
+    FrameStore.prepare(tmp_path / "a.zarr", LAYOUT, 1, {}).write(0, frame(0))
+    store = FrameStore.prepare(tmp_path / "a.zarr", LAYOUT, 4, {})
+    assert store.shape[0] == 4
+    assert store.has(0)
+    np.testing.assert_array_equal(store.read(0, 0), frame(0)[0])
+
+
+def test_another_layout_replaces_the_store(tmp_path: Path) -> None:
+    FrameStore.prepare(tmp_path / "a.zarr", LAYOUT, 1, {}).write(0, frame(0))
+    other = StoreLayout(**(LAYOUT.__dict__ | {"voxel_um": (0.3, 0.1, 0.1)}))
+    assert not FrameStore.prepare(tmp_path / "a.zarr", other, 1, {}).has(0)
