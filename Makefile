@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --profile profiles/default
-DEMO := movies=demo/raw/movies.tsv results=demo/results
+DEMO := movies=demo/movies.tsv results=demo/results
 
 .PHONY: demo test install check clean-demo
 
@@ -14,12 +14,12 @@ DEMO := movies=demo/raw/movies.tsv results=demo/results
 
 install: .venv/installed
 
-demo/raw/movies.tsv: | .venv/installed
-	$(BIN)/python -m spatialdino_core.simulate.demo --out demo/raw
+demo/movies.tsv: | .venv/installed
+	$(BIN)/python -m spatialdino_core.simulate.demo --out demo
 
-demo: .venv/installed demo/raw/movies.tsv
+demo: .venv/installed demo/movies.tsv
 	$(SNAKEMAKE) --config $(DEMO)
-	$(BIN)/python -m spatialdino_core.score --truth demo/raw/truth --results demo/results
+	$(BIN)/python -m spatialdino_core.score --truth demo/truth --results demo/results
 	@echo "Report of the demo: demo/results/summary.html"
 
 test: .venv/installed

@@ -9,7 +9,7 @@ rule repair:
         weights=f"{RESULTS}/model/repaired.safetensors",
         report=f"{RESULTS}/model/repair.json",
     params:
-        settings=settings("repair", "features", "seed", "device"),
+        settings=settings("repair", "seed", "device"),
         version=CONFIG.model.version,
         code=code_hash("workflow_scripts.repair"),
     log:

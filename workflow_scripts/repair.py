@@ -1,7 +1,6 @@
 """Diagnose and repair singular defects of the encoder; fit the feature basis; publish the model."""
 
 from spatialdino_core.features.model import finish_model
-from spatialdino_core.features.parameters import FeatureParameters
 from spatialdino_core.sinder.parameters import RepairParameters
 from workflow_scripts.arguments import Arguments, run
 
@@ -13,7 +12,6 @@ def main(a: Arguments) -> None:
         a.output,
         a.report,
         a.section("repair", RepairParameters),
-        a.section("features", FeatureParameters),
         seed=a.settings["seed"],
         device=a.settings["device"],
     )

@@ -105,7 +105,11 @@ def standings(folder: Path | str) -> dict[str, Standing]:
 def _checked(path: Path) -> list[dict[str, str]]:
     rows = read_table(path)
     for number, row in enumerate(rows, 2):
-        if None in row.values() or not set(DECISION_COLUMNS[:2]) <= set(row) or row["decision"] not in DECISIONS:
+        if (
+            None in row.values()
+            or not set(DECISION_COLUMNS[:2]) <= set(row)
+            or row["decision"] not in DECISIONS
+        ):
             raise BadInputError(
                 f"{path}, line {number}",
                 found="\t".join(str(value) for value in row.values()),

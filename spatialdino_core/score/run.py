@@ -11,7 +11,7 @@ from spatialdino_core.errors import BadInputError
 from spatialdino_core.progress import progress
 from spatialdino_core.score.detection import score_detections
 from spatialdino_core.score.links import score_links
-from spatialdino_core.score.tables import check_positions
+from spatialdino_core.score.tables import check_positions, check_tracks
 from spatialdino_core.score.tracking import score_tracks
 
 GATE_VOXELS = 3.0
@@ -82,6 +82,7 @@ def _row(path: Path, results: Path, gate_um: float | None, gate_voxels: float) -
     if not tracks_path.exists():
         return row
     tracks = pd.read_csv(tracks_path)
+    check_tracks(tracks, tracks_path)
     detections = _detections(tracks, results / movie / "objects.parquet")
     detection = score_detections(detections, visible, gate)
     true_tracks = _observable(truth).rename(columns={"particle": "track_id"})

@@ -63,7 +63,7 @@ def score_tracks(found: pd.DataFrame, truth: pd.DataFrame, gate_um: float) -> Tr
 
     The distance between two tracks sums over frames ``min(distance, gate)`` where both exist and the
     gate where only one does. True tracks are paired with found ones, or with nothing, so that
-    the sum of distances is smallest.
+    the sum of distances is smallest; where both are equal, with nothing.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def _share_saved(saved: float, whole: float, found: int) -> float:
     """``saved / whole``; without truth 1 if nothing was found either, else 0."""
     if whole == 0:
         return 0.0 if found else 1.0
-    return saved / whole
+    return float(saved / whole)
 
 
 def _lengths(tracks: pd.DataFrame) -> NDArray[np.int64]:
@@ -147,14 +147,13 @@ def _candidates(
     """
     pairs, which = np.unique(np.stack([matches.truth, matches.found], axis=1), axis=0, return_inverse=True)
     closeness = np.bincount(which, weights=gate_um - matches.distances_um, minlength=len(pairs))
-    frames = int(max(found["frame"].max(), truth["frame"].max())) + 1 if len(pairs) else 1
-    common = np.asarray(
-        _presence(truth, frames)[pairs[:, 0]].multiply(_presence(found, frames)[pairs[:, 1]]).sum(axis=1)
-    ).ravel()
+    frames = np.union1d(found["frame"], truth["frame"]).astype(np.int64)
+    both = _presence(truth, frames)[pairs[:, 0]].multiply(_presence(found, frames)[pairs[:, 1]])
+    common = np.asarray(both.sum(axis=1)).ravel()
     return pairs, closeness - gate_um * (_lengths(found)[pairs[:, 1]] - common)
 
 
-def _presence(tracks: pd.DataFrame, frames: int) -> csr_matrix:
-    """Sparse matrix (tracks, frames), 1 where a track has a position."""
-    rows, columns = _numbers(tracks), tracks["frame"].to_numpy(np.int64)
-    return csr_matrix((np.ones(len(tracks)), (rows, columns)), shape=(len(_lengths(tracks)), frames))
+def _presence(tracks: pd.DataFrame, frames: NDArray[np.int64]) -> csr_matrix:
+    """Sparse matrix (tracks, frames), 1 where a track has a position; ``frames`` ascending."""
+    rows, columns = _numbers(tracks), np.searchsorted(frames, tracks["frame"].to_numpy(np.int64))
+    return csr_matrix((np.ones(len(tracks)), (rows, columns)), shape=(len(_lengths(tracks)), len(frames)))

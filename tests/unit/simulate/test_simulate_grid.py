@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.simulate.grid import deskewed_grid, imaged_volume, raw_grid
@@ -69,3 +71,25 @@ def test_drawn_positions_are_uniform_and_keep_the_margin() -> None:
 def test_margin_without_room_is_refused() -> None:
     with pytest.raises(BadInputError, match="margin"):
         imaged_volume(AcquisitionParameters(planes=4, rows=4, columns=4), 1.0)
+
+
+REAL = Path(__file__).parents[4] / "shared" / "data" / "llsm_cell"
+
+
+@pytest.mark.skipif(
+    not REAL.exists(), reason="real lattice light-sheet stack not at ../shared/data/llsm_cell"
+)
+def test_shear_runs_as_in_a_real_stack() -> None:
+    # The reference was deskewed by other software, about its middle: only the shear between planes counts.
+    grid = raw_grid(AcquisitionParameters(step_um=0.3, pixel_um=0.1, planes=88, rows=320, columns=256))
+
+    def displacement(plane: int) -> float:
+        raw = tifffile.imread(REAL / "raw_skewed.tif", key=plane).astype(float)
+        deskewed = tifffile.imread(REAL / "reference_deskewed.tif", key=plane).astype(float)
+        padded = np.pad(raw - np.median(raw), ((0, 0), (0, deskewed.shape[1] - raw.shape[1])))
+        spectrum = np.fft.rfft(deskewed - np.median(deskewed)) * np.conj(np.fft.rfft(padded))
+        correlation = np.fft.irfft(spectrum.sum(axis=0), deskewed.shape[1])
+        return float(correlation.argmax())
+
+    expected = 50 * grid.plane_shift_um / grid.pixel_um
+    assert displacement(70) - displacement(20) == pytest.approx(expected, abs=1.0)

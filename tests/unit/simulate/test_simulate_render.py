@@ -74,7 +74,7 @@ def test_particles_beyond_the_border_leave_only_their_flanks() -> None:
     np.testing.assert_allclose(photons, image(grid, outside[:1]))
 
 
-def still_movie(snr: float, cell_photons: float = 0.0) -> Movie:
+def still_movie(snr: float) -> Movie:
     """Immobile particles of equal brightness on a lattice of voxel centres."""
     scene = SceneParameters(
         frames=40,
@@ -205,7 +205,7 @@ def test_measured_psf_interpolates_the_bead() -> None:
     np.testing.assert_allclose(measured.centre, (15.3, 12.2, 12.6), atol=0.1)
     offsets = np.random.default_rng(0).uniform(-0.3, 0.3, (3, 200))
     np.testing.assert_allclose(measured(*offsets), PSF(*offsets), atol=0.05)
-    assert measured(np.array(5.0), np.array(0.0), np.array(0.0)) == 0
+    assert measured(np.array([5.0]), np.zeros(1), np.zeros(1))[0] == 0
 
 
 def test_measured_psf_renders_the_same_picture() -> None:

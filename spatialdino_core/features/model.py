@@ -1,0 +1,59 @@
+"""Finish a model: repair the encoder if it has defects, fit its feature basis, publish both as one file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from spatialdino_core.crops.shards import CropShards
+from spatialdino_core.device import choose_device
+from spatialdino_core.encoder.weights import load_encoder, save_encoder, weights_hash
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.features.basis import BASIS_TENSORS, fit_basis
+from spatialdino_core.files import write_json
+from spatialdino_core.movies.provenance import software
+from spatialdino_core.sinder.parameters import RepairParameters
+from spatialdino_core.sinder.repair import repair
+
+
+def finish_model(
+    weights: Path | str,
+    shards: Sequence[str],
+    output: Path | str,
+    report: Path | str,
+    parameters: RepairParameters,
+    *,
+    seed: int,
+    device: str,
+) -> None:
+    """Make weights ready for features.
+
+    Parameters
+    ----------
+    weights
+        Encoder to start from.
+    shards
+        Shard indices of the training movies. Without any (bundled weights, or a file without
+        training movies) the weights are taken as they are and must carry their own basis.
+    output, report
+        Weights and JSON report to publish.
+    """
+    encoder, header, extra = load_encoder(Path(weights))
+    encoder.eval()
+    found: dict[str, object] = {"weights": weights_hash(Path(weights)), "diagnosed": False}
+    if shards:
+        crops = CropShards(shards)
+        encoder, outcome = repair(encoder, crops, parameters, choose_device(device), seed)
+        extra = dict(extra) | fit_basis(encoder.eval(), crops, min(header.field_of_view_voxels))
+        found |= {"diagnosed": True, **asdict(outcome)}
+    elif not set(BASIS_TENSORS) <= set(extra):
+        raise BadInputError(
+            weights,
+            found="weights without a feature basis, and no training movie to fit one on",
+            expected=f"tensors {', '.join(BASIS_TENSORS)}, or a movie with train = yes",
+            remedy="Mark a typical movie with train = yes in the sample sheet.",
+        )
+    provenance = dict(header.provenance) | {"repair": found, "finished_by": software()}
+    save_encoder(Path(output), encoder, replace(header, provenance=provenance), extra)
+    write_json(report, found | software())

@@ -1,0 +1,1 @@
+"""Pretraining: the encoder learns from unlabelled crops by self-distillation (DINO, iBOT, KoLeo)."""

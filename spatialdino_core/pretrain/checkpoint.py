@@ -1,0 +1,49 @@
+"""Checkpoints of a training run: whole files, the newest few kept. Not the weights that others use."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.files import published
+
+
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -> None:
+    """Write the state after ``step`` finished steps, then drop all but the newest ``keep`` checkpoints."""
+    with published(folder / f"step-{step:09d}.pt") as beside:
+        torch.save(state, beside)
+    for old in checkpoints(folder)[:-keep]:
+        old.unlink()
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Whole checkpoints in a folder, oldest first; empty where there is no folder."""
+    return sorted(folder.glob("step-*.pt"))
+
+
+def load_latest(folder: Path) -> dict[str, Any] | None:
+    """State of the newest checkpoint, on the CPU, or None if there is none.
+
+    Only tensors and plain values are unpickled.
+
+    Raises
+    ------
+    BadInputError
+        If the file is damaged.
+    """
+    found = checkpoints(folder)
+    if not found:
+        return None
+    try:
+        return torch.load(found[-1], map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise BadInputError(
+            found[-1],
+            found=f"an unreadable checkpoint ({str(error).splitlines()[0]})",
+            expected="a checkpoint written by this software",
+            remedy="Delete this file: training then resumes from the checkpoint before it.",
+        ) from error

@@ -1,0 +1,84 @@
+"""The three losses: DINO on class tokens, iBOT on masked patches, KoLeo against crowding.
+
+Teacher targets come in as probabilities; see ``targets.py`` for how they are made.
+
+References
+----------
+DINO: Caron et al., ICCV 2021. iBOT: Zhou et al., Image BERT Pre-training with Online Tokenizer,
+ICLR 2022. KoLeo: Sablayrolles et al., Spreading Vectors for Similarity Search, ICLR 2019; in
+self-distillation: Oquab et al., DINOv2, TMLR 2024.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def dino_loss(student_logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """Mean cross entropy between the teacher's and the student's different views of the same crop.
+
+    Parameters
+    ----------
+    student_logits
+        (V, B, K); the first G of the V views are the global views that the teacher saw, in its order.
+    targets
+        (G, B, K) teacher probabilities of the global views.
+    temperature
+        Softmax temperature of the student.
+
+    Returns
+    -------
+    torch.Tensor
+        Scalar in nats: the mean over B crops and over the G * V - G pairs of a teacher view and
+        another student view.
+    """
+    log_student = torch.log_softmax(student_logits / temperature, dim=-1)
+    pairs = -torch.einsum("gbk,vbk->gv", targets, log_student) / targets.shape[1]
+    views, teacher_views = student_logits.shape[0], targets.shape[0]
+    same = pairs.diagonal().sum()
+    return (pairs.sum() - same) / (teacher_views * views - teacher_views)
+
+
+def ibot_loss(student_logits: Tensor, targets: Tensor, masks: Tensor, temperature: float) -> Tensor:
+    """Cross entropy on masked patches; each masked crop counts the same, however many it lost.
+
+    Parameters
+    ----------
+    student_logits
+        (M, K) student logits of the masked patches, in the raster order of ``masks``.
+    targets
+        (M, K) teacher probabilities of the same patches, which the teacher saw.
+    masks
+        (B, N) bool with M true entries.
+    temperature
+        Softmax temperature of the student.
+
+    Returns
+    -------
+    torch.Tensor
+        Scalar in nats: per crop the mean over its masked patches, then the mean over masked crops.
+    """
+    entropies = -(targets * torch.log_softmax(student_logits / temperature, dim=-1)).sum(-1)
+    masked = masks.sum(1)
+    weights = (1 / masked.clamp(min=1))[:, None].expand_as(masks)[masks]
+    return (weights * entropies).sum() / (masked > 0).sum().clamp(min=1)
+
+
+def koleo_loss(tokens: Tensor, eps: float = 1e-8) -> Tensor:
+    """Mean of -ln(distance to the nearest neighbour) of L2-normalised tokens.
+
+    Parameters
+    ----------
+    tokens
+        (n, D), n >= 2: class tokens of one view of n different crops.
+    eps
+        Length added in quadrature to each distance, so that equal tokens have a finite loss.
+    """
+    directions = functional.normalize(tokens, dim=-1)
+    with torch.no_grad():
+        similarity = directions @ directions.T
+        nearest = similarity.fill_diagonal_(-2).argmax(dim=1)
+    squared = (directions - directions[nearest]).square().sum(-1)
+    return -torch.log(squared + eps**2).mean() / 2

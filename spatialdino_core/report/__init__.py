@@ -1,0 +1,1 @@
+"""What was found, for people: a page of pictures per movie and one page for all movies."""

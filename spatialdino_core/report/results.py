@@ -1,0 +1,162 @@
+"""What lies in the results folder of one movie, opened once for the report. Stores are read later, by frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.files import read_json
+from spatialdino_core.movies.ledger import StageRecord
+from spatialdino_core.movies.record import MovieRecord
+from spatialdino_core.movies.store import FrameStore
+
+OBJECT_COLUMNS = ["frame", "label", "z", "y", "x", "intensity_mean", "background", "snr"]
+TRACK_COLUMNS = [
+    *("track_id", "frame", "z", "y", "x", "z_um", "y_um", "x_um"),
+    *("link_confidence", "gap"),
+]
+EVENT_COLUMNS = ["event", "frame", "track_id", "score"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MovieResults:
+    """Results of one movie.
+
+    Attributes
+    ----------
+    record
+        What the register knows.
+    frames
+        Finished frames, ascending.
+    skipped
+        Left-out frames and why, over all stages.
+    image, labels, foreground, components
+        Stores: deskewed intensities, instance labels, activation and foreground probability, principal
+        components.
+    deskewed, features, segmented
+        Completion records of the stages.
+    tracking
+        What the tracker noted about itself.
+    objects, tracks, events
+        Tables.
+    """
+
+    record: MovieRecord
+    frames: list[int]
+    skipped: dict[int, str]
+    image: FrameStore
+    labels: FrameStore
+    foreground: FrameStore
+    components: FrameStore
+    deskewed: StageRecord
+    features: StageRecord
+    segmented: StageRecord
+    tracking: dict[str, Any]
+    objects: pd.DataFrame
+    tracks: pd.DataFrame
+    events: pd.DataFrame
+
+    @property
+    def interval_s(self) -> float | None:
+        """Time between frames, s; None for a movie of one frame."""
+        return self.record.usable().interval_s
+
+    @property
+    def shown(self) -> list[int]:
+        """First, middle and last finished frame, each once."""
+        if not self.frames:
+            return []
+        return sorted({self.frames[0], self.middle, self.frames[-1]})
+
+    @property
+    def middle(self) -> int:
+        """The finished frame in the middle."""
+        return self.frames[len(self.frames) // 2]
+
+    def time(self, frames: np.ndarray) -> np.ndarray:
+        """Frames on the time axis of `time_label`."""
+        return np.asarray(frames) * (self.interval_s or 1.0)
+
+    @property
+    def time_label(self) -> str:
+        """Time in s, or frames where the interval is unknown."""
+        return "time (s)" if self.interval_s else "frame"
+
+    def when(self, frame: int) -> str:
+        """A frame in words, e.g. ``frame 3 (6 s)``."""
+        return f"frame {frame} ({frame * self.interval_s:.4g} s)" if self.interval_s else f"frame {frame}"
+
+    def objects_per_frame(self) -> np.ndarray:
+        """Number of objects in each of ``frames``."""
+        counts = self.objects["frame"].value_counts()
+        return counts.reindex(self.frames, fill_value=0).to_numpy(dtype=np.int64)
+
+    def tracks_count(self) -> int:
+        """Number of tracks."""
+        return int(self.tracks["track_id"].nunique())
+
+
+def open_results(record: MovieRecord, folder: Path | str) -> MovieResults:
+    """Open the results of one movie.
+
+    Raises
+    ------
+    BadInputError
+        If the movie cannot be used, a file is absent or a table lacks a column.
+    """
+    folder = Path(folder)
+    record.usable()
+    deskewed, features, segmented = (
+        StageRecord.read(_present(folder / name)) for name in ("deskewed.json", "features.json", "labels.json")
+    )
+    skipped = record.skipped | deskewed.skipped | features.skipped | segmented.skipped
+    return MovieResults(
+        record=record,
+        frames=[frame for frame in sorted(segmented.checksums) if frame not in skipped],
+        skipped=dict(sorted(skipped.items())),
+        image=FrameStore(_present(folder / "deskewed.ome.zarr")),
+        labels=FrameStore(_present(folder / "labels.ome.zarr")),
+        foreground=FrameStore(_present(folder / "foreground.ome.zarr")),
+        components=FrameStore(_present(folder / "features.zarr")),
+        deskewed=deskewed,
+        features=features,
+        segmented=segmented,
+        tracking=dict(read_json(_present(folder / "tracks.json"))),
+        objects=read_table(folder / "objects.parquet", OBJECT_COLUMNS),
+        tracks=read_table(folder / "tracks.csv", TRACK_COLUMNS),
+        events=read_table(folder / "events.csv", EVENT_COLUMNS),
+    )
+
+
+def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Read a CSV or Parquet table of the workflow; its columns are numbers even where it has no row.
+
+    Raises
+    ------
+    BadInputError
+        If the file or one of ``columns`` is absent.
+    """
+    _present(path)
+    table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    absent = [name for name in columns if name not in table]
+    if absent:
+        raise BadInputError(
+            path,
+            found=f"columns {', '.join(map(str, table.columns))}",
+            expected=f"also {', '.join(absent)}",
+            remedy="Remove the file and run the workflow again: it is written by another version.",
+        )
+    return table if len(table) else table.astype({name: float for name in table if name != "event"})
+
+
+def _present(path: Path) -> Path:
+    if not path.exists():
+        raise BadInputError(
+            path, found="no such file", expected="a result of the workflow", remedy="Run the workflow again."
+        )
+    return path

@@ -1,0 +1,218 @@
+"""Calibration of a movie: one set of thresholds from its first frames, used for all of its frames.
+
+Noise maxima are drawn from the negative response, where there are no particles, so no label and no assumption
+on the camera is needed. Not the statistics themselves, which are in :mod:`.threshold`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.segment.blobs import Peaks, find_peaks, psf_sigma_um
+from spatialdino_core.segment.inputs import Voxel, check_frame, values_at
+from spatialdino_core.segment.parameters import SegmentParameters
+from spatialdino_core.segment.threshold import Bimodality, NoiseTail, bimodality, noise_tail
+
+LOBE = 2 / 3 * np.exp(-2.5)
+"""Depth of the dark ring that a filtered Gaussian blob makes, relative to its peak."""
+LOBE_REACH = 1.5 * np.sqrt(5)
+"""How far that ring reaches, in standard deviations of the filtered blob; its bottom is at √5."""
+MIN_REGION_MAXIMA = 400
+"""With fewer noise maxima, a region borrows the tail of the whole frame in proportion to its maxima."""
+HISTOGRAM_BINS = 256
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a movie's first frames say about noise and foreground. The same for all of its frames.
+
+    Attributes
+    ----------
+    threshold_z
+        Z-score of a detection inside the foreground, or anywhere when ``foreground`` is not bimodal.
+    threshold_outside_z
+        Z-score of a detection outside the foreground.
+    tail, tail_outside
+        The noise from which they follow.
+    foreground
+        Otsu's threshold of the foreground probability with its bimodality; None when no probability was given.
+    frames
+        Number of frames used.
+    """
+
+    threshold_z: float
+    threshold_outside_z: float
+    tail: NoiseTail
+    tail_outside: NoiseTail
+    foreground: Bimodality | None
+    frames: int
+
+    def is_inside(self, probability: np.ndarray | None, count: int) -> np.ndarray:
+        """Which of ``count`` places with this foreground probability, shape (count,), use ``threshold_z``."""
+        if probability is None or self.foreground is None or not self.foreground.bimodal:
+            return np.ones(count, dtype=bool)
+        return probability >= self.foreground.threshold
+
+    def to_json(self) -> str:
+        """Canonical JSON: equal calibrations give equal text."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> Calibration:
+        """Inverse of :meth:`to_json`."""
+        fields = json.loads(text)
+        foreground = fields.pop("foreground")
+        tail, outside = fields.pop("tail"), fields.pop("tail_outside")
+        return Calibration(
+            **fields,
+            tail=NoiseTail(**tail),
+            tail_outside=NoiseTail(**outside),
+            foreground=None if foreground is None else Bimodality(**foreground),
+        )
+
+
+@dataclass(frozen=True)
+class _Maxima:
+    """Noise maxima of all calibration frames: z-scores, and foreground probabilities (empty without one)."""
+
+    z_score: np.ndarray
+    probability: np.ndarray
+
+    def inside(self, verdict: Bimodality) -> np.ndarray:
+        return self.probability >= verdict.threshold
+
+
+def calibrate(
+    frames: Iterable[tuple[np.ndarray, np.ndarray | None]],
+    voxel_um: Voxel,
+    valid: np.ndarray | None,
+    parameters: SegmentParameters,
+    *,
+    where: str = "movie",
+) -> Calibration:
+    """Calibrate the detection thresholds of a movie on its first frames.
+
+    Parameters
+    ----------
+    frames
+        Pairs of intensities (z, y, x), uint16 or float32, and foreground probability, float32 of the same shape
+        within 0..1, or None (for all frames or for none). No more than ``parameters.calibration_frames`` are drawn.
+    voxel_um
+        Voxel size (z, y, x) in µm.
+    valid
+        Boolean mask broadcastable to a frame, e.g. (z, 1, x), or None when every voxel is valid.
+    parameters
+        Optics and the accepted numbers of false positives.
+    where
+        Name of the movie for error messages.
+
+    Returns
+    -------
+    Calibration
+        Frozen and JSON-able.
+
+    Raises
+    ------
+    BadInputError
+        If there is no frame, if shapes disagree, if values are not finite, or if no frame varies at all.
+    """
+    dark: list[_Maxima] = []
+    bright: list[_Maxima] = []
+    searched: list[float] = []
+    histogram = np.zeros(HISTOGRAM_BINS)
+    edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
+    for index, (frame, foreground) in enumerate(islice(frames, parameters.calibration_frames)):
+        name = f"{where}, frame {index}"
+        check_frame(frame, voxel_um, valid, foreground, name)
+        peaks = find_peaks(frame, voxel_um, valid, parameters, where=name)
+        far = [_away_from_lobes(some, peaks[0], voxel_um, parameters) for some in peaks]
+        for kept, some, rows in zip((bright, dark), peaks, far, strict=True):
+            kept.append(_Maxima(some.z_score[rows], values_at(foreground, some.position[rows])))
+        searched.append(float(far[1].mean()) if len(peaks[1]) else 0.0)
+        histogram += _foreground_histogram(foreground, valid, edges)
+    if not sum(searched):
+        raise BadInputError(
+            where,
+            found=f"{len(searched)} calibration frames without any variation" if searched else "no frame",
+            expected="at least one frame with an image in it",
+            remedy="Check the deskewed frames, or leave this movie out.",
+        )
+    verdict = bimodality(histogram, edges) if histogram.any() else None
+    return _thresholds(_joined(dark), _joined(bright), searched, verdict, parameters)
+
+
+def _joined(parts: list[_Maxima]) -> _Maxima:
+    return _Maxima(np.concatenate([p.z_score for p in parts]), np.concatenate([p.probability for p in parts]))
+
+
+def _thresholds(
+    dark: _Maxima,
+    bright: _Maxima,
+    searched: list[float],
+    verdict: Bimodality | None,
+    parameters: SegmentParameters,
+) -> Calibration:
+    exposure = sum(searched)
+    tail = outside = noise_tail(dark.z_score, bright.z_score, exposure)
+    if verdict is not None and verdict.bimodal:
+        dark_in, bright_in = dark.inside(verdict), bright.inside(verdict)
+        outside = _region_tail(dark.z_score, bright.z_score, ~dark_in, ~bright_in, exposure, tail)
+        tail = _region_tail(dark.z_score, bright.z_score, dark_in, bright_in, exposure, tail)
+    return Calibration(
+        threshold_z=tail.threshold(parameters.false_positives_per_frame),
+        threshold_outside_z=outside.threshold(parameters.false_positives_outside),
+        tail=tail,
+        tail_outside=outside,
+        foreground=verdict,
+        frames=len(searched),
+    )
+
+
+def _region_tail(
+    dark: np.ndarray,
+    bright: np.ndarray,
+    dark_here: np.ndarray,
+    bright_here: np.ndarray,
+    exposure: float,
+    whole: NoiseTail,
+) -> NoiseTail:
+    """Tail of the maxima in one region, or its share of the whole frame's tail where they are too few."""
+    if dark_here.sum() >= MIN_REGION_MAXIMA:
+        return noise_tail(dark[dark_here], bright[bright_here], exposure)
+    share = dark_here.mean()
+    return replace(whole, rate_per_frame=whole.rate_per_frame * float(share), maxima=int(dark_here.sum()))
+
+
+def _away_from_lobes(peaks: Peaks, bright: Peaks, voxel_um: Voxel, parameters: SegmentParameters) -> np.ndarray:
+    """Which peaks are out of reach of the rings around blobs so strong that their rings pass for noise."""
+    strong = bright.keep(bright.z_score * LOBE > 1)
+    away = np.ones(len(peaks), dtype=bool)
+    if not len(strong) or not len(peaks):
+        return away
+    unit = psf_sigma_um(parameters) / np.array(voxel_um)
+    tree = cKDTree(peaks.position / unit)
+    # A blob as wide as the filter that fits it best, filtered: its variance doubles.
+    reach = LOBE_REACH * np.sqrt(2) * np.asarray(parameters.scale_factors)[strong.scale]
+    for touched in tree.query_ball_point(strong.position / unit, reach):
+        away[touched] = False
+    return away
+
+
+def _foreground_histogram(
+    foreground: np.ndarray | None, valid: np.ndarray | None, edges: np.ndarray
+) -> np.ndarray:
+    """Counts of the probabilities of valid voxels, plane by plane to bound memory."""
+    counts = np.zeros(len(edges) - 1)
+    if foreground is None:
+        return counts
+    for z, plane in enumerate(foreground):
+        part = None if valid is None else np.broadcast_to(valid[z if len(valid) > 1 else 0], plane.shape)
+        counts += np.histogram(plane if part is None else plane[part], edges)[0]
+    return counts

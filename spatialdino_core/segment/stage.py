@@ -1,0 +1,122 @@
+"""Segment a movie: calibrate once, then labels and objects of every frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from spatialdino_core.features.grid import on_voxels
+from spatialdino_core.files import published
+from spatialdino_core.geometry.deskewed import DeskewedMovie
+from spatialdino_core.movies.ledger import Entry, FrameJob, FrameLedger, FrameResult, StageRecord, remembered
+from spatialdino_core.movies.provenance import software
+from spatialdino_core.movies.store import FrameStore, StoreLayout
+from spatialdino_core.parameters import digest
+from spatialdino_core.segment.calibration import Calibration, calibrate
+from spatialdino_core.segment.frame import segment_frame
+from spatialdino_core.segment.parameters import SegmentParameters
+
+STORE = "labels.ome.zarr"
+
+
+def segment_movie(
+    deskewed: Path | str,
+    features: Path | str,
+    output: Path | str,
+    objects: Path | str,
+    parameters: SegmentParameters,
+    *,
+    code: str,
+) -> None:
+    """Segment every frame that is not finished; publish the table of objects and the completion record.
+
+    Parameters
+    ----------
+    deskewed, features
+        Completion records of the two stages that this one reads.
+    output
+        Completion record to publish; ``labels.ome.zarr`` lies beside it.
+    objects
+        Parquet table to publish, one row per object.
+    code
+        Hash of the stage's code.
+    """
+    movie = DeskewedMovie(deskewed)
+    evidence = StageRecord.read(features)
+    foreground = FrameStore(Path(features).parent / evidence.stores[1])
+    folder = Path(output).parent
+    patch_um: Any = foreground.voxel_um
+    stamps = {frame: digest(movie.record.checksums[frame], sum_) for frame, sum_ in evidence.checksums.items()}
+
+    def images(frame: int) -> tuple[np.ndarray, np.ndarray]:
+        likely = foreground.read(frame, 1)
+        shape: Any = movie.valid.shape
+        return movie.store.read(frame), on_voxels(likely, patch_um, foreground.origin_um, shape, movie.voxel_um)
+
+    calibration = _calibrate(movie, images, stamps, folder, parameters, code)
+    key = digest(asdict(parameters), code, asdict(calibration))
+    layout = StoreLayout(
+        shape_czyx=(1, *movie.store.shape[2:]),
+        dtype="uint32",
+        voxel_um=movie.voxel_um,
+        origin_um=movie.store.origin_um,
+        interval_s=movie.interval_s,
+        channels=("labels",),
+        kind="labels",
+    )
+    about = {"parameters": asdict(parameters), "calibration": asdict(calibration), "key": key}
+    store = FrameStore.prepare(folder / STORE, layout, movie.frames, about | software())
+    tables = folder / "ledger" / "objects"
+
+    def compute(frame: int) -> FrameResult:
+        image, likely = images(frame)
+        labels, table = segment_frame(image, movie.voxel_um, movie.valid, likely, calibration, parameters)
+        table.insert(0, "frame", frame)
+        with published(tables / f"{frame}.parquet") as temporary:
+            table.to_parquet(temporary)
+        return FrameResult(output=store.write(frame, labels[None]), facts={"objects": len(table)})
+
+    entries = FrameJob(
+        ledger=FrameLedger(folder / "ledger" / "segment.jsonl"),
+        description=f"segment {folder.name}",
+        key=key,
+        stamps=stamps,
+        compute=compute,
+        exists=lambda frame: store.has(frame) and (tables / f"{frame}.parquet").exists(),
+    ).run()
+    _join(tables, entries, movie, objects)
+    StageRecord.of([STORE], entries, about).write(output)
+
+
+def _calibrate(
+    movie: DeskewedMovie,
+    images: Any,
+    stamps: dict[int, str],
+    folder: Path,
+    parameters: SegmentParameters,
+    code: str,
+) -> Calibration:
+    frames = movie.first_frames(parameters.calibration_frames)
+
+    def first_images() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        return (images(frame) for frame in frames)
+
+    def compute() -> dict[str, Any]:
+        return asdict(calibrate(first_images(), movie.voxel_um, movie.valid, parameters))
+
+    key = digest(asdict(parameters), code, {frame: stamps[frame] for frame in frames})
+    return Calibration(**remembered(folder / "ledger" / "segment.json", key, compute))
+
+
+def _join(tables: Path, entries: list[Entry], movie: DeskewedMovie, objects: Path | str) -> None:
+    """One table of all frames, with physical positions, in one file."""
+    joined = pd.concat([pd.read_parquet(tables / f"{entry.frame}.parquet") for entry in entries], ignore_index=True)
+    for axis, size, origin in zip("zyx", movie.voxel_um, movie.store.origin_um, strict=True):
+        joined[f"{axis}_um"] = joined[axis] * size + origin
+    with published(objects) as temporary:
+        joined.to_parquet(temporary)

@@ -1,0 +1,188 @@
+"""Thresholds that follow from data: Otsu with a verdict on bimodality, and significance from the tail of noise.
+
+Pure statistics of one-dimensional samples; which samples are drawn from a movie is the business of
+:mod:`.calibration`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+TAIL_SAMPLES = 400
+"""Most significant null maxima that shape the tail."""
+SKEW_BAND = (2.5, 3.5)
+"""Z-scores at which bright and dark maxima are compared: noise still dominates, but its skewness shows."""
+MAX_SKEW = 0.2
+EM_ITERATIONS = 200
+MIN_ASHMAN_D = 2.0
+MAX_VALLEY = 0.8
+
+
+@dataclass(frozen=True)
+class Bimodality:
+    """Otsu's threshold and whether the histogram has two populations to separate.
+
+    Attributes
+    ----------
+    threshold
+        Otsu's threshold (Otsu 1979, IEEE Trans. SMC 9, 62), in units of the sample.
+    separability
+        Otsu's η, between-class over total variance, 0 to 1; 0.64 for one normal population.
+    ashman_d
+        Ashman's D = √2 |μ₁ − μ₂| / √(σ₁² + σ₂²) of two normal components fitted by expectation maximisation;
+        clean separation needs D > 2 (Ashman et al. 1994, Astron. J. 108, 2348).
+    valley
+        Lowest point of the smoothed histogram between the peaks of the two classes, over the lower peak; 1 where
+        there is no valley.
+    bimodal
+        D > 2 and a valley below 0.8: then, and only then, the threshold means something.
+    """
+
+    threshold: float
+    separability: float
+    ashman_d: float
+    valley: float
+    bimodal: bool
+
+
+@dataclass(frozen=True)
+class NoiseTail:
+    """Expected number of bright noise maxima per frame above a z-score.
+
+    ``rate(u) = rate_per_frame · exp(−(u² − start_z²) / decay) · exp(skew · u³ / 3)``: the tail of maxima of a
+    Gaussian field is dominated by exp(−u²/2) (Adler 1981, The Geometry of Random Fields), heavier tails show as
+    ``decay`` above 2, and the last factor is the first Edgeworth term of skewed, e.g. photon, noise.
+
+    Attributes
+    ----------
+    start_z, rate_per_frame, decay
+        Where the fitted tail of the dark maxima begins, how many lie above, and its decay in z².
+    skew
+        Measured from the excess of bright over dark maxima of moderate significance.
+    maxima
+        Dark maxima seen, all frames together.
+    """
+
+    start_z: float
+    rate_per_frame: float
+    decay: float
+    skew: float
+    maxima: int
+
+    def rate(self, z_score: float) -> float:
+        """Expected bright noise maxima per frame above ``z_score``."""
+        tail = -(z_score**2 - self.start_z**2) / self.decay
+        return self.rate_per_frame * float(np.exp(tail + self.skew * z_score**3 / 3))
+
+    def threshold(self, rate_per_frame: float) -> float:
+        """Z-score above which noise makes ``rate_per_frame`` maxima per frame; at least ``start_z``."""
+        grid = np.arange(self.start_z, MAX_Z, 0.005)
+        log_rate = -(grid**2 - self.start_z**2) / self.decay + self.skew * grid**3 / 3
+        turn = int(np.argmin(log_rate))  # the cubic term wins far out, where the expansion no longer holds
+        enough = np.log(rate_per_frame / self.rate_per_frame) if self.rate_per_frame > 0 else np.inf
+        below = np.flatnonzero(log_rate[: turn + 1] <= enough)
+        return float(grid[below[0]] if below.size else grid[turn])
+
+
+MAX_Z = 40.0
+
+
+def noise_tail(dark: np.ndarray, bright: np.ndarray, frames: float) -> NoiseTail:
+    """Fit the tail of noise to local maxima.
+
+    Parameters
+    ----------
+    dark
+        Z-scores of the maxima of the negative response, which contains noise and no particles, shape (n,).
+    bright
+        Z-scores of the maxima of the response, shape (m,); only those within :data:`SKEW_BAND` are used.
+    frames
+        Number of frames they were collected from; not whole where parts of frames were left out.
+
+    Returns
+    -------
+    NoiseTail
+        Maximum-likelihood exponential tail of z² above the :data:`TAIL_SAMPLES`-th largest value (at most a
+        quarter of the sample), which extrapolates to rates below one maximum in all frames.
+    """
+    if len(dark) == 0 or frames <= 0:
+        return NoiseTail(start_z=0.0, rate_per_frame=0.0, decay=2.0, skew=0.0, maxima=0)
+    ordered = np.sort(dark)[::-1]
+    count = int(min(TAIL_SAMPLES, max(1, len(ordered) // 4)))
+    start = float(ordered[count]) if len(ordered) > count else 0.0
+    excess = ordered[:count] ** 2 - start**2
+    decay = float(max(excess.mean(), 2.0 if count < 30 else 1.0))
+    return NoiseTail(start, count / frames, decay, _skew(dark, bright), len(dark))
+
+
+def _skew(dark: np.ndarray, bright: np.ndarray) -> float:
+    low, high = SKEW_BAND
+    moderate = dark[(dark >= low) & (dark < high)]
+    brighter = np.sum((bright >= low) & (bright < high))
+    if len(moderate) < 100 or brighter == 0:
+        return 0.0
+    excess = np.log(brighter / len(moderate))
+    return float(np.clip(3 * excess / np.mean(moderate**3), 0.0, MAX_SKEW))
+
+
+def bimodality(counts: np.ndarray, edges: np.ndarray) -> Bimodality:
+    """Otsu's threshold of a histogram and three measures of whether it is bimodal.
+
+    Parameters
+    ----------
+    counts
+        Histogram, shape (bins,).
+    edges
+        Bin edges, shape (bins + 1,), increasing.
+
+    Returns
+    -------
+    Bimodality
+        With ``separability`` 0 and not bimodal when fewer than two bins are occupied.
+    """
+    centres = (edges[:-1] + edges[1:]) / 2
+    weight = counts / max(counts.sum(), 1)
+    mean = float(weight @ centres)
+    variance = float(weight @ (centres - mean) ** 2)
+    if np.count_nonzero(counts) < 2:
+        return Bimodality(mean, 0.0, 0.0, 1.0, False)
+    below = np.cumsum(weight)[:-1]
+    moment = np.cumsum(weight * centres)[:-1]
+    between = np.zeros_like(below)
+    proper = (below > 0) & (below < 1)
+    between[proper] = (mean * below - moment)[proper] ** 2 / (below * (1 - below))[proper]
+    best = np.flatnonzero(between >= between.max() * (1 - 1e-12))
+    split = int(best[(len(best) - 1) // 2])  # the middle of an empty valley
+    separability = float(between[split] / variance)
+    distance = _ashman_d(weight, centres, split)
+    valley = _valley(counts, split)
+    bimodal = distance > MIN_ASHMAN_D and valley < MAX_VALLEY
+    return Bimodality(float(edges[split + 1]), separability, distance, valley, bimodal)
+
+
+def _ashman_d(weight: np.ndarray, centres: np.ndarray, split: int) -> float:
+    """Ashman's D of two normal components: hard halves of even one normal population would reach 2.6."""
+    width = centres[1] - centres[0]
+    member = np.zeros((2, len(centres)))
+    member[0, : split + 1] = member[1, split + 1 :] = 1
+    for _ in range(EM_ITERATIONS):
+        mass = np.maximum(member @ weight, 1e-12)
+        mean = member @ (weight * centres) / mass
+        spread = [float(member[k] @ (weight * (centres - mean[k]) ** 2) / mass[k]) for k in range(2)]
+        sigma = np.sqrt(np.array(spread) + width**2 / 12)
+        log_density = np.log(mass / sigma)[:, None] - 0.5 * ((centres - mean[:, None]) / sigma[:, None]) ** 2
+        log_density -= log_density.max(axis=0)
+        member = np.exp(log_density)
+        member /= member.sum(axis=0)
+    return float(np.sqrt(2) * abs(mean[0] - mean[1]) / np.sqrt(np.sum(sigma**2)))
+
+
+def _valley(counts: np.ndarray, split: int) -> float:
+    smooth = ndimage.gaussian_filter1d(counts.astype(np.float64), 0.015 * len(counts), mode="nearest")
+    left = int(np.argmax(smooth[: split + 1]))
+    right = split + 1 + int(np.argmax(smooth[split + 1 :]))
+    lower_peak = min(smooth[left], smooth[right])
+    return float(smooth[left : right + 1].min() / lower_peak) if lower_peak > 0 else 1.0

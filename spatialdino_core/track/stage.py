@@ -1,0 +1,44 @@
+"""Track a movie: from its table of objects to tracks, events and what they depend on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from spatialdino_core.files import write_json
+from spatialdino_core.movies.provenance import software
+from spatialdino_core.movies.record import MovieRecord
+from spatialdino_core.track.exports import write_events, write_tracks
+from spatialdino_core.track.link import link_objects
+from spatialdino_core.track.parameters import TrackParameters
+
+
+def track_movie(
+    record: MovieRecord,
+    objects: Path | str,
+    tracks: Path | str,
+    events: Path | str,
+    about: Path | str,
+    parameters: TrackParameters,
+) -> None:
+    """Link the objects of a movie and publish ``tracks.csv``, ``events.csv`` and their provenance.
+
+    Parameters
+    ----------
+    record
+        The registered movie: its frame interval.
+    objects
+        Parquet table of the segmentation.
+    tracks, events, about
+        Files to publish. The tables have no header of their own, so that any reader takes them;
+        versions, parameters and the model of motion are in ``about``.
+    """
+    acquisition = record.usable()
+    table = pd.read_parquet(objects)
+    found, happenings, report = link_objects(table, acquisition.interval_s, parameters)
+    write_tracks(tracks, found)
+    write_events(events, happenings)
+    print(f"track {record.movie}: {len(table)} objects, {found['track_id'].nunique()} tracks, {len(happenings)} events")
+    write_json(about, {"parameters": asdict(parameters), "linking": asdict(report)} | software())

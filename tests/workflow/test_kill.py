@@ -1,0 +1,46 @@
+"""A run that is killed without warning goes on where it was, with the same command."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+from tests.workflow.conftest import FRAMES, Project, wait_for
+
+pytestmark = pytest.mark.workflow
+
+
+def deskewing(project: Project) -> bool:
+    ledger = project.results / "series" / "ledger" / "deskew.jsonl"
+    return ledger.exists() and ledger.read_text().count("\n") >= 2
+
+
+def pretraining(project: Project) -> bool:
+    return any((project.results / "model" / "checkpoints").glob("*"))
+
+
+def extracting(project: Project) -> bool:
+    ledger = project.results / "series" / "ledger" / "features.jsonl"
+    return ledger.exists() and ledger.read_text().count("\n") >= 1
+
+
+@pytest.mark.parametrize("moment", [deskewing, pretraining, extracting])
+def test_a_killed_run_goes_on(finished: Project, fresh: Project, moment: Callable[[Project], bool]) -> None:
+    process = fresh.start()
+    wait_for(lambda: moment(fresh), process)
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for member in family:
+        if member.is_running():
+            os.kill(member.pid, signal.SIGKILL)
+    process.wait()
+    assert not (fresh.results / "series" / "tracks.csv").exists()
+    fresh.run()
+    for movie in ("series", "single"):
+        tracks = (fresh.results / movie / "tracks.csv").read_bytes()
+        assert tracks == (finished.results / movie / "tracks.csv").read_bytes()
+        for stage in ("deskew", "features", "segment"):
+            assert fresh.computed(stage, movie) == FRAMES
