@@ -1,1 +1,1 @@
-"""From the skewed frame of a scan to the deskewed frame: maths, voxel sizes and affines."""
+"""Where raw voxels lie in space, and their resampling onto the deskewed grid."""

@@ -1,74 +1,119 @@
-"""Deskew one stack. The movie around it is in ``stage.py``, the arithmetic in ``kernels/shear.py``."""
+"""Deskew: resample a skewed raw stack onto upright voxels. Not the rotation to the coverslip.
+
+Linear interpolation within each raw plane, never between planes: the plane spacing stays as recorded,
+and neighbouring planes are never mixed at positions that the shear has drawn apart.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.geometry.background import estimate_background
+from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.geometry.scan import ScanGeometry, Shape
-from spatialdino_core.kernels.shear import sampled_range, shear_planes
+from spatialdino_core.kernels.shear import shear_planes, valid_columns
+
+BLOCK_BYTES = 256 * 2**20
 
 
 def deskew_frame(
-    raw: np.ndarray, geometry: ScanGeometry, *, fill: float, grid_offset_um: float, device: torch.device
-) -> np.ndarray:
-    """Shear a raw stack into the deskewed frame.
+    raw: NDArray[np.uint16],
+    geometry: ScanGeometry,
+    parameters: DeskewParameters,
+    device: torch.device | str = "cpu",
+    fill: float | None = None,
+    *,
+    block_bytes: int = BLOCK_BYTES,
+) -> NDArray[np.uint16]:
+    """Deskew one frame.
 
     Parameters
     ----------
     raw
-        Raw stack (z, y, x), uint8, uint16 or float32 camera counts.
+        uint16 (plane, y, x), planes in the order of recording.
     geometry
-        Of its scan.
-    fill
-        Counts where nothing was scanned.
-    grid_offset_um
-        Where the first output voxel lies on the tilted axis of the first plane.
+        Where its voxels lie.
+    parameters
+        How to resample.
     device
-        Where it is computed.
+        Where to compute.
+    fill
+        Value of voxels without data (counts); by default what ``parameters.fill`` says of this frame.
+    block_bytes
+        Bound on memory beyond the result; it does not change a bit of the result.
 
     Returns
     -------
-    numpy.ndarray
-        uint16 (z, y, x) of ``geometry.deskewed_shape``, rounded once, clipped.
+    ndarray
+        uint16 (z, y, x) of shape ``geometry.deskewed_shape(raw.shape)``; voxel size ``geometry.voxel_um``.
+
+    Raises
+    ------
+    BadInputError
+        If ``raw`` is not a three-dimensional uint16 stack.
     """
-    planes = np.moveaxis(raw[::-1] if geometry.reverses_planes else raw, geometry.tilted_axis, 2)
-    width = geometry.deskewed_shape(raw.shape)[geometry.tilted_axis]
-    sheared = shear_planes(
-        torch.as_tensor(np.ascontiguousarray(planes)).to(device),
-        geometry.shear_voxels,
-        geometry.first_position(raw.shape, grid_offset_um),
-        width,
-        fill,
+    shape = _shape_of(raw)
+    if fill is None:
+        fill = estimate_background(raw) if parameters.fill == "background" else parameters.fill
+    out = np.empty(geometry.deskewed_shape(shape), np.uint16)
+    source, target = (
+        _skew_axis_last(raw[:: -1 if geometry.descending else 1], geometry),
+        _skew_axis_last(out, geometry),
     )
-    return np.moveaxis(sheared.cpu().numpy(), 2, geometry.tilted_axis)
+    planes = max(1, block_bytes // (2 * (source[0].nbytes + target[0].nbytes)))
+    for first in range(0, shape[0], planes):
+        block = torch.from_numpy(np.array(source[first : first + planes])).to(device)
+        sheared = shear_planes(
+            block,
+            first,
+            geometry.shear_voxels,
+            geometry.sampling_offset_voxels(shape[0], parameters.grid_offset_um),
+            target.shape[2],
+            fill,
+            block_bytes=block_bytes // 4,
+        )
+        target[first : first + planes] = sheared.cpu().numpy()
+    return out
 
 
-def valid_mask(geometry: ScanGeometry, raw_shape: Shape, grid_offset_um: float) -> np.ndarray:
-    """Where the sheared box holds data, from the geometry alone.
+def valid_range(geometry: ScanGeometry, raw_shape: Shape, grid_offset_um: float = 0.0) -> NDArray[np.bool_]:
+    """Deskewed voxels that lie between raw voxels; the others are fill.
+
+    Parameters
+    ----------
+    raw_shape
+        Shape of the raw stack (plane, y, x).
+    grid_offset_um
+        Offset of the output grid, as in ``DeskewParameters``.
 
     Returns
     -------
-    numpy.ndarray
-        Bool (z, 1, x), or (z, y, 1) if y is the tilted axis: it broadcasts to the deskewed shape.
+    ndarray
+        bool (z, 1, x) for skew axis x, (z, y, 1) for y: broadcasts to the deskewed shape.
     """
-    width = geometry.deskewed_shape(raw_shape)[geometry.tilted_axis]
-    mask = np.zeros((raw_shape[0], width), bool)
-    for plane in range(raw_shape[0]):
-        start = geometry.first_position(raw_shape, grid_offset_um) - geometry.shear_voxels * plane
-        first, last = sampled_range(start, raw_shape[geometry.tilted_axis], width)
-        mask[plane, first : last + 1] = True
-    return np.expand_dims(mask, 1 if geometry.tilted_axis == 2 else 2)
+    dimension = geometry.skew_dimension
+    planes, width = raw_shape[0], geometry.deskewed_shape(raw_shape)[dimension]
+    offset = geometry.sampling_offset_voxels(planes, grid_offset_um)
+    mask = np.zeros((planes, width), bool)
+    for plane in range(planes):
+        start, stop = valid_columns(plane, geometry.shear_voxels, offset, raw_shape[dimension], width)
+        mask[plane, start:stop] = True
+    return np.expand_dims(mask, 3 - dimension)
 
 
-def estimate_background(raw: np.ndarray) -> float:
-    """Camera background of a stack: the median of its darkest tenth of rows, zeros left out.
+def _shape_of(raw: NDArray[np.uint16]) -> Shape:
+    if raw.ndim != 3 or raw.dtype != np.uint16:
+        raise BadInputError(
+            "raw stack",
+            found=f"{raw.dtype} array of shape {raw.shape}",
+            expected="uint16 (plane, y, x)",
+            remedy="Convert the movie to one uint16 stack per frame and channel.",
+        )
+    return (raw.shape[0], raw.shape[1], raw.shape[2])
 
-    Rows and not voxels, so that read noise does not pull the estimate down.
-    """
-    filled = raw[raw.any(axis=(1, 2))]
-    if filled.size == 0:
-        return 0.0
-    levels = np.median(filled, axis=2)
-    darkest = levels <= np.quantile(levels, 0.1)
-    return float(np.median(filled[darkest]))
+
+def _skew_axis_last(stack: NDArray[np.uint16], geometry: ScanGeometry) -> NDArray[np.uint16]:
+    return stack if geometry.skew_axis == "x" else stack.swapaxes(1, 2)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spatialdino_core.geometry.deskew import valid_mask
+from spatialdino_core.geometry.deskew import valid_range
 from spatialdino_core.geometry.scan import ScanGeometry
 from spatialdino_core.movies.ledger import StageRecord
 from spatialdino_core.movies.store import FrameStore
@@ -37,7 +37,7 @@ class DeskewedMovie:
         about = self.record.about
         z, y, x = about["raw_shape_zyx"]
         geometry = ScanGeometry(**about["geometry"])
-        mask = valid_mask(geometry, (z, y, x), about["parameters"]["grid_offset_um"])
+        mask = valid_range(geometry, (z, y, x), about["parameters"]["grid_offset_um"])
         self.valid = np.broadcast_to(mask, self.store.shape[2:])
 
     @property

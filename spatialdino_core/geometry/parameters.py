@@ -1,4 +1,4 @@
-"""Settings of the deskew. The geometry itself is no setting: it belongs to the movie."""
+"""Parameters of the deskew stage. Not the geometry of a scan, which belongs to each movie."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from spatialdino_core.parameters import STRICT
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class DeskewParameters:
-    """How raw stacks are sampled in the deskewed frame."""
+    """How a skewed stack is resampled onto upright voxels."""
 
     interpolation: Annotated[
-        Literal["linear"], Field(description="interpolation along the shear: linear, within each plane")
+        Literal["linear"], Field(description="interpolation along the skew axis, within each raw plane")
     ] = "linear"
     fill: Annotated[
         Literal["background"] | Annotated[float, Field(ge=0, le=65535)],
-        Field(description="value outside the scan: a count, or the estimated camera background (counts)"),
+        Field(
+            description="value of voxels without data: 'background' (the camera background of the frame), "
+            "or a number (counts)"
+        ),
     ] = "background"
     grid_offset_um: Annotated[
         float,
         Field(
-            ge=-1000,
-            le=1000,
-            description="where the first output voxel lies on the tilted axis of the first plane (µm)",
+            allow_inf_nan=False,
+            description="where along the skew axis the output grid begins, relative to the first raw voxel; "
+            "to sample on another program's grid (µm)",
         ),
     ] = 0.0

@@ -10,7 +10,8 @@ import numpy as np
 
 from spatialdino_core.device import choose_device
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.geometry.deskew import deskew_frame, estimate_background
+from spatialdino_core.geometry.background import estimate_background
+from spatialdino_core.geometry.deskew import deskew_frame
 from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.geometry.scan import ScanGeometry
 from spatialdino_core.movies.ledger import Entry, FrameJob, FrameLedger, FrameResult, StageRecord
@@ -33,7 +34,7 @@ def scan_geometry(record: MovieRecord) -> ScanGeometry:
         angle_deg=acquisition.angle_deg,
         step_um=acquisition.step_um,
         pixel_um=acquisition.pixel_um,
-        skew_axis=acquisition.skew_axis,  # type: ignore[arg-type]
+        skew_axis=acquisition.skew_axis or "x",  # type: ignore[arg-type]
         scan_sign=acquisition.scan_sign,  # type: ignore[arg-type]
     )
 
@@ -74,7 +75,7 @@ def deskew_movie(
         shape_czyx=(len(sources), *geometry.deskewed_shape(record.shape_zyx)),
         dtype="uint16",
         voxel_um=geometry.voxel_um,
-        origin_um=geometry.origin_um(record.shape_zyx, parameters.grid_offset_um),
+        origin_um=geometry.origin_um(parameters.grid_offset_um),
         interval_s=record.usable().interval_s,
         channels=tuple(record.channels),
     )
@@ -90,13 +91,15 @@ def deskew_movie(
     }
     store = FrameStore.prepare(folder / STORE, layout, record.frames, about | software())
 
+    where = f"movie '{record.movie}'"
+
     def read(frame: int) -> np.ndarray:
         if frame in record.skipped:
             raise BadInputError(
                 f"movie '{record.movie}', frame {frame}", found=record.skipped[frame], **LEFT_OUT
             )
         stacks = [source.read(frame) for source in sources]
-        return np.stack([check_content(frame, stack, f"movie '{record.movie}'") for stack in stacks])
+        return np.stack([as_counts(check_content(frame, s, where), where) for s in stacks])
 
     def compute(frame: int) -> FrameResult:
         raw = read(frame)
@@ -105,7 +108,7 @@ def deskew_movie(
             for stack in raw
         ]
         deskewed = [
-            deskew_frame(stack, geometry, fill=fill, grid_offset_um=parameters.grid_offset_um, device=target)
+            deskew_frame(stack, geometry, parameters, target, fill)
             for stack, fill in zip(raw, fills, strict=True)
         ]
         output_sum = store.write(frame, np.stack(deskewed))
@@ -132,3 +135,23 @@ def deskew_movie(
     StageRecord.of(
         [STORE], entries, about | {"fills": {e.frame: e.facts.get("fill") for e in entries}}
     ).write(output)
+
+
+def as_counts(stack: np.ndarray, where: str) -> np.ndarray:
+    """A raw stack as uint16 camera counts; values of another type are rounded, never rescaled.
+
+    Raises
+    ------
+    BadInputError
+        For values that do not fit: negative beyond rounding, above 65,535, or fractions of one.
+    """
+    if stack.dtype == np.uint16:
+        return stack
+    if stack.dtype.kind == "f" and (stack.min() < -0.5 or stack.max() > 65535 or stack.max() < 2):
+        raise BadInputError(
+            where,
+            found=f"values from {stack.min():g} to {stack.max():g} ({stack.dtype})",
+            expected="camera counts between 0 and 65535",
+            remedy="Export the movie unscaled, as 16-bit counts.",
+        )
+    return np.clip(np.rint(stack), 0, 65535).astype(np.uint16)

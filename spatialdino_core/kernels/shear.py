@@ -1,7 +1,8 @@
-"""Linear shear of a raw stack: each plane shifted along its rows by a constant, fractional distance.
+"""Shear of image planes along their last axis by linear interpolation: the PyTorch reference.
 
-The PyTorch reference; it runs on the CPU and on CUDA. Within a plane the fraction is the same for every
-row and column, so two slices with constant weights do what a resampling grid would, exactly and faster.
+Within one plane every voxel is displaced by the same fraction of a pixel, so the interpolation is a
+two-tap filter with constant weights on two slices: no sampling grid and no gather.
+Not the geometry of a scan: ``geometry/scan.py`` says by how much planes are displaced.
 """
 
 from __future__ import annotations
@@ -11,52 +12,122 @@ import math
 import torch
 from torch import Tensor
 
+SNAP_PIXELS = 1e-6
+"""Displacements this close to a whole pixel count as whole: rounding errors of the geometry must not
+cost a plane its edge column."""
 
-def shear_planes(planes: Tensor, shear: float, offset: float, width: int, fill: float) -> Tensor:
-    """Sample every plane of a stack on a common, longer axis.
+BLOCK_BYTES = 64 * 2**20
+
+
+def split_shift(plane: int, pixels_per_plane: float, offset_pixels: float) -> tuple[int, float]:
+    """Displacement ``m k - offset`` of plane k as a whole number of pixels minus a fraction.
+
+    Returns
+    -------
+    whole
+        Smallest integer not below the displacement: output column at which the plane begins.
+    fraction
+        ``whole - displacement``, in [0, 1): how far right of a raw pixel each output voxel samples.
+    """
+    shift = pixels_per_plane * plane - offset_pixels
+    whole = math.ceil(shift - SNAP_PIXELS)
+    fraction = whole - shift
+    return whole, 0.0 if fraction < SNAP_PIXELS else fraction
+
+
+def valid_columns(
+    plane: int, pixels_per_plane: float, offset_pixels: float, columns: int, width: int
+) -> tuple[int, int]:
+    """Half-open range of output columns that lie between raw pixels of this plane; may be empty.
+
+    Parameters
+    ----------
+    columns
+        Pixels along the raw axis, R.
+    width
+        Columns of the output.
+    """
+    whole, fraction = split_shift(plane, pixels_per_plane, offset_pixels)
+    start = min(max(whole, 0), width)
+    stop = min(whole + columns - (fraction > 0), width)
+    return start, max(start, stop)
+
+
+def shear_planes(
+    planes: Tensor,
+    first_plane: int,
+    pixels_per_plane: float,
+    offset_pixels: float,
+    width: int,
+    fill: float,
+    *,
+    block_bytes: int = BLOCK_BYTES,
+) -> Tensor:
+    """Displace each plane along its last axis: ``out[k, y, i] = raw[k, y, i - m k + offset]``.
+
+    Fractional positions are interpolated linearly; outside ``0 <= r <= R - 1`` the output is ``fill``.
+    Any split of planes or rows into calls or blocks gives the same bits.
 
     Parameters
     ----------
     planes
-        Raw stack (S, Y, R), uint8, uint16 or float32.
-    shear
-        Voxels by which each plane is shifted against the one before it.
-    offset
-        Position on the raw axis of output index 0 in plane 0, in voxels.
+        (S, Y, R), uint16 or float32, any strides, on any device.
+    first_plane
+        Index k of ``planes[0]`` in the whole stack.
+    pixels_per_plane
+        Displacement m from one plane to the next; may be negative.
+    offset_pixels
+        Raw position that output column 0 of plane 0 samples.
     width
-        Length of the output axis.
+        Columns of the output.
     fill
-        Value where the raw plane has none.
+        Value where there are no data.
+    block_bytes
+        Bound on the float32 temporaries.
 
     Returns
     -------
-    torch.Tensor
-        (S, Y, width) uint16, rounded half to even once: out[k, y, i] is the linear interpolation of
-        plane k, row y at r = i − shear · k + offset where 0 ≤ r ≤ R − 1, else ``fill``.
+    Tensor
+        (S, Y, width), of the dtype and device of ``planes``; uint16 is rounded once, half to even.
+
+    Raises
+    ------
+    TypeError
+        For another dtype.
     """
+    if planes.dtype not in (torch.uint16, torch.float32):
+        raise TypeError(f"planes are {planes.dtype}; expected torch.uint16 or torch.float32")
     count, rows, columns = planes.shape
-    out = torch.full((count, rows, width), round(fill), dtype=torch.int32, device=planes.device).to(
-        torch.uint16
-    )
+    value = fill if planes.dtype == torch.float32 else round(fill)
+    out = torch.full((count, rows, width), value, dtype=planes.dtype, device=planes.device)
+    block = max(1, block_bytes // (8 * columns))
     for k in range(count):
-        start = offset - shear * k
-        first, last = sampled_range(start, columns, width)
-        if first > last:
+        plane = first_plane + k
+        whole, fraction = split_shift(plane, pixels_per_plane, offset_pixels)
+        start, stop = valid_columns(plane, pixels_per_plane, offset_pixels, columns, width)
+        if start == stop:
             continue
-        lower = math.floor(start)
-        row = planes[k].to(torch.float32)
-        # The last raw column may be hit exactly; then it has no right neighbour and needs none.
-        row = torch.nn.functional.pad(row, (0, 1), mode="replicate")
-        left = row[:, first + lower : last + lower + 1]
-        right = row[:, first + lower + 1 : last + lower + 2]
-        mixed = torch.lerp(left, right, start - lower)
-        out[k, :, first : last + 1] = mixed.round().clamp(0, 65535).to(torch.int32).to(torch.uint16)
+        for row in range(0, rows, block):
+            source = planes[k, row : row + block]
+            blend = _blend(source, start - whole, stop - whole, fraction)
+            out[k, row : row + block, start:stop].copy_(_as_stored(blend, out.dtype))
     return out
 
 
-def sampled_range(start: float, columns: int, width: int) -> tuple[int, int]:
-    """First and last output index whose position ``start + index`` lies in [0, columns − 1]."""
-    rounding = 1e-9  # positions are multiples of a step that floats cannot hold exactly
-    first = max(0, math.ceil(-start - rounding))
-    last = min(width - 1, math.floor(columns - 1 - start + rounding))
-    return first, last
+def _blend(source: Tensor, start: int, stop: int, fraction: float) -> Tensor:
+    """``source`` at positions ``start + fraction ... stop - 1 + fraction`` of its last axis, float32.
+
+    Separate operations, each correctly rounded: a fused multiply-add would round differently at the
+    ends of a block. In this order a constant image stays constant.
+    """
+    left = source[:, start:stop].to(torch.float32, copy=True)
+    if fraction:
+        right = source[:, start + 1 : stop + 1].to(torch.float32, copy=True)
+        left.add_(right.sub_(left).mul_(fraction))
+    return left
+
+
+def _as_stored(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Round for integer storage. Interpolation between uint16 values cannot leave their range, but the
+    conversion of a value that did would be undefined."""
+    return values if dtype == torch.float32 else values.round_().clamp_(0, 65535)

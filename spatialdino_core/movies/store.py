@@ -78,7 +78,8 @@ class FrameStore:
         attributes: Any = dict(self._group.attrs)
         datasets = attributes["ome"]["multiscales"][0]["datasets"]
         # Frames of zeros must exist as files too, or "missing" and "empty" look alike.
-        self._levels = [self._group[d["path"]].with_config({"write_empty_chunks": True}) for d in datasets]
+        levels: list[Any] = [self._group[d["path"]] for d in datasets]
+        self._levels = [level.with_config({"write_empty_chunks": True}) for level in levels]
         scales = [d["coordinateTransformations"][0]["scale"][2:] for d in datasets]
         self.voxel_um: tuple[float, float, float] = tuple(scales[0])
         self.origin_um: tuple[float, float, float] = tuple(
@@ -109,7 +110,8 @@ class FrameStore:
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
         """Shape (t, c, z, y, x) of the full resolution."""
-        return self._levels[0].shape
+        t, c, z, y, x = self._levels[0].shape
+        return t, c, z, y, x
 
     @property
     def about(self) -> dict[str, Any]:

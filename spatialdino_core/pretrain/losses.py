@@ -62,7 +62,7 @@ def ibot_loss(student_logits: Tensor, targets: Tensor, masks: Tensor, temperatur
     """
     entropies = -(targets * torch.log_softmax(student_logits / temperature, dim=-1)).sum(-1)
     masked = masks.sum(1)
-    weights = (1 / masked.clamp(min=1))[:, None].expand_as(masks)[masks]
+    weights = masked.clamp(min=1).to(entropies.dtype).reciprocal()[:, None].expand_as(masks)[masks]
     return (weights * entropies).sum() / (masked > 0).sum().clamp(min=1)
 
 

@@ -35,7 +35,7 @@ class PretrainParameters:
     final_weight_decay: Annotated[float, Field(ge=0, le=1, description="Weight decay at the end")] = 0.2
     clip_norm: Annotated[float, Field(gt=0, description="Largest gradient norm")] = 3.0
 
-    ema_momentum: Annotated[float, Field(ge=0, le=1, description="Teacher momentum at the start")] = 0.99
+    ema_momentum: Annotated[float, Field(ge=0, le=1, description="Teacher momentum at the start")] = 0.98
     final_ema_momentum: Annotated[float, Field(ge=0, le=1, description="Teacher momentum at the end")] = 1.0
     student_temperature: Annotated[float, Field(gt=0, description="Softmax temperature of the student")] = 0.1
     teacher_temperature: Annotated[float, Field(gt=0, description="Teacher temperature at the start")] = 0.04
@@ -61,10 +61,10 @@ class PretrainParameters:
 
     gamma_max: Annotated[
         float, Field(ge=1, description="Intensities are raised to a power in [1/gamma_max, gamma_max]")
-    ] = 1.5
+    ] = 1.25
     contrast_change: Annotated[
         float, Field(ge=0, lt=1, description="Contrast is scaled by a factor in 1 ± this")
-    ] = 0.2
+    ] = 0.1
     noise_max: Annotated[
         float, Field(ge=0, description="Largest standard deviation of added noise (normalised intensity)")
     ] = 0.05

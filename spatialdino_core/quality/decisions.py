@@ -113,7 +113,7 @@ def _checked(path: Path) -> list[dict[str, str]]:
             raise BadInputError(
                 f"{path}, line {number}",
                 found="\t".join(str(value) for value in row.values()),
-                expected=f"tab-separated {', '.join(DECISION_COLUMNS)}, with a decision of {', '.join(DECISIONS)}",
+                expected=f"tab-separated {', '.join(DECISION_COLUMNS)}; a decision: {', '.join(DECISIONS)}",
                 remedy="Correct the line; 'auto' follows the automatic verdict.",
             )
     return rows

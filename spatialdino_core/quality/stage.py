@@ -102,7 +102,7 @@ def review_movies(
     metrics, contact_sheet
         Files to publish.
     """
-    entries = []
+    entries: list[dict[str, Any]] = []
     for record_path, path in zip(records, measures, strict=True):
         movie = MovieRecord.read(record_path).movie
         preview = read_json(path)

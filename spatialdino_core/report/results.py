@@ -32,7 +32,7 @@ class MovieResults:
     record
         What the register knows.
     frames
-        Finished frames, ascending.
+        Finished frames, ascending; at least one.
     skipped
         Left-out frames and why, over all stages.
     image, labels, foreground, components
@@ -69,8 +69,6 @@ class MovieResults:
     @property
     def shown(self) -> list[int]:
         """First, middle and last finished frame, each once."""
-        if not self.frames:
-            return []
         return sorted({self.frames[0], self.middle, self.frames[-1]})
 
     @property
@@ -107,7 +105,7 @@ def open_results(record: MovieRecord, folder: Path | str) -> MovieResults:
     Raises
     ------
     BadInputError
-        If the movie cannot be used, a file is absent or a table lacks a column.
+        If the movie cannot be used or has no finished frame, a file is absent or a table lacks a column.
     """
     folder = Path(folder)
     record.usable()
@@ -115,9 +113,17 @@ def open_results(record: MovieRecord, folder: Path | str) -> MovieResults:
         StageRecord.read(_present(folder / name)) for name in ("deskewed.json", "features.json", "labels.json")
     )
     skipped = record.skipped | deskewed.skipped | features.skipped | segmented.skipped
+    frames = [frame for frame in sorted(segmented.checksums) if frame not in skipped]
+    if not frames:
+        raise BadInputError(
+            folder / "labels.json",
+            found="no finished frame",
+            expected="at least one",
+            remedy="Reject the movie in qc/decisions.tsv.",
+        )
     return MovieResults(
         record=record,
-        frames=[frame for frame in sorted(segmented.checksums) if frame not in skipped],
+        frames=frames,
         skipped=dict(sorted(skipped.items())),
         image=FrameStore(_present(folder / "deskewed.ome.zarr")),
         labels=FrameStore(_present(folder / "labels.ome.zarr")),

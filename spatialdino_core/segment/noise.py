@@ -7,6 +7,7 @@ leaves, and whatever background texture survives the filter. Not the background 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,13 +21,21 @@ MIN_VALID_FRACTION = 0.2
 """Cells with fewer valid voxels borrow the noise of their nearest neighbour."""
 FLOOR_FRACTION = 0.25
 """Least noise of a cell, relative to the frame's median: clipped or empty regions are not infinitely quiet."""
+NEIGHBOUR_PERCENTILE = 80
+MIN_CELL_VOXELS = 256
+"""Smaller cells would know their own noise too poorly."""
 STRIDE = (1, 2, 2)
 """Neighbouring responses are correlated, so every other voxel tells as much for a quarter of the time."""
 
 
 def mesh_cell(window_um: float, voxel_um: tuple[float, float, float]) -> Triple:
-    """Shape of a mesh cell (z, y, x) in voxels: even numbers, so that strides agree between tiles."""
-    edges = [max(2, 2 * round(window_um / size / 2)) for size in voxel_um]
+    """Shape of a mesh cell (z, y, x) in voxels: even numbers, so that strides agree between tiles.
+
+    Cells are enlarged, if need be, to hold :data:`MIN_CELL_VOXELS` voxels.
+    """
+    least = (MIN_CELL_VOXELS * np.prod(voxel_um)) ** (1 / 3)
+    window_um = max(window_um, float(least))
+    edges = [2 * max(1, math.ceil(window_um / size / 2 - 1e-9)) for size in voxel_um]
     return edges[0], edges[1], edges[2]
 
 
@@ -92,9 +101,10 @@ def fill_mesh(mesh: np.ndarray, response: np.ndarray, valid: np.ndarray | None, 
 
 
 def finish_mesh(mesh: np.ndarray, cell: Triple) -> NoiseMesh:
-    """Fill empty cells from their nearest neighbour, remove outlying cells (3×3×3 median), apply the floor.
+    """Fill empty cells from their nearest neighbour, apply a 3×3×3 percentile filter and the floor.
 
-    The mesh with a median filter follows SExtractor's background map (Bertin & Arnouts 1996, A&AS 117, 393).
+    The filtered mesh follows SExtractor's background map (Bertin & Arnouts 1996, A&AS 117, 393), with a percentile
+    above the median: where quiet surroundings meet a textured cell, the noise of the cell counts.
     """
     empty = np.isnan(mesh)
     if empty.all():
@@ -102,10 +112,15 @@ def finish_mesh(mesh: np.ndarray, cell: Triple) -> NoiseMesh:
     if empty.any():
         nearest = ndimage.distance_transform_edt(empty, sampling=cell, return_distances=False, return_indices=True)
         mesh = mesh[tuple(nearest)]
-    smooth = ndimage.median_filter(mesh, size=3, mode="nearest")
+    smooth = ndimage.percentile_filter(mesh, NEIGHBOUR_PERCENTILE, size=3, mode="nearest")
+    smooth *= _ratio(np.median(mesh), np.median(smooth))
     positive = smooth[smooth > 0]
     floor = FLOOR_FRACTION * float(np.median(positive)) if positive.size else 0.0
     return NoiseMesh(np.maximum(smooth, floor), cell)
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return float(numerator / denominator) if numerator > 0 and denominator > 0 else 1.0
 
 
 def _cells_as_rows(response: np.ndarray, cell: Triple) -> np.ndarray:

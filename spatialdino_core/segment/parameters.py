@@ -49,7 +49,7 @@ class SegmentParameters:
     ] = 5
     noise_window_um: Annotated[
         float, Field(gt=0, le=50, description="edge of the cells in which noise is estimated (µm)")
-    ] = 2.0
+    ] = 1.0
     max_radius_um: Annotated[
         float, Field(gt=0, le=20, description="largest distance of an object's voxel from its seed (µm)")
     ] = 0.75

@@ -13,8 +13,10 @@ from scipy import ndimage
 
 TAIL_SAMPLES = 400
 """Most significant null maxima that shape the tail."""
-SKEW_BAND = (2.5, 3.5)
-"""Z-scores at which bright and dark maxima are compared: noise still dominates, but its skewness shows."""
+SKEW_BAND = (0.8, 0.98)
+"""Quantiles of the dark maxima between which bright maxima are counted against them: noise still dominates there,
+but its skewness shows."""
+MIN_SKEW_MAXIMA = 500
 MAX_SKEW = 0.2
 EM_ITERATIONS = 200
 MIN_ASHMAN_D = 2.0
@@ -98,7 +100,7 @@ def noise_tail(dark: np.ndarray, bright: np.ndarray, frames: float) -> NoiseTail
     dark
         Z-scores of the maxima of the negative response, which contains noise and no particles, shape (n,).
     bright
-        Z-scores of the maxima of the response, shape (m,); only those within :data:`SKEW_BAND` are used.
+        Z-scores of the maxima of the response, shape (m,); only those of moderate size are used.
     frames
         Number of frames they were collected from; not whole where parts of frames were left out.
 
@@ -119,10 +121,12 @@ def noise_tail(dark: np.ndarray, bright: np.ndarray, frames: float) -> NoiseTail
 
 
 def _skew(dark: np.ndarray, bright: np.ndarray) -> float:
-    low, high = SKEW_BAND
+    if len(dark) < MIN_SKEW_MAXIMA:
+        return 0.0
+    low, high = np.quantile(dark, SKEW_BAND)
     moderate = dark[(dark >= low) & (dark < high)]
     brighter = np.sum((bright >= low) & (bright < high))
-    if len(moderate) < 100 or brighter == 0:
+    if brighter == 0 or len(moderate) == 0:
         return 0.0
     excess = np.log(brighter / len(moderate))
     return float(np.clip(3 * excess / np.mean(moderate**3), 0.0, MAX_SKEW))

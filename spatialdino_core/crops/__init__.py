@@ -1,0 +1,1 @@
+"""What the encoder is trained on: intensity scale, isotropic resampling, content-aware crops, shards."""

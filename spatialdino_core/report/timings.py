@@ -1,0 +1,65 @@
+"""How long the stages of a movie took, from Snakemake's benchmark tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+STAGES = ("register", "preview", "deskew", "shard", "features", "segment", "track")
+SHARED_STAGES = ("pretrain", "repair")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Last run of one stage.
+
+    Attributes
+    ----------
+    stage
+        Its name.
+    seconds
+        Wall time, s.
+    memory_mb
+        Peak resident memory, MB; None where Snakemake could not measure it.
+    shared
+        Whether all movies share it.
+    share
+        Fraction of the longest stage, for a bar.
+    """
+
+    stage: str
+    seconds: float
+    memory_mb: float | None
+    shared: bool
+    share: float
+
+    @property
+    def duration(self) -> str:
+        """Wall time in words."""
+        if self.seconds < 60:
+            return f"{self.seconds:.3g} s"
+        minutes, seconds = divmod(round(self.seconds), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+
+
+def timings(benchmarks: Path | str, movie: str) -> list[Timing]:
+    """Timings of the stages that have a benchmark, in the order in which they run."""
+    folder = Path(benchmarks)
+    paths = [(stage, folder / stage / f"{movie}.tsv", False) for stage in STAGES]
+    paths += [(stage, folder / f"{stage}.tsv", True) for stage in SHARED_STAGES]
+    rows = [(stage, *_last_run(path), shared) for stage, path, shared in paths if path.exists()]
+    longest = max((seconds for _, seconds, _, _ in rows), default=0.0) or 1.0
+    return [
+        Timing(stage, seconds, memory, shared, seconds / longest) for stage, seconds, memory, shared in rows
+    ]
+
+
+def _last_run(path: Path) -> tuple[float, float | None]:
+    # Snakemake writes "-" or NA for what it could not measure in a short job.
+    table = pd.read_csv(path, sep="\t", na_values=["-"])
+    row = table.iloc[-1]
+    memory = float(row["max_rss"])
+    return float(row["s"]), None if pd.isna(memory) else memory
