@@ -27,14 +27,14 @@ localrules:
 if UNREVIEWED:
 
     rule all:
-        message:
-            f"Reviewed {len(UNREVIEWED)} new or changed movies; planning the accepted ones."
         input:
             f"{RESULTS}/qc/contact_sheet.html",
-        params:
-            command=same_command(),
         log:
             f"{RESULTS}/logs/all.log",
+        params:
+            command=same_command(),
+        message:
+            f"Reviewed {len(UNREVIEWED)} new or changed movies; planning the accepted ones."
         shell:
             "{params.command} 2>&1 | tee {log}"
 
@@ -49,9 +49,15 @@ include: "rules/register.smk"
 include: "rules/preview.smk"
 include: "rules/review.smk"
 include: "rules/deskew.smk"
-include: "rules/shard.smk"
-include: "rules/pretrain.smk"
-include: "rules/repair.smk"
+
+
+if not model_is_current():
+
+    include: "rules/shard.smk"
+    include: "rules/pretrain.smk"
+    include: "rules/repair.smk"
+
+
 include: "rules/features.smk"
 include: "rules/segment.smk"
 include: "rules/track.smk"
@@ -60,18 +66,13 @@ include: "rules/summary.smk"
 
 
 onstart:
-    from workflow_scripts.preflight import enter_run
-
     enter_run(RESULTS)
 
 
 onsuccess:
-    from workflow_scripts.preflight import leave_run
-
     leave_run(RESULTS)
 
 
 onerror:
-    from workflow_scripts.preflight import leave_run
-
     leave_run(RESULTS)
+    show_failures(RESULTS, STARTED)

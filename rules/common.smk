@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,6 +23,10 @@ from spatialdino_core.movies.provenance import code_hash
 from spatialdino_core.movies.sheet import fingerprint, read_sheet
 from spatialdino_core.parameters import digest
 from spatialdino_core.quality.decisions import standings
+from workflow_scripts.failures import show_failures
+from workflow_scripts.preflight import enter_run, leave_run
+
+STARTED = time.time()
 
 try:
     CONFIG = load_config(config)
@@ -68,6 +73,29 @@ if not UNREVIEWED and ACCEPTED and CONFIG.model.source == "train" and not TRAINI
         f"{CONFIG.movies}: found no accepted movie with train = yes; expected at least one for "
         "model.source: train. Mark a movie in the sheet, or set model.source to bundled or file."
     )
+
+
+def stamp(path):
+    """Size and modification time of a file, or None."""
+    return (path, os.stat(path).st_size, os.stat(path).st_mtime_ns) if path and os.path.exists(path) else None
+
+
+MODEL = f"{RESULTS}/model/repaired.safetensors"
+MODEL_REPORT = f"{RESULTS}/model/repair.json"
+# What the model is made from by choice: settings, code, the list of training movies. Not their data: a model is an
+# artefact, and a training movie that grows or is mended does not make a new one.
+MODEL_KEY = digest(
+    settings("deskew", "crops", "normalisation", "model", "encoder", "pretrain", "repair", "seed"),
+    [row.model_dump_json() for movie in TRAINING for row in SHEET[movie]],
+    [code_hash(f"workflow_scripts.{stage}") for stage in ("shard", "pretrain", "repair")],
+    stamp(CONFIG.model.file),
+)
+
+
+def model_is_current():
+    """Whether the model that these choices ask for is there. Then the plan holds no job that could remake it."""
+    report = Path(MODEL_REPORT)
+    return Path(MODEL).exists() and report.exists() and json.loads(report.read_text()).get("key") == MODEL_KEY
 
 
 def final_targets():

@@ -6,11 +6,6 @@ rule deskew:
         record=rules.register.output.record,
     output:
         record=f"{RESULTS}/{{movie}}/deskewed.json",
-    params:
-        raw=lambda wildcards: raw_state(wildcards.movie),
-        sheet=lambda wildcards: CONFIG.movies,
-        settings=settings("deskew", "on_bad_frame", "device"),
-        code=code_hash("workflow_scripts.deskew"),
     log:
         f"{RESULTS}/logs/deskew/{{movie}}.log",
     benchmark:
@@ -19,6 +14,11 @@ rule deskew:
     resources:
         mem_mb=memory_mb(6),
         runtime=minutes(240),
+    params:
+        raw=lambda wildcards: raw_state(wildcards.movie),
+        sheet=lambda wildcards: CONFIG.movies,
+        settings=settings("deskew", "on_bad_frame", "device"),
+        code=code_hash("workflow_scripts.deskew"),
     shell:
         "python -m workflow_scripts.deskew --sheet {params.sheet:q} --movie-record {input.record:q} "
         "--output {output.record:q} --code {params.code} --settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -4,7 +4,7 @@
 rule features:
     input:
         deskewed=rules.deskew.output.record,
-        weights=rules.repair.output.weights,
+        weights=MODEL,
     output:
         record=f"{RESULTS}/{{movie}}/features.json",
     params:

@@ -1,13 +1,12 @@
 """Self-supervised pretraining (DINO + iBOT + KoLeo) on the crops of the training movies.
 
-Retrained when the list of training movies, the recipe or model.version changes; never because a movie is
-added or grows. Checkpoints beside the weights let a killed job go on.
+Checkpoints beside the weights let a killed job go on.
 """
 
 
 rule pretrain:
     input:
-        shards=lambda wildcards: ancient(expand(rules.shard.output.index, movie=TRAINING)),
+        shards=expand(rules.shard.output.index, movie=TRAINING),
     output:
         weights=f"{RESULTS}/model/pretrained.safetensors",
     params:

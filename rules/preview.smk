@@ -7,11 +7,6 @@ rule preview:
     output:
         measures=f"{RESULTS}/qc/previews/{{movie}}.json",
         picture=f"{RESULTS}/qc/previews/{{movie}}.png",
-    params:
-        raw=lambda wildcards: raw_state(wildcards.movie),
-        sheet=lambda wildcards: CONFIG.movies,
-        settings=settings("on_bad_frame"),
-        code=code_hash("workflow_scripts.preview"),
     log:
         f"{RESULTS}/logs/preview/{{movie}}.log",
     benchmark:
@@ -20,6 +15,11 @@ rule preview:
     resources:
         mem_mb=memory_mb(4),
         runtime=minutes(10),
+    params:
+        raw=lambda wildcards: raw_state(wildcards.movie),
+        sheet=lambda wildcards: CONFIG.movies,
+        settings=settings("on_bad_frame"),
+        code=code_hash("workflow_scripts.preview"),
     shell:
         "python -m workflow_scripts.preview --sheet {params.sheet:q} --record {input.record:q} "
         "--measures {output.measures:q} --picture {output.picture:q} --settings {params.settings:q} "

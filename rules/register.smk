@@ -3,14 +3,11 @@
 
 rule register:
     input:
-        raw=lambda wildcards: ancient([str(p) for row in SHEET[wildcards.movie] for p in row.files()]),
+        raw=lambda wildcards: ancient(
+            [str(p) for row in SHEET[wildcards.movie] for p in row.files()]
+        ),
     output:
         record=f"{RESULTS}/{{movie}}/movie.json",
-    params:
-        raw=lambda wildcards: raw_state(wildcards.movie),
-        sheet=lambda wildcards: CONFIG.movies,
-        settings=settings("on_bad_frame"),
-        code=code_hash("workflow_scripts.register"),
     log:
         f"{RESULTS}/logs/register/{{movie}}.log",
     benchmark:
@@ -19,6 +16,11 @@ rule register:
     resources:
         mem_mb=1000,
         runtime=minutes(10),
+    params:
+        raw=lambda wildcards: raw_state(wildcards.movie),
+        sheet=lambda wildcards: CONFIG.movies,
+        settings=settings("on_bad_frame"),
+        code=code_hash("workflow_scripts.register"),
     shell:
         "python -m workflow_scripts.register --sheet {params.sheet:q} --movie {wildcards.movie} "
         "--output {output.record:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
@@ -29,11 +31,11 @@ rule refuse:
         record=f"{RESULTS}/{{movie}}/movie.json",
     output:
         usable=f"{RESULTS}/{{movie}}/usable.json",
-    params:
-        raw=lambda wildcards: raw_state(wildcards.movie),
     log:
         f"{RESULTS}/logs/refuse/{{movie}}.log",
     priority: 100
     localrule: True
+    params:
+        raw=lambda wildcards: raw_state(wildcards.movie),
     shell:
         "python -m workflow_scripts.refuse --record {input.record:q} --output {output.usable:q} 2>&1 | tee {log:q}"

@@ -4,13 +4,13 @@
 rule repair:
     input:
         weights=model_source(),
-        shards=lambda wildcards: ancient(expand(rules.shard.output.index, movie=TRAINING)),
+        shards=expand(rules.shard.output.index, movie=TRAINING),
     output:
-        weights=f"{RESULTS}/model/repaired.safetensors",
-        report=f"{RESULTS}/model/repair.json",
+        weights=MODEL,
+        report=MODEL_REPORT,
     params:
         settings=settings("repair", "seed", "device"),
-        version=CONFIG.model.version,
+        key=MODEL_KEY,
         code=code_hash("workflow_scripts.repair"),
     log:
         f"{RESULTS}/logs/repair.log",
@@ -23,4 +23,4 @@ rule repair:
         gpu=1,
     shell:
         "python -m workflow_scripts.repair --weights {input.weights:q} --shards {input.shards:q} "
-        "--output {output.weights:q} --report {output.report:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        "--output {output.weights:q} --report {output.report:q} --key {params.key} --settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -13,10 +13,6 @@ rule review:
     output:
         metrics=f"{RESULTS}/qc/metrics.tsv",
         contact_sheet=f"{RESULTS}/qc/contact_sheet.html",
-    params:
-        judged=lambda wildcards: ",".join(f"{movie}={judgement(movie)}" for movie in SHEET),
-        settings=settings("quality"),
-        code=code_hash("workflow_scripts.review"),
     log:
         f"{RESULTS}/logs/review.log",
     benchmark:
@@ -25,6 +21,12 @@ rule review:
     resources:
         mem_mb=1000,
         runtime=minutes(10),
+    params:
+        judged=lambda wildcards: ",".join(
+            f"{movie}={judgement(movie)}" for movie in SHEET
+        ),
+        settings=settings("quality"),
+        code=code_hash("workflow_scripts.review"),
     shell:
         "python -m workflow_scripts.review --records {input.records:q} --measures {input.measures:q} "
         "--judged {params.judged:q} --metrics {output.metrics:q} --contact-sheet {output.contact_sheet:q} "

@@ -8,9 +8,6 @@ rule segment:
     output:
         record=f"{RESULTS}/{{movie}}/labels.json",
         objects=f"{RESULTS}/{{movie}}/objects.parquet",
-    params:
-        settings=settings("segment"),
-        code=code_hash("workflow_scripts.segment"),
     log:
         f"{RESULTS}/logs/segment/{{movie}}.log",
     benchmark:
@@ -19,6 +16,9 @@ rule segment:
     resources:
         mem_mb=memory_mb(16),
         runtime=minutes(240),
+    params:
+        settings=settings("segment"),
+        code=code_hash("workflow_scripts.segment"),
     shell:
         "python -m workflow_scripts.segment --deskewed {input.deskewed:q} --features {input.features:q} "
         "--output {output.record:q} --objects {output.objects:q} --code {params.code} "

@@ -6,13 +6,10 @@ rule summary:
         metrics=rules.review.output.metrics,
         tracks=expand(rules.track.output.tracks, movie=ACCEPTED),
         reports=expand(rules.report.output.page, movie=ACCEPTED),
-        repair=rules.repair.output.report,
+        repair=MODEL_REPORT,
     output:
         page=f"{RESULTS}/summary.html",
         table=f"{RESULTS}/summary.tsv",
-    params:
-        standings=json.dumps({m: [s.verdict, s.reason, s.decided_by] for m, s in STANDINGS.items() if m in SHEET}),
-        code=code_hash("workflow_scripts.summary"),
     log:
         f"{RESULTS}/logs/summary.log",
     benchmark:
@@ -21,6 +18,15 @@ rule summary:
     resources:
         mem_mb=1000,
         runtime=minutes(10),
+    params:
+        standings=json.dumps(
+            {
+                m: [s.verdict, s.reason, s.decided_by]
+                for m, s in STANDINGS.items()
+                if m in SHEET
+            }
+        ),
+        code=code_hash("workflow_scripts.summary"),
     shell:
         "python -m workflow_scripts.summary --standings {params.standings:q} --tracks {input.tracks:q} "
         "--repair {input.repair:q} --page {output.page:q} --table {output.table:q} 2>&1 | tee {log:q}"

@@ -14,8 +14,9 @@ def main(a: Arguments) -> None:
         a.section("repair", RepairParameters),
         seed=a.settings["seed"],
         device=a.settings["device"],
+        key=a.key,
     )
 
 
 if __name__ == "__main__":
-    run(main, __doc__, "weights", "shards*", "output", "report")
+    run(main, __doc__, "weights", "shards*", "output", "report", "key")

@@ -1,59 +1,164 @@
 """Resampling to isotropic voxels: separable linear interpolation in physical coordinates.
 
-Voxel 0 is centred at 0 µm before and after, so positions in µm do not move. Axes that shrink are
-smoothed first (anti-aliasing).
+Voxel 0 is centred at 0 µm before and after, so positions in µm do not move: index i of the isotropic
+grid lies at ``i * target / voxel`` of the other one. Axes that shrink are smoothed first (anti-aliasing).
+Each output voxel is a short weighted sum along each axis, with weights that depend on its position
+alone: any part of the result, computed alone, has the same bits as within the whole.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
+from typing import Any, NamedTuple
+
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
+from numpy.typing import NDArray
+
+Triple = tuple[float, float, float]
+Box = tuple[slice, slice, slice]
+Volume = NDArray[Any]
+
+SAME_RATIO = 1e-6
+CHUNK_BYTES = 64 * 2**20
+TRUNCATE = 4.0  # standard deviations at which the smoothing kernel ends
+
+
+class _Taps(NamedTuple):
+    """Weighted sum that makes each output sample: arrays (taps, samples)."""
+
+    indices: NDArray[np.intp]
+    weights: NDArray[np.float32]
 
 
 def resampled_length(length: int, ratio: float) -> int:
     """Voxels of size ``ratio`` (in old voxels) whose centres lie within ``length`` old voxel centres."""
-    return int(np.floor((length - 1) / ratio + 1e-6)) + 1
+    return math.floor((length - 1) / ratio + SAME_RATIO) + 1
+
+
+def isotropic_shape(shape: tuple[int, ...], voxel_um: Triple, target_um: float) -> tuple[int, int, int]:
+    """Shape (z, y, x) of a volume of cubic voxels of ``target_um`` that replaces one of ``shape``."""
+    z, y, x = (resampled_length(n, target_um / size) for n, size in zip(shape, voxel_um, strict=True))
+    return z, y, x
 
 
 def resample_isotropic(
-    frame: np.ndarray, voxel_um: tuple[float, float, float], target_um: float
-) -> np.ndarray:
+    frame: Volume,
+    voxel_um: Triple,
+    target_um: float,
+    *,
+    box: Box | None = None,
+    chunk_planes: int | None = None,
+) -> NDArray[np.float32]:
     """Resample a volume to cubic voxels.
 
     Parameters
     ----------
     frame
-        (z, y, x) float32.
+        (z, y, x), of any real dtype.
     voxel_um
         Its voxel size (z, y, x), µm.
     target_um
         Wanted voxel size, µm.
+    box
+        Part of the isotropic grid that is wanted, as three slices; by default all of it.
+    chunk_planes
+        Isotropic planes computed at a time; by default as many as 64 MiB hold. No bit depends on it.
 
     Returns
     -------
-    numpy.ndarray
-        float32; index i along an axis is at i · ``target_um``.
+    ndarray
+        float32 (z, y, x); index i along an axis is at i · ``target_um``, where ``box`` begins at 0.
     """
-    result = frame
-    for axis, size in enumerate(voxel_um):
-        result = resample_axis(result, axis, target_um / size)
-    return np.ascontiguousarray(result, np.float32)
+    full = isotropic_shape(frame.shape, voxel_um, target_um)
+    box = box or (slice(None), slice(None), slice(None))
+    ranges = [range(n)[part] for n, part in zip(full, box, strict=True)]
+    ratios = [target_um / size for size in voxel_um]
+    taps = [
+        _taps(part.start, part.stop, n, ratio)
+        for part, n, ratio in zip(ranges, frame.shape, ratios, strict=True)
+    ]
+    out = np.empty([len(part) for part in ranges], np.float32)
+    planes = chunk_planes or _planes_within(
+        CHUNK_BYTES, max(math.prod(frame.shape[1:]), math.prod(out.shape[1:])), ratios[0]
+    )
+    for start in range(0, len(out), planes):
+        part = slice(start, start + planes)
+        in_z = _Taps(taps[0].indices[:, part], taps[0].weights[:, part])
+        out[part] = _apply(frame, [in_z, taps[1], taps[2]])
+    return out
 
 
-def resample_axis(volume: np.ndarray, axis: int, ratio: float) -> np.ndarray:
-    """Resample one axis; output index i is at input position i · ``ratio``.
+def resample_axis(
+    volume: Volume, axis: int, ratio: float, *, start: float = 0.0, length: int | None = None
+) -> NDArray[np.float32]:
+    """Resample one axis; output index i is at input position ``start + i * ratio``.
 
     Shrinking axes are smoothed with a Gaussian of standard deviation √(ratio² − 1)/2 voxels first,
     which widens a voxel's response to about that of the larger voxel; edges are repeated.
+
+    Parameters
+    ----------
+    volume
+        Array of any real dtype.
+    axis
+        To resample.
+    ratio
+        New voxel size over the old one.
+    start
+        Where output index 0 lies (input voxels).
+    length
+        Number of output samples; by default those that lie within the input, counted from ``start`` 0.
     """
-    if abs(ratio - 1) < 1e-6:
-        return volume
-    if ratio > 1:
-        volume = gaussian_filter1d(volume, np.sqrt(ratio**2 - 1) / 2, axis=axis, mode="nearest")
-    position = np.arange(resampled_length(volume.shape[axis], ratio)) * ratio
-    lower = np.minimum(position.astype(int), max(volume.shape[axis] - 2, 0))
-    upper = np.minimum(lower + 1, volume.shape[axis] - 1)
-    weight = (
-        (position - lower).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(volume.ndim)])
-    )
-    return volume.take(lower, axis) * (1 - weight) + volume.take(upper, axis) * weight
+    count = resampled_length(volume.shape[axis], ratio) if length is None else length
+    return _weigh(volume.astype(np.float32), axis, _taps(0, count, volume.shape[axis], ratio, start))
+
+
+def _taps(first: int, stop: int, length: int, ratio: float, origin: float = 0.0) -> _Taps:
+    """Smoothing by a Gaussian and linear interpolation of the smoothed samples, as one weighted sum."""
+    if abs(ratio - 1) < SAME_RATIO:
+        ratio = 1.0
+    position = np.clip(origin + np.arange(first, stop) * ratio, 0, length - 1)
+    lower = np.minimum(position.astype(np.intp), max(length - 2, 0))
+    fraction = position - lower
+    kernel = _gaussian(math.sqrt(ratio**2 - 1) / 2 if ratio > 1 else 0.0)
+    weights = np.outer(np.append(kernel, 0), 1 - fraction) + np.outer(np.insert(kernel, 0, 0), fraction)
+    reach = len(kernel) // 2
+    indices = np.clip(lower + np.arange(-reach, reach + 2)[:, None], 0, length - 1)
+    return _Taps(indices, weights.astype(np.float32))
+
+
+def _gaussian(sigma: float) -> NDArray[np.float64]:
+    if sigma == 0:
+        return np.ones(1)
+    reach = int(TRUNCATE * sigma + 0.5)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    return np.asarray(kernel / kernel.sum())
+
+
+def _apply(frame: Volume, taps: list[_Taps]) -> NDArray[np.float32]:
+    """Read the voxels that the sums need, and no others, and sum along z, y and x in turn."""
+    lows = [int(tap.indices.min(initial=n)) for tap, n in zip(taps, frame.shape, strict=True)]
+    highs = [int(tap.indices.max(initial=0)) + 1 for tap in taps]
+    part = frame[tuple(itertools.starmap(slice, zip(lows, highs, strict=True)))].astype(np.float32)
+    for axis, (tap, low) in enumerate(zip(taps, lows, strict=True)):
+        part = _weigh(part, axis, _Taps(tap.indices - low, tap.weights))
+    return part
+
+
+def _weigh(volume: NDArray[np.float32], axis: int, taps: _Taps) -> NDArray[np.float32]:
+    shape = [1] * volume.ndim
+    shape[axis] = -1
+    total = volume.take(taps.indices[0], axis)
+    total *= taps.weights[0].reshape(shape)
+    for indices, weights in zip(taps.indices[1:], taps.weights[1:], strict=True):
+        if weights.any():
+            term = volume.take(indices, axis)
+            term *= weights.reshape(shape)
+            total += term
+    return total
+
+
+def _planes_within(budget_bytes: int, plane_voxels: int, ratio: float) -> int:
+    """Output planes for which the planes they are made of take about the budget in float32."""
+    return max(1, int(budget_bytes / (4 * plane_voxels * max(ratio, 1.0))))

@@ -6,16 +6,18 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import webdataset
 
+from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import published, read_json, write_json
 from spatialdino_core.parameters import digest
 
@@ -46,6 +48,8 @@ def write_shards(
         JSON-able facts common to all crops, kept in the index.
     """
     folder = Path(folder)
+    # Without an index the shards are nothing: a killed attempt must not leave the index of another.
+    (folder / "index.json").unlink(missing_ok=True)
     samples: list[dict[str, Any]] = []
     for number, group in enumerate(_batched(crops, shard_crops)):
         name = f"shard-{number:06}.tar"
@@ -57,13 +61,14 @@ def write_shards(
     write_json(folder / "index.json", {"about": about, "samples": samples})
 
 
-def _batched(crops: Iterable[Crop], size: int) -> Iterable[list[Crop]]:
+def _batched(crops: Iterable[Crop], size: int) -> Iterator[Iterator[Crop]]:
+    """Groups that are cut while they are written: never more than one crop in memory."""
     iterator = iter(crops)
-    while group := list(islice(iterator, size)):
-        yield group
+    for first in iterator:
+        yield chain([first], islice(iterator, size - 1))
 
 
-def _write_tar(path: Path, crops: Sequence[Crop]) -> None:
+def _write_tar(path: Path, crops: Iterable[Crop]) -> None:
     # Fixed times and owners: equal crops give equal files.
     with webdataset.TarWriter(str(path), mtime=0.0, user="", group="") as writer:
         for crop in crops:
@@ -97,6 +102,11 @@ class CropShards:
     ----------
     indices
         Paths of ``index.json`` files; their shards lie beside them.
+
+    Raises
+    ------
+    BadInputError
+        If a shard is missing or shorter than its index says.
     """
 
     def __init__(self, indices: Sequence[Path | str]) -> None:
@@ -106,6 +116,7 @@ class CropShards:
             content = read_json(index)
             self.abouts.append(content["about"])
             self._samples += [(index.parent / sample["shard"], sample) for sample in content["samples"]]
+            _check_shards(index, content["samples"])
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -120,3 +131,20 @@ class CropShards:
         path, sample = self._samples[number]
         voxels = np.memmap(path, sample["dtype"], "r", sample["offset"], tuple(sample["shape"]))
         return np.asarray(voxels, np.float32)
+
+
+def _check_shards(index: Path, samples: Sequence[dict[str, Any]]) -> None:
+    ends: dict[str, int] = {}
+    for sample in samples:
+        size = math.prod(sample["shape"]) * np.dtype(sample["dtype"]).itemsize
+        ends[sample["shard"]] = max(ends.get(sample["shard"], 0), sample["offset"] + size)
+    for name, end in ends.items():
+        shard = index.parent / name
+        found = shard.stat().st_size if shard.is_file() else 0
+        if found < end:
+            raise BadInputError(
+                shard,
+                found=f"{found} bytes" if shard.is_file() else "no such file",
+                expected=f"at least {end} bytes, as {index.name} says",
+                remedy=f"Delete {index}; the workflow then cuts the crops of this movie again.",
+            )

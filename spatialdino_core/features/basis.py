@@ -6,19 +6,18 @@ is projected on the same axes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from spatialdino_core.encoder.vit import VisionTransformer3D
+from spatialdino_core.pretrain.source import CropSource
 
 BASIS_TENSORS = ("pca.mean", "pca.components", "pca.explained_variance")
 
 
 def fit_basis(
-    encoder: VisionTransformer3D, crops: Sequence[np.ndarray], window_voxels: int, *, most: int = 512
+    encoder: VisionTransformer3D, crops: CropSource, window_voxels: int, *, most: int = 512
 ) -> dict[str, Tensor]:
     """Principal components of patch tokens over training crops (Jolliffe, 2002).
 
@@ -46,7 +45,7 @@ def fit_basis(
     count, total, squares = 0, torch.zeros(width).double(), torch.zeros(width, width).double()
     with torch.inference_mode():
         for index in chosen:
-            window = _centre(crops[index], window_voxels)
+            window = _centre(crops[int(index)], window_voxels)
             tokens = encoder(torch.as_tensor(window)[None].to(device)).patch_tokens[0].cpu().double()
             count += len(tokens)
             total += tokens.sum(0)

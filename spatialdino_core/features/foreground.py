@@ -1,7 +1,9 @@
 """From features to foreground without a label: how unusual a patch is for its movie's background.
 
-Most patches of a movie show background. Activation is the distance of a patch from them in units of
-their own spread; two Gaussians on its logarithm say how probable it is that a patch is not one of them.
+Fluorescence is bright: the dimmer half of a movie's patches shows background. Activation is the distance of
+a patch from them, in feature space and in units of their own spread; two Gaussians say how probable it is
+that a patch is not one of them. They are fitted to activation to the power 2/3: the cube root of a mean of squares is nearly Gaussian for Gaussian background
+(Wilson & Hilferty, PNAS 17, 684, 1931), so that its skewness is not taken for foreground.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from sklearn.mixture import GaussianMixture
 
 MAD_TO_STD = 1.4826
 FEWEST_PATCHES = 32
+POWER = 2 / 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +29,7 @@ class ForegroundModel:
     median, spread
         Per principal component: centre and robust standard deviation of the background.
     means, variances, weights
-        Background and foreground Gaussian on the logarithm of activation, in this order.
+        Background and foreground Gaussian on activation to the power 2/3, in this order.
     separation
         Ashman's D of the two; below 2 the activation is not bimodal and the foreground
         probability says little.
@@ -44,23 +47,25 @@ class ForegroundModel:
         return asdict(self)
 
 
-def fit_foreground(patches: np.ndarray) -> ForegroundModel:
+def fit_foreground(patches: np.ndarray, brightness: np.ndarray) -> ForegroundModel:
     """Fit the model to the patches of the calibration frames.
 
     Parameters
     ----------
     patches
         (N, K) principal components of valid patches.
+    brightness
+        (N,) their mean intensity, in any unit.
 
     Returns
     -------
     ForegroundModel
         Separation after Ashman, Bird & Zepf (1994).
     """
-    median = np.median(patches, axis=0)
-    spread = np.maximum(MAD_TO_STD * np.median(np.abs(patches - median), axis=0), 1e-6)
-    logarithm = np.log(_distance(patches, median, spread))
-    means, variances, weights = _two_gaussians(logarithm)
+    dim = patches[brightness <= np.median(brightness)]
+    median = np.median(dim, axis=0)
+    spread = np.maximum(MAD_TO_STD * np.median(np.abs(dim - median), axis=0), 1e-6)
+    means, variances, weights = _two_gaussians(_distance(patches, median, spread) ** POWER)
     separation = np.sqrt(2) * (means[1] - means[0]) / np.sqrt(variances.sum())
     return ForegroundModel(
         median=median.tolist(),
@@ -113,16 +118,15 @@ def probability(activations: np.ndarray, model: ForegroundModel) -> np.ndarray:
     Below the background's mean the probability is held at its value there: the wider of two
     Gaussians would otherwise claim the far side of the narrower one.
     """
-    logarithm = np.log(np.maximum(activations, 1e-6))
-    logarithm = np.clip(logarithm, model.means[0], None)
+    values = np.maximum(activations**POWER, model.means[0])
     density = [
-        weight * np.exp(-((logarithm - mean) ** 2) / (2 * variance)) / np.sqrt(variance)
+        weight * np.exp(-((values - mean) ** 2) / (2 * variance)) / np.sqrt(variance)
         for mean, variance, weight in zip(model.means, model.variances, model.weights, strict=True)
     ]
-    beyond = logarithm >= model.means[1]
+    beyond = values >= model.means[1]
     result = density[1] / np.maximum(density[0] + density[1], 1e-30)
     return np.where(beyond, np.maximum(result, 0.5), result).astype(np.float32)
 
 
 def _distance(patches: np.ndarray, median: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    return np.sqrt((((patches - median) / spread) ** 2).mean(axis=1)) + 1e-6
+    return np.sqrt((((patches - median) / spread) ** 2).mean(axis=1))

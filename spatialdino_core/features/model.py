@@ -26,6 +26,7 @@ def finish_model(
     *,
     seed: int,
     device: str,
+    key: str,
 ) -> None:
     """Make weights ready for features.
 
@@ -38,10 +39,12 @@ def finish_model(
         training movies) the weights are taken as they are and must carry their own basis.
     output, report
         Weights and JSON report to publish.
+    key
+        Digest of the choices that the model was made from; it goes into the report.
     """
     encoder, header, extra = load_encoder(Path(weights))
     encoder.eval()
-    found: dict[str, object] = {"weights": weights_hash(Path(weights)), "diagnosed": False}
+    found: dict[str, object] = {"key": key, "weights": weights_hash(Path(weights)), "diagnosed": False}
     if shards:
         crops = CropShards(shards)
         encoder, outcome = repair(encoder, crops, parameters, choose_device(device), seed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -66,9 +66,8 @@ def extract_features(
     bounds = movie_bounds(movie, NormalisationParameters(**model.header.normalisation))
     depends_on = digest(asdict(parameters), code, model.hash, asdict(bounds))
 
-    def encode(frame: int) -> Tensor:
-        image = normalise(movie.store.read(frame), bounds)
-        return model.encode(image, movie.valid, movie.voxel_um)
+    def encode(frame: int) -> tuple[Tensor, np.ndarray]:
+        return model.encode(normalise(movie.store.read(frame), bounds), movie.valid, movie.voxel_um)
 
     valid = model.valid_patches(movie.valid, movie.voxel_um)
     foreground = _calibrate(movie, model, encode, valid, folder, depends_on)
@@ -77,7 +76,7 @@ def extract_features(
     stores = _prepare(folder, movie, model, valid.shape, about)
 
     def compute(frame: int) -> FrameResult:
-        tokens = encode(frame)
+        tokens, _ = encode(frame)
         components = project(tokens, model.basis, model.components).numpy()
         active = np.where(valid, activation(components, foreground), 0).astype(np.float32)
         likely = np.where(valid, probability(active, foreground), 0)
@@ -118,28 +117,34 @@ class _Model:
         self.components = min(parameters.components, width)
         self.stored = width if parameters.keep == "all" else self.components
 
-    def encode(self, image: np.ndarray, valid: np.ndarray, voxel_um: tuple[float, float, float]) -> Tensor:
-        """Tokens (D, gz, gy, gx) of a normalised frame, resampled to the voxel size of the weights."""
-        isotropic = torch.as_tensor(resample_isotropic(image, voxel_um, self.header.voxel_um[0]))
-        return encode_windows(
+    def encode(
+        self, image: np.ndarray, valid: np.ndarray, voxel_um: tuple[float, float, float]
+    ) -> tuple[Tensor, np.ndarray]:
+        """Tokens (D, gz, gy, gx) and mean intensity (gz, gy, gx) of the patches of a normalised frame,
+        resampled to the voxel size of the weights."""
+        isotropic = resample_isotropic(image, voxel_um, self.header.voxel_um[0])
+        tokens = encode_windows(
             self.encoder,
-            isotropic,
+            torch.as_tensor(isotropic),
             torch.as_tensor(self._inside(valid, voxel_um)),
             window_voxels=self.window,
             overlap=self.parameters.overlap,
             batch=self.parameters.window_batch,
         )
+        return tokens, self._patch_means(isotropic, "edge")
+
+    def valid_patches(self, valid: np.ndarray, voxel_um: tuple[float, float, float]) -> np.ndarray:
+        """Bool (gz, gy, gx): patches of which at least half are data."""
+        return self._patch_means(self._inside(valid, voxel_um), "constant") >= 0.5
 
     def _inside(self, valid: np.ndarray, voxel_um: tuple[float, float, float]) -> np.ndarray:
         return resample_isotropic(valid.astype(np.float32), voxel_um, self.header.voxel_um[0]) > 0.5
 
-    def valid_patches(self, valid: np.ndarray, voxel_um: tuple[float, float, float]) -> np.ndarray:
-        """Bool (gz, gy, gx): patches of which at least half are data."""
+    def _patch_means(self, volume: np.ndarray, padding: Literal["edge", "constant"]) -> np.ndarray:
         side = self.header.architecture.patch_voxels
-        inside = self._inside(valid, voxel_um)
-        padded = np.pad(inside, [(0, -n % side) for n in inside.shape])
+        padded = np.pad(volume, [(0, -n % side) for n in volume.shape], mode=padding)
         z, y, x = (n // side for n in padded.shape)
-        return padded.reshape(z, side, y, side, x, side).mean(axis=(1, 3, 5)) >= 0.5
+        return padded.reshape(z, side, y, side, x, side).mean(axis=(1, 3, 5))
 
 
 def _window(header: WeightsHeader, weights: Path) -> int:
@@ -157,7 +162,7 @@ def _window(header: WeightsHeader, weights: Path) -> int:
 def _calibrate(
     movie: DeskewedMovie,
     model: _Model,
-    encode: Callable[[int], Tensor],
+    encode: Callable[[int], tuple[Tensor, np.ndarray]],
     valid: np.ndarray,
     folder: Path,
     depends_on: str,
@@ -166,10 +171,12 @@ def _calibrate(
     frames = movie.first_frames(model.parameters.calibration_frames)
 
     def fit() -> dict[str, Any]:
-        patches = [
-            project(encode(frame), model.basis, model.components).numpy()[:, valid].T for frame in frames
-        ]
-        return fit_foreground(np.concatenate(patches)).as_json()
+        patches, brightness = [], []
+        for frame in frames:
+            tokens, means = encode(frame)
+            patches.append(project(tokens, model.basis, model.components).numpy()[:, valid].T)
+            brightness.append(means[valid])
+        return fit_foreground(np.concatenate(patches), np.concatenate(brightness)).as_json()
 
     key = digest(depends_on, {frame: movie.record.checksums[frame] for frame in frames})
     return ForegroundModel(**remembered(folder / "ledger" / "foreground.json", key, fit))

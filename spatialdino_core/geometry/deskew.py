@@ -59,13 +59,11 @@ def deskew_frame(
     if fill is None:
         fill = estimate_background(raw) if parameters.fill == "background" else parameters.fill
     out = np.empty(geometry.deskewed_shape(shape), np.uint16)
-    source, target = (
-        _skew_axis_last(raw[:: -1 if geometry.descending else 1], geometry),
-        _skew_axis_last(out, geometry),
-    )
+    source = _skew_axis_last(raw[::-1] if geometry.descending else raw, geometry)
+    target = _skew_axis_last(out, geometry)
     planes = max(1, block_bytes // (2 * (source[0].nbytes + target[0].nbytes)))
     for first in range(0, shape[0], planes):
-        block = torch.from_numpy(np.array(source[first : first + planes])).to(device)
+        block = torch.from_numpy(np.array(source[first : first + planes], order="C")).to(device)
         sheared = shear_planes(
             block,
             first,

@@ -86,7 +86,7 @@ def _random_block(
     stretch = generator.uniform(-1, 1, 3) * np.log(MAX_ASPECT) / 2
     sides = np.cbrt(volume) * np.exp(stretch - stretch.mean())
     lengths = np.rint(sides).astype(int).clip(1, grid)
-    z, y, x = (
-        int(generator.integers(0, side - length + 1)) for side, length in zip(grid, lengths, strict=True)
-    )
-    return slice(z, z + lengths[0]), slice(y, y + lengths[1]), slice(x, x + lengths[2])
+    # A block may overhang the grid; kept inside, it would rarely reach the faces.
+    starts = [int(generator.integers(1 - n, side)) for side, n in zip(grid, lengths, strict=True)]
+    z, y, x = (slice(max(start, 0), start + n) for start, n in zip(starts, lengths, strict=True))
+    return z, y, x

@@ -18,7 +18,7 @@ class PretrainParameters:
     on a batch of some dozens of samples stays at the uniform solution.
     """
 
-    steps: Annotated[int, Field(ge=1, description="Optimiser steps")] = 400
+    steps: Annotated[int, Field(ge=1, description="Optimiser steps")] = 300
     batch_size: Annotated[int, Field(ge=2, description="Stored crops per step")] = 24
     global_crop_voxels: Annotated[int, Field(ge=1, description="Side of a global view (voxels)")] = 32
     local_crop_voxels: Annotated[int, Field(ge=1, description="Side of a local view (voxels)")] = 16
@@ -30,7 +30,7 @@ class PretrainParameters:
 
     learning_rate: Annotated[float, Field(gt=0, le=1, description="Peak learning rate of AdamW")] = 5e-4
     final_learning_rate: Annotated[float, Field(ge=0, le=1, description="Learning rate at the end")] = 1e-6
-    warmup_steps: Annotated[int, Field(ge=0, description="Steps of linear learning rate warm-up")] = 40
+    warmup_steps: Annotated[int, Field(ge=0, description="Steps of linear learning rate warm-up")] = 30
     weight_decay: Annotated[float, Field(ge=0, le=1, description="Weight decay at the start")] = 0.04
     final_weight_decay: Annotated[float, Field(ge=0, le=1, description="Weight decay at the end")] = 0.2
     clip_norm: Annotated[float, Field(gt=0, description="Largest gradient norm")] = 3.0

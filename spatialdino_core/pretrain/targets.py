@@ -16,38 +16,27 @@ from spatialdino_core.pretrain.parameters import PretrainParameters
 
 
 class TeacherTargets(nn.Module):
-    """Target distributions of one head; with centring it remembers the mean logits.
+    """Target distributions of one head; with centring it remembers the mean logits."""
 
-    The mean is corrected for its start at zero, and the first batch is centred on itself. Otherwise
-    the first steps teach all tokens the same prototype, because fresh tokens are almost equal.
-    """
-
-    total: Tensor
-    updates: Tensor
+    center: Tensor
 
     def __init__(self, parameters: PretrainParameters) -> None:
         super().__init__()
         self.method = parameters.targets
         self.momentum = parameters.center_momentum
         self.iterations = parameters.sinkhorn_iterations
-        self.register_buffer("total", torch.zeros(parameters.prototypes))
-        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("center", torch.zeros(parameters.prototypes))
 
     def forward(self, logits: Tensor, temperature: float) -> Tensor:
         """(n, K) teacher logits to (n, K) probabilities; the state is left as it is."""
         if self.method == "sinkhorn":
             return sinkhorn_knopp(logits, temperature, self.iterations)
-        return torch.softmax((logits - self._center(logits)) / temperature, dim=-1)
+        return torch.softmax((logits - self.center) / temperature, dim=-1)
 
     @torch.no_grad()
     def update(self, logits: Tensor) -> None:
         """Move the centre towards the mean of (n, K) teacher logits."""
-        self.total.lerp_(logits.mean(0), 1 - self.momentum)
-        self.updates += 1
-
-    def _center(self, logits: Tensor) -> Tensor:
-        weight = 1 - self.momentum**self.updates
-        return torch.where(self.updates > 0, self.total / weight, logits.mean(0))
+        self.center.lerp_(logits.mean(0), 1 - self.momentum)
 
 
 def sinkhorn_knopp(logits: Tensor, temperature: float, iterations: int) -> Tensor:

@@ -15,8 +15,9 @@ class QualityParameters:
     """Limits that a movie's first frame must keep to be accepted without a human."""
 
     min_snr: Annotated[
-        float, Field(ge=0, description="lowest signal-to-noise ratio of bright structures (1)")
-    ] = 2.0
+        float,
+        Field(ge=0, description="lowest signal-to-noise ratio of the brightest 1e-4 of the voxels (1)"),
+    ] = 5.0
     max_saturated_fraction: Annotated[
         float,
         Field(ge=0, le=1, description="largest fraction of voxels at the top of the camera's range (1)"),
@@ -25,3 +26,6 @@ class QualityParameters:
     max_repeated_planes: Annotated[
         int, Field(ge=0, description="most planes identical to the one before (planes)")
     ] = 0
+    min_focus: Annotated[
+        float, Field(ge=0, le=1, description="lowest focus score; 0: sharpness is not judged (1)")
+    ] = 0.0

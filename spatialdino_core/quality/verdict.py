@@ -19,7 +19,7 @@ class Verdict:
 def judge(measures: Mapping[str, float], parameters: QualityParameters) -> Verdict:
     """Hold the measures of a frame (fields of `FrameMetrics`) against the thresholds."""
     checks = [
-        (measures["snr"] >= parameters.min_snr, f"SNR {measures['snr']:.2g} is below {parameters.min_snr:g}"),
+        (measures["snr"] >= parameters.min_snr, f"SNR {measures['snr']:.3g} is below {parameters.min_snr:g}"),
         (
             measures["saturated_fraction"] <= parameters.max_saturated_fraction,
             f"{measures['saturated_fraction']:.2%} of voxels are saturated",
@@ -31,6 +31,10 @@ def judge(measures: Mapping[str, float], parameters: QualityParameters) -> Verdi
         (
             measures["repeated_planes"] <= parameters.max_repeated_planes,
             f"{measures['repeated_planes']:g} repeated planes",
+        ),
+        (
+            measures["focus"] >= parameters.min_focus,
+            f"focus {measures['focus']:.2g} is below {parameters.min_focus:g}",
         ),
     ]
     reasons = tuple(reason for passed, reason in checks if not passed)

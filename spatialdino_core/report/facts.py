@@ -82,13 +82,13 @@ def warnings(results: MovieResults) -> list[str]:
 def _particle_warnings(results: MovieResults) -> Iterator[str]:
     separation = results.features.about.get("foreground", {}).get("separation")
     if results.objects.empty:
-        yield "No particle was found. Look at the activation map and at the signal-to-noise ratio of the raw frames."
+        yield "No particle was found. Look at the frames and at the activation map below."
     elif empty := int((results.objects_per_frame() == 0).sum()):
         yield f"No particle was found in {count(empty, 'frame')} of {len(results.frames)}."
     if separation is not None and separation < LEAST_SEPARATION:
         yield (
-            f"The activation is not bimodal (separation {separation:.2f}, below {LEAST_SEPARATION:g}): the foreground "
-            "probability says little about this movie."
+            f"The activation is not bimodal (separation {separation:.2f}, below {LEAST_SEPARATION:g}): "
+            "the foreground probability says little about this movie."
         )
     if len(results.objects) and results.objects["frame"].nunique() > 1:
         median = signal_quartiles(results.objects)[0.5]
@@ -114,8 +114,8 @@ def _track_warnings(results: MovieResults) -> Iterator[str]:
     distance = neighbour_distance_um(results)
     if distance is not None and np.median(steps) > distance / 2:
         yield (
-            f"Particles move {np.median(steps):.2g} µm per frame and lie {distance:.2g} µm apart: many links are "
-            "ambiguous. A shorter interval between frames would help."
+            f"Particles move {np.median(steps):.2g} µm per frame and lie {distance:.2g} µm apart: "
+            "many links are ambiguous. A shorter interval between frames would help."
         )
     confidence = results.tracks["link_confidence"].dropna()
     if len(confidence) and (doubtful := float((confidence < DOUBTFUL).mean())) > 1 / 3:

@@ -8,8 +8,15 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
-from spatialdino_core.report.figures import FONT_PT, LIGHT, WIDTH_IN, Illustration, dark_figure, illustrate
-from spatialdino_core.report.pictures import add_scale_bar, colour_bar, show_image
+from spatialdino_core.report.figures import (
+    FONT_PT,
+    LIGHT,
+    WIDTH_IN,
+    Illustration,
+    dark_figure,
+    illustrate,
+)
+from spatialdino_core.report.pictures import TALLEST_IN, add_scale_bar, colour_bar, show_image
 from spatialdino_core.report.projections import Projections, feature_colours, robust_limits
 from spatialdino_core.report.results import MovieResults
 
@@ -28,16 +35,22 @@ def feature_picture(results: MovieResults, image: Projections) -> Illustration:
     activation, probability = maps[results.middle].max(axis=1)
     low, high = robust_limits([each[0].max(axis=0) for each in maps.values()])
     figure = draw_features(
-        image, activation, probability, colours, (low, high), results.foreground.voxel_um, results.foreground.origin_um
+        image,
+        activation,
+        probability,
+        colours,
+        (low, high),
+        results.foreground.voxel_um,
+        results.foreground.origin_um,
     )
     share = float((probability > 0.5).mean())
     return illustrate(
         figure,
         title=f"Features, {results.when(results.middle)}",
-        caption="Activation: how unusual a patch is for the background, in units of the background's own spread; "
-        "foreground probability: what follows from it; both as maxima along z. Features: the three strongest "
-        "principal components as red, green and blue, of the most active patch along z, in colours that are the "
-        "same for all frames. Similar colours are similar structures.",
+        caption="Activation: how unusual a patch is for the background, in units of the background's own "
+        "spread; foreground probability: what follows from it; both as maxima along z. Features: the three "
+        "strongest principal components as red, green and blue, of the most active patch along z, in colours "
+        "that mean the same in all frames. Similar colours are similar structures.",
         alt=f"Four views of the middle frame; {share:.0%} of the patches seen from above are foreground.",
     )
 
@@ -65,38 +78,45 @@ def draw_features(
         Distance of patches, and centre of the first one from the centre of voxel 0; (z, y, x), µm.
     """
     _, y, x = image.extent_um
-    columns = 2 if x < 2.5 * y else 1
-    width = (WIDTH_IN - GAP_IN * (columns - 1)) / columns
-    high = width * y / x
-    cell = TITLE_IN + high + BAR_IN
-    figure = dark_figure(WIDTH_IN, cell * 4 / columns)
+    boxes, total = _layout(x, y)
+    figure = dark_figure(WIDTH_IN, total)
     panels = [
-        ("image, xy projection", image.xy, "gray", robust_limits([image.xy])),
-        ("features as colours", colours, "", None),
-        ("activation", activation, "viridis", limits),
-        ("foreground probability", probability, "cividis", (0.0, 1.0)),
+        ("image", image.xy, image.voxel_um, (0.0, 0.0), "gray", robust_limits([image.xy])),
+        ("features", colours, patch_um, first_um[1:], "gray", None),
+        ("activation", activation, patch_um, first_um[1:], "viridis", limits),
+        ("foreground", probability, patch_um, first_um[1:], "cividis", (0.0, 1.0)),
     ]
-    for number, (title, values, colour_map, ends) in enumerate(panels):
-        row, column = divmod(number, columns)
-        total = cell * 4 / columns
-        left, bottom = column * (width + GAP_IN), total - row * cell - TITLE_IN - high
-        axes = figure.add_axes((left / WIDTH_IN, bottom / total, width / WIDTH_IN, high / total))
+    for box, (title, values, pixel_um, first, colour_map, ends) in zip(boxes, panels, strict=True):
+        left, bottom, width, height = box[0] / WIDTH_IN, box[1] / total, box[2] / WIDTH_IN, box[3] / total
+        axes = figure.add_axes((left, bottom, width, height))
+        show_image(axes, values, pixel_um[1:], ends, first=first, colours=colour_map)
         axes.set_axis_off()
-        if number == 0:
-            show_image(axes, values, image.voxel_um[1:], ends)
-            add_scale_bar(axes, x)
-            frame_extent = (axes.get_xlim(), axes.get_ylim())
-        else:
-            show_image(axes, values, patch_um[1:], ends, first=first_um[1:], colours=colour_map or "gray")
-            axes.set_xlim(frame_extent[0])
-            axes.set_ylim(frame_extent[1])
+        # Patches at the border reach beyond the image.
+        axes.set_xlim(-image.voxel_um[2] / 2, x - image.voxel_um[2] / 2)
+        axes.set_ylim(y - image.voxel_um[1] / 2, -image.voxel_um[1] / 2)
         axes.set_title(title, color=LIGHT, fontsize=FONT_PT, pad=4)
-        if number > 1 and ends:
-            place = figure.add_axes(
-                ((left + 0.1 * width) / WIDTH_IN, (bottom - 0.13) / total, 0.8 * width / WIDTH_IN, 0.07 / total)
-            )
+        if ends and colour_map != "gray":
+            place = figure.add_axes((left + 0.1 * width, bottom - 0.13 / total, 0.8 * width, 0.07 / total))
             colour_bar(figure, place, ScalarMappable(Normalize(*ends), colour_map), "")
+    add_scale_bar(figure.axes[0], x)
     return figure
+
+
+def _layout(x_um: float, y_um: float) -> tuple[list[tuple[float, float, float, float]], float]:
+    """Boxes (left, bottom, width, height) of four panels and the height of the figure, in inches; the last
+    two have room for colour bars below them."""
+    columns = 1 if x_um > 3.5 * y_um else 2 if y_um < 1.6 * x_um else 4
+    width = (WIDTH_IN - GAP_IN * (columns - 1)) / columns
+    height = min(width * y_um / x_um, TALLEST_IN)
+    rows = [range(start, start + columns) for start in range(0, 4, columns)]
+    below = [BAR_IN if row[-1] > 1 else GAP_IN for row in rows]
+    total = sum(TITLE_IN + height + room for room in below)
+    boxes, bottom = [], total
+    for row, room in zip(rows, below, strict=True):
+        bottom -= TITLE_IN + height
+        boxes += [(column * (width + GAP_IN), bottom, width, height) for column in range(len(row))]
+        bottom -= room
+    return boxes, total
 
 
 def _colours(results: MovieResults, activations: dict[int, np.ndarray]) -> np.ndarray:

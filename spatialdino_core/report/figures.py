@@ -10,12 +10,11 @@ import base64
 import io
 from dataclasses import dataclass
 
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image
-
-from matplotlib import colormaps
 
 DPI = 130
 WIDTH_IN = 6.0
@@ -70,10 +69,13 @@ def png(figure: Figure) -> bytes:
     drawn, packed = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI, facecolor=figure.get_facecolor())
     image = Image.open(drawn)
-    opaque = image.getextrema()[3] == (255, 255)
     # An opaque picture loses its alpha channel; noise does not compress, every byte of it counts.
-    (image.convert("RGB") if opaque else image).save(packed, format="png", optimize=True)
+    (image.convert("RGB") if _is_opaque(image) else image).save(packed, format="png", optimize=True)
     return packed.getvalue()
+
+
+def _is_opaque(image: Image.Image) -> bool:
+    return image.getchannel("A").getextrema() == (255, 255)
 
 
 def dark_figure(width_in: float, height_in: float) -> Figure:
@@ -81,17 +83,25 @@ def dark_figure(width_in: float, height_in: float) -> Figure:
     return Figure(figsize=(width_in, height_in), facecolor=DARK)
 
 
-def curve_axes(x_label: str, y_label: str, *, width_in: float = 4.4, height_in: float = 2.9) -> tuple[Figure, Axes]:
+def curve_axes(
+    x_label: str, y_label: str, *, width_in: float = 4.4, height_in: float = 2.9
+) -> tuple[Figure, Axes]:
     """A transparent figure with one pair of axes for curves and histograms."""
     figure = Figure(figsize=(width_in, height_in), facecolor="none", layout="constrained")
-    axes = figure.add_subplot(facecolor="none")
+    axes = figure.add_subplot()
+    style_axes(axes, x_label, y_label)
+    return figure, axes
+
+
+def style_axes(axes: Axes, x_label: str, y_label: str) -> None:
+    """Label axes of curves and give them the ink that reads on any page."""
+    axes.set_facecolor("none")
     axes.set_xlabel(x_label, color=INK, fontsize=FONT_PT)
     axes.set_ylabel(y_label, color=INK, fontsize=FONT_PT)
     axes.tick_params(which="both", colors=INK, labelsize=FONT_PT - 1)
     axes.spines[["top", "right"]].set_visible(False)
     for spine in axes.spines.values():
         spine.set_color(INK)
-    return figure, axes
 
 
 def add_legend(axes: Axes) -> None:

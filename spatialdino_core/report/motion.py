@@ -115,7 +115,8 @@ def fit_diffusion(msd: MeanSquaredDisplacement, interval_s: float, dimensions: i
     if len(msd.lag) < FEWEST_FIT_LAGS or msd.msd_um2[:count].min() <= 0:
         return None
     time_s, value = msd.lag[:count] * interval_s, msd.msd_um2[:count]
-    # The relative error of a mean over overlapping pairs grows as the root of lag over pairs (Qian et al. 1991).
+    # The relative error of a mean over overlapping pairs grows as the root of lag over pairs
+    # (Qian, Sheetz & Elson 1991, Biophys. J. 60, 910).
     relative = np.sqrt(msd.lag[:count] / msd.pairs[:count])
     slope, offset = np.polyfit(time_s, value, 1, w=1 / (relative * value))
     exponent, _ = np.polyfit(np.log(time_s), np.log(value), 1, w=1 / relative)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.ticker import LogFormatterSciNotation
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from spatialdino_core.report.figures import (
     BLUE,
@@ -60,8 +60,8 @@ def length_histogram(lengths: np.ndarray) -> Illustration:
         "tracks",
         GREEN,
         title="Track length",
-        caption="From first to last position of each track, gaps included. Many tracks of one or two frames are "
-        "false detections or broken tracks.",
+        caption="From first to last position of each track, gaps included. Many tracks of one or two frames "
+        "are false detections or broken tracks.",
         whole=True,
     )
 
@@ -101,11 +101,14 @@ def msd_curve(msd: MeanSquaredDisplacement, interval_s: float, dimensions: int) 
         line = 2 * dimensions * fit.coefficient_um2_per_s * time_s + fit.offset_um2
         axes.loglog(time_s[line > 0], line[line > 0], color=VERMILION, lw=1.2, label="free diffusion")
         # Directed motion at the first lag's distance, to compare slopes with.
-        axes.loglog(time_s, msd.msd_um2[0] * (time_s / time_s[0]) ** 2, color=INK, lw=1, ls=":", label="slope 2")
+        axes.loglog(
+            time_s, msd.msd_um2[0] * (time_s / time_s[0]) ** 2, color=INK, lw=1, ls=":", label="slope 2"
+        )
         axes.set_ylim(msd.msd_um2.min() / 2, msd.msd_um2.max() * 3)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_minor_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(1.2, 0.4)))
-    axes.tick_params(which="minor", labelsize=7, colors=INK)
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+        axis.set_minor_locator(NullLocator())
     add_legend(axes)
     return illustrate(
         figure,
@@ -121,6 +124,7 @@ def describe_fit(fit: Diffusion | None, dimensions: int) -> str:
     if fit is None:
         return "Too few lags, or no motion, to fit a diffusion coefficient."
     return (
-        f"Fit of {2 * dimensions} D t + offset to the first {fit.lags} lags: D = {fit.coefficient_um2_per_s:.3g} µm²/s, "
-        f"offset {fit.offset_um2:.2g} µm²; slope on these axes {fit.exponent:.2f} (1: free diffusion, 2: directed)."
+        f"Fit of {2 * dimensions} D t + offset to the first {fit.lags} lags: "
+        f"D = {fit.coefficient_um2_per_s:.3g} µm²/s, offset {fit.offset_um2:.2g} µm²; "
+        f"slope on these axes {fit.exponent:.2f} (1: free diffusion, 2: directed)."
     )

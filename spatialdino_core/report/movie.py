@@ -11,10 +11,9 @@ from spatialdino_core.report.feature_pictures import feature_picture
 from spatialdino_core.report.figures import Illustration
 from spatialdino_core.report.gallery import (
     channel_pictures,
-    closer_look,
-    frame_pictures,
+    particle_pictures,
     project_frames,
-    tracks_picture,
+    track_pictures,
 )
 from spatialdino_core.report.motion_curves import motion_curves
 from spatialdino_core.report.page import write_page
@@ -67,10 +66,10 @@ def report_movie(record: MovieRecord, benchmarks: str | Path, output: str | Path
 def _galleries(results: MovieResults) -> list[Gallery]:
     images = project_frames(results)
     middle = images[results.middle]
-    pictures = frame_pictures(results, images) + closer_look(results, middle) + channel_pictures(results)
+    pictures = particle_pictures(results, images) + channel_pictures(results)
     return [
         Gallery("Particles", pictures),
-        Gallery("Tracks", tracks_picture(results), "There is no track of two or more positions."),
+        Gallery("Tracks", track_pictures(results), "There is no track of two or more positions."),
         Gallery("Features", [feature_picture(results, middle)]),
         Gallery("Particles in numbers", particle_curves(results), "No particle was found.", small=True),
         Gallery("Tracks in numbers", motion_curves(results), "There is no track to measure.", small=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 from spatialdino_core.report.figures import (
     BLUE,
@@ -43,6 +44,7 @@ def counts_over_time(results: MovieResults) -> Illustration:
     figure, axes = curve_axes(results.time_label, "particles")
     axes.plot(results.time(np.array(results.frames)), counts, color=BLUE, marker=".", ms=4, lw=1.2)
     axes.set_ylim(0, max(counts.max() * 1.1, 1))
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     return illustrate(
         figure,
         title="Particles per frame",
@@ -52,14 +54,14 @@ def counts_over_time(results: MovieResults) -> Illustration:
 
 
 def intensity_over_time(results: MovieResults) -> Illustration:
-    """Brightness of the particles above their background, by frame."""
+    """Brightness of the particles, by frame; the table's intensities are above the local background."""
     quartiles = signal_quartiles(results.objects)
     time = results.time(quartiles.index.to_numpy())
     figure, axes = curve_axes(results.time_label, "intensity (counts)")
-    axes.fill_between(time, quartiles[0.25], quartiles[0.75], color=GREEN, alpha=0.3, lw=0, label="middle half")
+    axes.fill_between(
+        time, quartiles[0.25], quartiles[0.75], color=GREEN, alpha=0.3, lw=0, label="middle half"
+    )
     axes.plot(time, quartiles[0.5], color=GREEN, lw=1.5, label="median")
-    background = results.objects.groupby("frame")["background"].median()
-    axes.plot(time, background, color=INK, lw=1.2, ls="--", label="background")
     axes.set_ylim(bottom=0)
     add_legend(axes)
     first, last = quartiles[0.5].iloc[0], quartiles[0.5].iloc[-1]
@@ -67,14 +69,14 @@ def intensity_over_time(results: MovieResults) -> Illustration:
         figure,
         title="Intensity over time",
         caption="Mean intensity of each particle above its local background; a steady fall is bleaching.",
-        alt=f"Median intensity of particles above background: {first:.4g} in the first frame, {last:.4g} in the last.",
+        alt=f"Median intensity of particles above background: {first:.4g} in the first frame, "
+        f"{last:.4g} in the last.",
     )
 
 
 def signal_quartiles(objects: pd.DataFrame) -> pd.DataFrame:
     """Quartiles per frame (columns 0.25, 0.5, 0.75) of mean intensity above background, counts."""
-    signal = objects["intensity_mean"] - objects["background"]
-    return signal.groupby(objects["frame"]).quantile([0.25, 0.5, 0.75]).unstack()
+    return objects.groupby("frame")["intensity_mean"].quantile(np.array([0.25, 0.5, 0.75])).unstack()
 
 
 def snr_histogram(snr: np.ndarray) -> Illustration:
@@ -85,8 +87,8 @@ def snr_histogram(snr: np.ndarray) -> Illustration:
         "objects",
         BLUE,
         title="Signal-to-noise ratio",
-        caption="Of every object in every frame. A peak at the lower end means that many particles are near the "
-        "detection threshold, where some are missed.",
+        caption="Of every object in every frame. A peak at the lower end means that many particles are near "
+        "the detection threshold, where some are missed.",
     )
 
 
@@ -94,12 +96,15 @@ def events_over_time(results: MovieResults) -> Illustration:
     """Candidate events per frame, by kind."""
     counts = pd.crosstab(results.events["frame"], results.events["event"])
     counts = counts.reindex(range(results.frames[0], results.frames[-1] + 1), fill_value=0)
+    width = results.interval_s or 1.0
     figure, axes = curve_axes(results.time_label, "events")
     time, bottom = results.time(counts.index.to_numpy()), np.zeros(len(counts))
     for name, colour in zip(counts.columns, EVENT_COLOURS, strict=False):
-        axes.bar(time, counts[name], 0.9 * (results.interval_s or 1.0), bottom, color=colour, label=str(name))
+        axes.bar(time, counts[name], 0.9 * width, bottom, color=colour, label=str(name))
         bottom += counts[name].to_numpy()
-    axes.set_ylim(0, max(bottom.max() * 1.3, 1))
+    axes.set_xlim(time[0] - width / 2, time[-1] + width / 2)
+    axes.set_ylim(0, max(bottom.max() * 1.35, 1))
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.legend(frameon=False, labelcolor=INK, fontsize=8, ncols=2, loc="upper center")
     totals = ", ".join(f"{count} × {name}" for name, count in counts.sum().items())
     return illustrate(
@@ -111,7 +116,14 @@ def events_over_time(results: MovieResults) -> Illustration:
 
 
 def histogram(
-    values: np.ndarray, x_label: str, y_label: str, colour: str, *, title: str, caption: str, whole: bool = False
+    values: np.ndarray,
+    x_label: str,
+    y_label: str,
+    colour: str,
+    *,
+    title: str,
+    caption: str,
+    whole: bool = False,
 ) -> Illustration:
     """A histogram with its median; the longest hundredth of a tail is gathered in the last bin.
 
@@ -128,18 +140,24 @@ def histogram(
         middle = float(np.median(values))
         axes.axvline(middle, color=INK, lw=1, ls="--", label=f"median {middle:.3g}")
         axes.set_ylim(0, counts.max() * 1.15)
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        if whole:
+            axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
         add_legend(axes)
     return illustrate(
-        figure, title=title, caption=caption, alt=f"Histogram of {x_label}: {spread_in_words(values, y_label)}."
+        figure,
+        title=title,
+        caption=caption,
+        alt=f"Histogram of {x_label}: {spread_in_words(values, y_label)}.",
     )
 
 
 def bin_edges(values: np.ndarray, *, whole: bool) -> np.ndarray:
-    """Edges of equal bins: Freedman & Diaconis' width (1981), at most 60 bins, up to percentile 99 and a bit."""
-    low, high = float(values.min()), float(max(np.percentile(values, 99) * 1.05, values.min()))
+    """Edges of equal bins up to percentile 99 and a bit: Freedman & Diaconis' width (1981), 10 to 60 bins."""
+    low, high = float(values.min()), float(min(values.max(), 1.05 * np.percentile(values, 99)))
     if whole:
         step = max(1, int(np.ceil((high - low + 1) / MOST_BINS)))
-        return np.arange(low - 0.5, high + step + 0.5, step)
+        return np.arange(low - 0.5, max(np.floor(high), low) + step, step)
     if high <= low:
         return np.array([low - 0.5, low + 0.5])
     bins = np.histogram_bin_edges(values, "fd", (low, high))

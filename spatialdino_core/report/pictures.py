@@ -1,4 +1,4 @@
-"""Micrographs of the report: projections with outlines and tracks, and a closer look. Not features, not curves.
+"""How projections are drawn, with outlines and tracks over them. Not which ones a report shows.
 
 Everything is drawn in µm at one scale along all axes: xy above, xz below it on the same x axis.
 """
@@ -64,7 +64,7 @@ def draw_projections(
     Parameters
     ----------
     projections
-        What to show; large ones are drawn from block maxima.
+        What to show; large ones are drawn from block maxima, xz only where it has several rows.
     limits
         Intensities shown as black and white.
     lines
@@ -73,21 +73,21 @@ def draw_projections(
         Meaning of numeric line colours.
     """
     z, y, x = projections.extent_um
-    gap, below = (GAP_IN if len(projections.xz) > 1 else 0.0), (BAR_IN if bar else 0.0)
-    depth = z if gap else 0.0
+    has_side = len(projections.xz) > 1
+    gap, depth, below = (GAP_IN if has_side else 0.0), (z if has_side else 0.0), (BAR_IN if bar else 0.0)
     scale = min(WIDTH_IN / x, (TALLEST_IN - gap - below) / (y + depth))
     width, height = x * scale, (y + depth) * scale + gap + below
     figure = dark_figure(width, height)
     norm = Normalize(bar.low, bar.high) if bar else None
     top = _panel(figure, (0, height - y * scale, width, y * scale))
-    show_image(top, projections.xy, projections.voxel_um[1:], limits)
-    _tag(top, "xy", y * scale)
-    _draw_lines(top, [(line, line.xy) for line in lines], norm)
-    if gap:
+    _show_above(top, projections, limits, lines, norm)
+    if has_side:
         side = _panel(figure, (0, below, width, max(depth * scale, LEAST_PANEL_IN)))
-        show_image(side, projections.xz, (projections.voxel_um[0], projections.voxel_um[2]), limits)
-        _tag(side, "xz", depth * scale)
+        pixel = (projections.voxel_um[0], projections.voxel_um[2])
+        show_image(side, projections.xz, pixel, limits, first=(0.0, projections.first_um[1]))
         _draw_lines(side, [(line, line.xz) for line in lines], norm)
+        _tag(top, "xy", y * scale)
+        _tag(side, "xz", depth * scale)
     add_scale_bar(top, x)
     if bar:
         place = figure.add_axes((0.15, 0.36 / height, 0.7, 0.09 / height))
@@ -95,41 +95,16 @@ def draw_projections(
     return figure
 
 
-def draw_closer_look(
-    projections: Projections,
-    corner: tuple[int, int],
-    limits: tuple[float, float],
-    lines: Sequence[Lines],
-    side_um: float,
-) -> Figure:
-    """A square part of the xy projection at full resolution, bare and with lines, beside each other.
-
-    Parameters
-    ----------
-    projections
-        Of the whole frame.
-    corner
-        First row and column of the part.
-    limits
-        Intensities shown as black and white.
-    lines
-        Over the right-hand copy.
-    side_um
-        Length of a side, µm.
-    """
-    _, dy, dx = projections.voxel_um
-    rows, columns = round(side_um / dy), round(side_um / dx)
-    part = projections.xy[corner[0] : corner[0] + rows, corner[1] : corner[1] + columns]
-    height_um, width_um = part.shape[0] * dy, part.shape[1] * dx
-    scale = (WIDTH_IN - GAP_IN) / 2 / max(height_um, width_um)
-    width, height = width_um * scale, height_um * scale
+def draw_pair(projections: Projections, limits: tuple[float, float], lines: Sequence[Lines]) -> Figure:
+    """The xy projection twice, beside each other: bare, and with lines."""
+    _, y, x = projections.extent_um
+    scale = (WIDTH_IN - GAP_IN) / 2 / max(x, y)
+    width, height = x * scale, y * scale
     figure = dark_figure(2 * width + GAP_IN, height)
-    for number in range(2):
-        axes = _panel(figure, (number * (width + GAP_IN), 0, width, height))
-        show_image(axes, part, (dy, dx), limits, first=(corner[0] * dy, corner[1] * dx))
-        if number:
-            _draw_lines(axes, [(line, line.xy) for line in lines], None)
-    add_scale_bar(figure.axes[0], width_um)
+    bare = _panel(figure, (0, 0, width, height))
+    _show_above(bare, projections, limits, (), None)
+    add_scale_bar(bare, x)
+    _show_above(_panel(figure, (width + GAP_IN, 0, width, height)), projections, limits, lines, None)
     return figure
 
 
@@ -177,11 +152,11 @@ def add_scale_bar(axes: Axes, width_um: float) -> None:
     )
     axes.annotate(
         f"{length:g} µm",
-        ((start + right) / 2, bottom),
+        (right, bottom),
         xytext=(0, 3),
         xycoords="axes fraction",
         textcoords="offset points",
-        ha="center",
+        ha="right",
         va="bottom",
         color="white",
         fontsize=FONT_PT,
@@ -200,7 +175,18 @@ def colour_bar(figure: Figure, place: Axes, values: ScalarMappable, label: str) 
     drawn = figure.colorbar(values, cax=place, orientation="horizontal")
     drawn.set_label(label, color=LIGHT, fontsize=FONT_PT - 1, labelpad=1)
     place.tick_params(colors=LIGHT, labelsize=FONT_PT - 1, length=2, pad=1)
-    drawn.outline.set_visible(False)  # type: ignore[operator]
+    drawn.outline.set_visible(False)
+
+
+def _show_above(
+    axes: Axes,
+    projections: Projections,
+    limits: tuple[float, float],
+    lines: Sequence[Lines],
+    norm: Normalize | None,
+) -> None:
+    show_image(axes, projections.xy, projections.voxel_um[1:], limits, first=projections.first_um)
+    _draw_lines(axes, [(line, line.xy) for line in lines], norm)
 
 
 def _panel(figure: Figure, box_in: tuple[float, float, float, float]) -> Axes:
@@ -233,6 +219,10 @@ def _draw_lines(axes: Axes, drawn: Sequence[tuple[Lines, np.ndarray]], norm: Nor
             list(segments),
             linewidths=line.width_pt,
             capstyle="round",
-            **({"array": line.colour, "cmap": TIME_COLOURS, "norm": norm} if numeric else {"colors": line.colour}),
+            **(
+                {"array": line.colour, "cmap": TIME_COLOURS, "norm": norm}
+                if numeric
+                else {"colors": line.colour}
+            ),
         )
         axes.add_collection(collection, autolim=False)

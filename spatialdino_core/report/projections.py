@@ -6,7 +6,7 @@ Plain arrays; no figures.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from skimage.measure import block_reduce
@@ -23,14 +23,18 @@ class Projections:
     Attributes
     ----------
     xy, xz
-        Maxima along z and along y: arrays (y, x) and (z, x) of the store's dtype.
+        Maxima along z and along y: arrays (y, x) and (z, x) of the store's dtype. ``xz`` has no row where
+        only the view from above is wanted.
     voxel_um
         Voxel size (z, y, x), µm.
+    first_um
+        Centre of the first pixel of ``xy`` (y, x), µm; other than 0 in a part of a frame.
     """
 
     xy: np.ndarray
     xz: np.ndarray
     voxel_um: tuple[float, float, float]
+    first_um: tuple[float, float] = (0.0, 0.0)
 
     @property
     def extent_um(self) -> tuple[float, float, float]:
@@ -40,7 +44,17 @@ class Projections:
 
     def maximum(self, other: Projections) -> Projections:
         """Projections over both."""
-        return Projections(np.maximum(self.xy, other.xy), np.maximum(self.xz, other.xz), self.voxel_um)
+        return replace(self, xy=np.maximum(self.xy, other.xy), xz=np.maximum(self.xz, other.xz))
+
+    def part(self, centre_um: tuple[float, float], side_um: float) -> Projections:
+        """The square around a point (y, x), moved to lie inside the frame, seen from above only."""
+        boxes = []
+        for length, pixel, centre in zip(self.xy.shape, self.voxel_um[1:], centre_um, strict=True):
+            size = max(1, round(side_um / pixel))
+            first = int(np.clip(round(centre / pixel - size / 2), 0, max(length - size, 0)))
+            boxes.append(slice(first, first + size))
+        first_um = (boxes[0].start * self.voxel_um[1], boxes[1].start * self.voxel_um[2])
+        return Projections(self.xy[tuple(boxes)], self.xz[:0, boxes[1]], self.voxel_um, first_um)
 
 
 def project(store: FrameStore, frame: int, channel: int = 0) -> Projections:

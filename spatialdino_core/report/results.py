@@ -1,4 +1,4 @@
-"""What lies in the results folder of one movie, opened once for the report. Stores are read later, by frame."""
+"""What lies in the results folder of one movie, opened for the report. Voxels are read later, by frame."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spatialdino_core.movies.ledger import StageRecord
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.store import FrameStore
 
-OBJECT_COLUMNS = ["frame", "label", "z", "y", "x", "intensity_mean", "background", "snr"]
+OBJECT_COLUMNS = ["frame", "label", "z", "y", "x", "intensity_mean", "snr"]
 TRACK_COLUMNS = [
     *("track_id", "frame", "z", "y", "x", "z_um", "y_um", "x_um"),
     *("link_confidence", "gap"),
@@ -110,7 +110,8 @@ def open_results(record: MovieRecord, folder: Path | str) -> MovieResults:
     folder = Path(folder)
     record.usable()
     deskewed, features, segmented = (
-        StageRecord.read(_present(folder / name)) for name in ("deskewed.json", "features.json", "labels.json")
+        StageRecord.read(_present(folder / name))
+        for name in ("deskewed.json", "features.json", "labels.json")
     )
     skipped = record.skipped | deskewed.skipped | features.skipped | segmented.skipped
     frames = [frame for frame in sorted(segmented.checksums) if frame not in skipped]

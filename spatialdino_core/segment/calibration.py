@@ -6,16 +6,18 @@ on the camera is needed. Not the statistics themselves, which are in :mod:`.thre
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
+from pydantic.dataclasses import dataclass as validated
 from scipy.spatial import cKDTree
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.segment.blobs import Peaks, find_peaks, psf_sigma_um
+from spatialdino_core.segment.blobs import Peaks, find_peaks
+from spatialdino_core.segment.filters import psf_sigma_um
 from spatialdino_core.segment.inputs import Voxel, check_frame, values_at
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.threshold import Bimodality, NoiseTail, bimodality, noise_tail
@@ -29,7 +31,7 @@ MIN_REGION_MAXIMA = 400
 HISTOGRAM_BINS = 256
 
 
-@dataclass(frozen=True)
+@validated(frozen=True)
 class Calibration:
     """What a movie's first frames say about noise and foreground. The same for all of its frames.
 
@@ -42,7 +44,8 @@ class Calibration:
     tail, tail_outside
         The noise from which they follow.
     foreground
-        Otsu's threshold of the foreground probability with its bimodality; None when no probability was given.
+        Otsu's threshold of the foreground probability with its bimodality; None when no probability was
+        given.
     frames
         Number of frames used.
     """
@@ -60,22 +63,14 @@ class Calibration:
             return np.ones(count, dtype=bool)
         return probability >= self.foreground.threshold
 
-    def to_json(self) -> str:
-        """Canonical JSON: equal calibrations give equal text."""
-        return json.dumps(asdict(self), sort_keys=True)
+    def as_json(self) -> dict[str, Any]:
+        """Plain values that JSON can hold without loss."""
+        return asdict(self)
 
     @staticmethod
-    def from_json(text: str) -> Calibration:
-        """Inverse of :meth:`to_json`."""
-        fields = json.loads(text)
-        foreground = fields.pop("foreground")
-        tail, outside = fields.pop("tail"), fields.pop("tail_outside")
-        return Calibration(
-            **fields,
-            tail=NoiseTail(**tail),
-            tail_outside=NoiseTail(**outside),
-            foreground=None if foreground is None else Bimodality(**foreground),
-        )
+    def of_json(fields: dict[str, Any]) -> Calibration:
+        """Inverse of :meth:`as_json`."""
+        return Calibration(**fields)
 
 
 @dataclass(frozen=True)
@@ -102,8 +97,9 @@ def calibrate(
     Parameters
     ----------
     frames
-        Pairs of intensities (z, y, x), uint16 or float32, and foreground probability, float32 of the same shape
-        within 0..1, or None (for all frames or for none). No more than ``parameters.calibration_frames`` are drawn.
+        Pairs of intensities (z, y, x), uint16 or float32, and foreground probability, float32 of the same
+        shape within 0..1, or None (for all frames or for none). No more than
+        ``parameters.calibration_frames`` are drawn.
     voxel_um
         Voxel size (z, y, x) in µm.
     valid
@@ -126,17 +122,26 @@ def calibrate(
     dark: list[_Maxima] = []
     bright: list[_Maxima] = []
     searched: list[float] = []
+    with_foreground: set[bool] = set()
     histogram = np.zeros(HISTOGRAM_BINS)
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
     for index, (frame, foreground) in enumerate(islice(frames, parameters.calibration_frames)):
         name = f"{where}, frame {index}"
         check_frame(frame, voxel_um, valid, foreground, name)
-        peaks = find_peaks(frame, voxel_um, valid, parameters, where=name)
+        with_foreground.add(foreground is not None)
+        peaks = find_peaks(frame, voxel_um, valid, parameters, where=name, with_dark=True)
         far = [_away_from_lobes(some, peaks[0], voxel_um, parameters) for some in peaks]
         for kept, some, rows in zip((bright, dark), peaks, far, strict=True):
             kept.append(_Maxima(some.z_score[rows], values_at(foreground, some.position[rows])))
         searched.append(float(far[1].mean()) if len(peaks[1]) else 0.0)
         histogram += _foreground_histogram(foreground, valid, edges)
+    if len(with_foreground) == 2:
+        raise BadInputError(
+            where,
+            found="a foreground probability for some calibration frames only",
+            expected="one for every frame, or for none",
+            remedy="Finish the features of this movie first.",
+        )
     if not sum(searched):
         raise BadInputError(
             where,
@@ -190,7 +195,9 @@ def _region_tail(
     return replace(whole, rate_per_frame=whole.rate_per_frame * float(share), maxima=int(dark_here.sum()))
 
 
-def _away_from_lobes(peaks: Peaks, bright: Peaks, voxel_um: Voxel, parameters: SegmentParameters) -> np.ndarray:
+def _away_from_lobes(
+    peaks: Peaks, bright: Peaks, voxel_um: Voxel, parameters: SegmentParameters
+) -> np.ndarray:
     """Which peaks are out of reach of the rings around blobs so strong that their rings pass for noise."""
     strong = bright.keep(bright.z_score * LOBE > 1)
     away = np.ones(len(peaks), dtype=bool)

@@ -1,4 +1,4 @@
-"""What every function of this room accepts: checks of a frame and its companions, and sampling them at points."""
+"""What every function of this room accepts: checks of a frame and its companions, sampling them at points."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check_frame(
 
 
 def values_at(volume: np.ndarray | None, position: np.ndarray) -> np.ndarray:
-    """Values of ``volume`` (z, y, x) at the voxels nearest to ``position``, shape (n, 3); empty without a volume."""
+    """Values of ``volume`` (z, y, x) at the voxels nearest to ``position`` (n, 3); empty without a volume."""
     if volume is None:
         return np.empty(0)
     nearest = np.clip(np.round(position).astype(np.intp), 0, np.array(volume.shape) - 1)
@@ -55,12 +55,14 @@ def _check_shape(
     if companion is None:
         return
     fits = companion.ndim == 3 and all(
-        have == want or (broadcast and have == 1) for have, want in zip(companion.shape, frame.shape, strict=True)
+        have == want or (broadcast and have == 1)
+        for have, want in zip(companion.shape, frame.shape, strict=True)
     )
     if not fits:
         raise BadInputError(
             where,
             found=f"a {name} of shape {companion.shape}",
-            expected=f"the shape of the frame, {frame.shape}" + (", or 1 along some axes" if broadcast else ""),
+            expected=f"the shape of the frame, {frame.shape}"
+            + (", or 1 along some axes" if broadcast else ""),
             remedy="Resample it to the frame's grid.",
         )

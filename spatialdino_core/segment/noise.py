@@ -20,7 +20,8 @@ LOWER_SIGMA_QUANTILE = 0.158655
 MIN_VALID_FRACTION = 0.2
 """Cells with fewer valid voxels borrow the noise of their nearest neighbour."""
 FLOOR_FRACTION = 0.25
-"""Least noise of a cell, relative to the frame's median: clipped or empty regions are not infinitely quiet."""
+"""Least noise of a cell, relative to the frame's median: clipped or empty regions are not infinitely
+quiet."""
 NEIGHBOUR_PERCENTILE = 80
 MIN_CELL_VOXELS = 256
 """Smaller cells would know their own noise too poorly."""
@@ -66,7 +67,9 @@ def empty_mesh(shape: Triple, cell: Triple) -> np.ndarray:
     return np.full([-(-n // c) for n, c in zip(shape, cell, strict=True)], np.nan)
 
 
-def fill_mesh(mesh: np.ndarray, response: np.ndarray, valid: np.ndarray | None, core: Box, cell: Triple) -> None:
+def fill_mesh(
+    mesh: np.ndarray, response: np.ndarray, valid: np.ndarray | None, core: Box, cell: Triple
+) -> None:
     """Write the robust standard deviation of ``response`` into the cells of ``mesh`` that ``core`` covers.
 
     The estimate is median minus lower 15.9 % quantile: for normal noise the standard deviation, and blind to
@@ -103,14 +106,17 @@ def fill_mesh(mesh: np.ndarray, response: np.ndarray, valid: np.ndarray | None, 
 def finish_mesh(mesh: np.ndarray, cell: Triple) -> NoiseMesh:
     """Fill empty cells from their nearest neighbour, apply a 3×3×3 percentile filter and the floor.
 
-    The filtered mesh follows SExtractor's background map (Bertin & Arnouts 1996, A&AS 117, 393), with a percentile
-    above the median: where quiet surroundings meet a textured cell, the noise of the cell counts.
+    The filtered mesh follows SExtractor's background map (Bertin & Arnouts 1996, A&AS 117, 393), with a
+    percentile above the median: where quiet surroundings meet a textured cell, the noise of the cell
+    counts.
     """
     empty = np.isnan(mesh)
     if empty.all():
         return NoiseMesh(np.zeros_like(mesh), cell)
     if empty.any():
-        nearest = ndimage.distance_transform_edt(empty, sampling=cell, return_distances=False, return_indices=True)
+        nearest = ndimage.distance_transform_edt(
+            empty, sampling=cell, return_distances=False, return_indices=True
+        )
         mesh = mesh[tuple(nearest)]
     smooth = ndimage.percentile_filter(mesh, NEIGHBOUR_PERCENTILE, size=3, mode="nearest")
     smooth *= _ratio(np.median(mesh), np.median(smooth))

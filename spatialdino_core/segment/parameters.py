@@ -42,10 +42,13 @@ class SegmentParameters:
     ] = 1.0
     false_positives_outside: Annotated[
         float,
-        Field(gt=0, le=1000, description="accepted false detections per frame outside the feature foreground"),
+        Field(
+            gt=0, le=1000, description="accepted false detections per frame outside the feature foreground"
+        ),
     ] = 0.1
     calibration_frames: Annotated[
-        int, Field(ge=1, le=1000, description="first frames of the movie that calibrate its thresholds (frames)")
+        int,
+        Field(ge=1, le=1000, description="first frames of the movie that calibrate its thresholds (frames)"),
     ] = 5
     noise_window_um: Annotated[
         float, Field(gt=0, le=50, description="edge of the cells in which noise is estimated (µm)")

@@ -51,12 +51,16 @@ def segment_movie(
     foreground = FrameStore(Path(features).parent / evidence.stores[1])
     folder = Path(output).parent
     patch_um: Any = foreground.voxel_um
-    stamps = {frame: digest(movie.record.checksums[frame], sum_) for frame, sum_ in evidence.checksums.items()}
+    stamps = {
+        frame: digest(movie.record.checksums[frame], sum_) for frame, sum_ in evidence.checksums.items()
+    }
 
     def images(frame: int) -> tuple[np.ndarray, np.ndarray]:
         likely = foreground.read(frame, 1)
         shape: Any = movie.valid.shape
-        return movie.store.read(frame), on_voxels(likely, patch_um, foreground.origin_um, shape, movie.voxel_um)
+        return movie.store.read(frame), on_voxels(
+            likely, patch_um, foreground.origin_um, shape, movie.voxel_um
+        )
 
     calibration = _calibrate(movie, images, stamps, folder, parameters, code)
     key = digest(asdict(parameters), code, asdict(calibration))
@@ -115,7 +119,9 @@ def _calibrate(
 
 def _join(tables: Path, entries: list[Entry], movie: DeskewedMovie, objects: Path | str) -> None:
     """One table of all frames, with physical positions, in one file."""
-    joined = pd.concat([pd.read_parquet(tables / f"{entry.frame}.parquet") for entry in entries], ignore_index=True)
+    joined = pd.concat(
+        [pd.read_parquet(tables / f"{entry.frame}.parquet") for entry in entries], ignore_index=True
+    )
     for axis, size, origin in zip("zyx", movie.voxel_um, movie.store.origin_um, strict=True):
         joined[f"{axis}_um"] = joined[axis] * size + origin
     with published(objects) as temporary:

@@ -1,4 +1,4 @@
-"""Thresholds that follow from data: Otsu with a verdict on bimodality, and significance from the tail of noise.
+"""Thresholds that follow from data: Otsu with a verdict on bimodality, significance from the tail of noise.
 
 Pure statistics of one-dimensional samples; which samples are drawn from a movie is the business of
 :mod:`.calibration`.
@@ -6,16 +6,15 @@ Pure statistics of one-dimensional samples; which samples are drawn from a movie
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+from pydantic.dataclasses import dataclass
 from scipy import ndimage
 
 TAIL_SAMPLES = 400
 """Most significant null maxima that shape the tail."""
 SKEW_BAND = (0.8, 0.98)
-"""Quantiles of the dark maxima between which bright maxima are counted against them: noise still dominates there,
-but its skewness shows."""
+"""Quantiles of the dark maxima between which bright maxima are counted against them: noise still dominates
+there, but its skewness shows."""
 MIN_SKEW_MAXIMA = 500
 MAX_SKEW = 0.2
 EM_ITERATIONS = 200
@@ -37,8 +36,8 @@ class Bimodality:
         Ashman's D = √2 |μ₁ − μ₂| / √(σ₁² + σ₂²) of two normal components fitted by expectation maximisation;
         clean separation needs D > 2 (Ashman et al. 1994, Astron. J. 108, 2348).
     valley
-        Lowest point of the smoothed histogram between the peaks of the two classes, over the lower peak; 1 where
-        there is no valley.
+        Lowest point of the smoothed histogram between the peaks of the two classes, over the lower peak; 1
+        where there is no valley.
     bimodal
         D > 2 and a valley below 0.8: then, and only then, the threshold means something.
     """
@@ -55,8 +54,9 @@ class NoiseTail:
     """Expected number of bright noise maxima per frame above a z-score.
 
     ``rate(u) = rate_per_frame · exp(−(u² − start_z²) / decay) · exp(skew · u³ / 3)``: the tail of maxima of a
-    Gaussian field is dominated by exp(−u²/2) (Adler 1981, The Geometry of Random Fields), heavier tails show as
-    ``decay`` above 2, and the last factor is the first Edgeworth term of skewed, e.g. photon, noise.
+    Gaussian field is dominated by exp(−u²/2) (Adler 1981, The Geometry of Random Fields), heavier tails
+    show as ``decay`` above 2, and the last factor is the first Edgeworth term of skewed, e.g. photon,
+    noise.
 
     Attributes
     ----------

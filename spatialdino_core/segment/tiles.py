@@ -1,7 +1,7 @@
 """Cutting a frame into tiles, so that temporary memory does not grow with the frame.
 
-Every filter of this room has finite support, hence a tile with a halo of that support gives bit for bit what the
-whole frame would give. Not about storage: chunks and shards belong to the movie store.
+Every filter of this room has finite support, hence a tile with a halo of that support gives bit for bit
+what the whole frame would give. Not about storage: chunks and shards belong to the movie store.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def _core_size(shape: Triple, grid: Triple, halo: Triple, tile_voxels: int) -> l
     cells = [-(-n // g) for n, g in zip(shape, grid, strict=True)]
 
     def voxels() -> int:
-        return int(np.prod([min(n, c * g + 2 * h) for n, c, g, h in zip(shape, cells, grid, halo, strict=True)]))
+        return int(
+            np.prod([min(n, c * g + 2 * h) for n, c, g, h in zip(shape, cells, grid, halo, strict=True)])
+        )
 
     while voxels() > tile_voxels and max(cells) > 1:
         longest = int(np.argmax([c * g if c > 1 else 0 for c, g in zip(cells, grid, strict=True)]))

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import spatialdino_core
 
 CORE = Path(spatialdino_core.__file__).parent
@@ -52,13 +53,19 @@ def test_planning_a_run_imports_nothing_heavy() -> None:
     light = "spatialdino_core.config spatialdino_core.movies.sheet spatialdino_core.movies.provenance"
     light += " spatialdino_core.quality.decisions"
     code = "; ".join(f"import {name}" for name in light.split()) + "; import sys; print(*sys.modules)"
-    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    modules = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert not {"torch", "zarr", "monai", "scipy", "pandas", "matplotlib", "sklearn"} & set(modules)
 
 
 def test_the_core_does_not_know_snakemake() -> None:
     for path in CORE.rglob("*.py"):
-        assert not any("snakemake" in line for line in path.read_text().splitlines() if line.startswith(("import", "from")))
+        assert not any(
+            "snakemake" in line
+            for line in path.read_text().splitlines()
+            if line.startswith(("import", "from"))
+        )
 
 
 def test_torchvision_is_absent() -> None:

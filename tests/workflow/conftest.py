@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+
 from spatialdino_core.simulate.movie import simulate_movie
 from spatialdino_core.simulate.parameters import AcquisitionParameters, MovieParameters, SceneParameters
 from spatialdino_core.simulate.write import write_ome_tiff, write_tiff_series

@@ -72,6 +72,14 @@ def test_batch_has_the_promised_shapes_and_depends_on_seed_and_step_alone():
     assert not torch.equal(batch.global_views[:3], batch.global_views[3:])
 
 
+def test_views_and_masks_of_the_same_crops_change_from_step_to_step():
+    first, second = (make_batch(crops(1), RECIPE, 4, 1, seed=0, step=step) for step in (0, 1))
+    assert not torch.equal(first.global_views, second.global_views)
+    assert not torch.equal(first.local_views, second.local_views)
+    assert not torch.equal(first.masks, second.masks)
+    assert not torch.equal(first.global_views[0], first.global_views[1])
+
+
 def test_prefetched_batches_are_the_batches_of_their_steps():
     source = crops()
     for step, batch in enumerate(batches(source, RECIPE, 4, 1, seed=0, start=1), start=1):

@@ -112,6 +112,15 @@ def test_weights_file_describes_itself(tmp_path):
     assert encoder(torch.rand(1, 1, 8, 12, 4)).grid == (2, 3, 1)
 
 
+def test_weights_are_those_of_the_teacher(tmp_path):
+    encoder, _, _ = load_encoder(run(tmp_path))
+    (folder,) = (tmp_path / "checkpoints").iterdir()
+    learner = load_latest(folder)["learner"]
+    name = "blocks.1.attn.qkv.weight"
+    assert torch.equal(encoder.state_dict()[name], learner["teacher"][f"encoder.{name}"])
+    assert not torch.equal(encoder.state_dict()[name], learner["student"][f"encoder.{name}"])
+
+
 def test_three_bad_steps_end_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(learner_module, "koleo_loss", lambda tokens: tokens.sum() * torch.nan)
     with pytest.raises(BadInputError, match="3 steps in a row"):
@@ -161,14 +170,16 @@ def test_training_lowers_the_loss(tmp_path):
         prototypes=32,
         head_hidden_dim=64,
         head_bottleneck_dim=32,
-        learning_rate=5e-4,
-        ema_momentum=0.98,
+        targets="sinkhorn",  # its targets never collapse, so a falling loss means learning
+        learning_rate=3e-3,
+        ema_momentum=0.95,
         warmup_steps=5,
         checkpoint_interval_steps=60,
     )
     table = pd.read_csv(tmp_path / "metrics.csv")
-    print(table[["dino_loss", "ibot_loss", "koleo_loss", "class_cosine", "patch_rankme"]].iloc[::5])
-    start, end = table.iloc[:5].mean(numeric_only=True), table.iloc[-10:].mean(numeric_only=True)
-    assert end["dino_loss"] < 0.95 * math.log(32)
-    assert end["ibot_loss"] < 0.85 * start["ibot_loss"]
-    assert end["class_cosine"] < start["class_cosine"] - 0.2
+    start, end = table.iloc[:10].mean(numeric_only=True), table.iloc[-10:].mean(numeric_only=True)
+    uniform = math.log(32)
+    assert end["dino_loss"] < min(uniform, start["dino_loss"])
+    assert end["ibot_loss"] < 0.95 * uniform < start["ibot_loss"]
+    assert end["class_cosine"] < start["class_cosine"] - 0.05
+    assert end["class_target_entropy"] > 0.5 * uniform

@@ -30,12 +30,12 @@ def test_masks_are_blocks():
     assert np.mean([touching_pairs(m) for m in blocks]) > 2 * np.mean([touching_pairs(m) for m in scattered])
 
 
-def test_every_patch_is_masked_now_and_then():
+def test_every_patch_is_masked_about_equally_often():
     rng = np.random.default_rng(1)
     often = np.mean([block_mask((4, 4, 4), 16, rng) for _ in range(800)], axis=0)
     assert abs(often.mean() - 0.25) < 1e-9
-    assert often.min() > 0.05
-    assert often.max() < 0.4
+    assert often.min() > 0.18
+    assert often.max() < 0.32
 
 
 def test_views_are_stratified():

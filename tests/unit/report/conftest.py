@@ -16,14 +16,17 @@ from spatialdino_core.movies.record import Acquisition, MovieRecord
 from spatialdino_core.movies.store import FrameStore, StoreLayout
 
 PATCH = 8
-TRACK_COLUMNS = (
-    "track_id frame time_s z y x z_um y_um x_um label volume_um3 intensity_mean intensity_sum snr "
-    "link_cost link_confidence gap"
-).split()
-EVENT_COLUMNS = "event frame time_s z_um y_um x_um track_id other_track_id score".split()
-OBJECT_COLUMNS = (
-    "frame label z y x z_um y_um x_um volume_um3 intensity_mean intensity_sum background snr"
-).split()
+TRACK_COLUMNS = [
+    *("track_id", "frame", "time_s", "z", "y", "x", "z_um", "y_um", "x_um", "label", "volume_um3"),
+    *("intensity_mean", "intensity_sum", "snr", "link_cost", "link_confidence", "gap"),
+]
+EVENT_COLUMNS = [
+    *("event", "frame", "time_s", "z_um", "y_um", "x_um", "track_id", "other_track_id", "score"),
+]
+OBJECT_COLUMNS = [
+    *("frame", "label", "z", "y", "x", "z_um", "y_um", "x_um", "volume_um3"),
+    *("intensity_mean", "intensity_sum", "background", "snr"),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,14 +113,16 @@ def _objects(scene: Scene, paths: np.ndarray) -> pd.DataFrame:
             if frame in scene.skipped:
                 continue
             z, y, x = paths[frame, particle] / scene.voxel_um
-            signal = (150 + 10 * particle) * scene.bleaching**frame
-            snr = 4 + 0.3 * particle - 0.1 * frame
+            signal = (150 + 10 * (particle % 20)) * scene.bleaching**frame
+            snr = 4 + 0.3 * (particle % 20) - 0.1 * frame
             rows.append(
-                [frame, particle + 1, z, y, x, *paths[frame, particle], 0.06]
-                + [100 + signal, 40 * (100 + signal), 100.0, snr]
+                [
+                    *(frame, particle + 1, z, y, x, *paths[frame, particle], 0.06),
+                    *(signal, 40 * signal, 100.0, snr),
+                ]
             )
     table = pd.DataFrame(rows, columns=OBJECT_COLUMNS)
-    return table.astype({name: float for name in OBJECT_COLUMNS[2:]} | {"frame": "int64", "label": "int64"})
+    return table.astype(dict.fromkeys(OBJECT_COLUMNS[2:], float) | {"frame": "int64", "label": "int64"})
 
 
 def _tracks(scene: Scene, objects: pd.DataFrame) -> pd.DataFrame:
@@ -125,7 +130,7 @@ def _tracks(scene: Scene, objects: pd.DataFrame) -> pd.DataFrame:
     table["track_id"] = table["label"]
     table["time_s"] = table["frame"] * (scene.interval_s or np.nan)
     table["link_cost"] = 0.5
-    table["link_confidence"] = np.where(table["frame"] > 0, 0.9 - 0.05 * table["label"], np.nan)
+    table["link_confidence"] = np.where(table["frame"] > 0, 0.95 - 0.05 * (table["label"] % 5), np.nan)
     table["gap"] = 0
     return table.sort_values(["track_id", "frame"])[TRACK_COLUMNS]
 
@@ -133,7 +138,12 @@ def _tracks(scene: Scene, objects: pd.DataFrame) -> pd.DataFrame:
 def _events(scene: Scene, paths: np.ndarray) -> pd.DataFrame:
     if scene.frames < 3 or not scene.particles:
         return pd.DataFrame(columns=EVENT_COLUMNS)
-    kinds = [("appearance", 1, ""), ("fission", 2, 2), ("fusion", 2, 3), ("disappearance", scene.frames - 1, "")]
+    kinds = [
+        ("appearance", 1, ""),
+        ("fission", 2, 2),
+        ("fusion", 2, 3),
+        ("disappearance", scene.frames - 1, ""),
+    ]
     rows = [[kind, t, t * 2.0, *paths[t, 0], 1, other, 0.7] for kind, t, other in kinds]
     return pd.DataFrame(rows, columns=EVENT_COLUMNS)
 
@@ -165,7 +175,9 @@ def _stores(scene: Scene, folder: Path, paths: np.ndarray) -> None:
             shape_czyx=(width, *grid), channels=tuple(f"component_{k}" for k in range(width)), **coarse
         ),
     }
-    stores = {name: FrameStore.prepare(folder / name, layout, scene.frames, {}) for name, layout in layouts.items()}
+    stores = {
+        name: FrameStore.prepare(folder / name, layout, scene.frames, {}) for name, layout in layouts.items()
+    }
     rng = np.random.default_rng([scene.seed, 1])
     done = [t for t in range(scene.frames) if t not in scene.skipped]
     for frame in done:
@@ -190,7 +202,7 @@ def _stores(scene: Scene, folder: Path, paths: np.ndarray) -> None:
         "labels.json": {"calibration": {"threshold_z": 4.75, "foreground": {"bimodal": True}}},
     }
     for name, about in abouts.items():
-        sums = {t: "00" for t in done}
+        sums = dict.fromkeys(done, "00")
         StageRecord(stores=[], checksums=sums, skipped=scene.skipped, about=about).write(folder / name)
 
 
@@ -210,7 +222,7 @@ def draw_frame(
         squares = [((a - c) / s) ** 2 for a, c, s in zip(axes, centre, sigma, strict=True)]
         distance = squares[0][:, None, None] + squares[1][:, None] + squares[2]
         labels[box][distance < 2] = number
-        signal[box] += (150 + 10 * (number - 1)) * scene.bleaching**frame * np.exp(-distance / 2)
+        signal[box] += (150 + 10 * ((number - 1) % 20)) * scene.bleaching**frame * np.exp(-distance / 2)
     return rng.poisson(100 + signal).astype(np.uint16), labels
 
 

@@ -1,0 +1,135 @@
+"""The object table: one row per labelled particle of a frame, with its measurements.
+
+Positions, heights and uncertainties come from the fit (:mod:`.localise`), sizes and sums from the labels.
+Features of the encoder are joined to this table elsewhere.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from spatialdino_core.segment.inputs import Voxel, values_at
+from spatialdino_core.segment.localise import Spots
+
+COLUMNS = (
+    "label",
+    "z",
+    "y",
+    "x",
+    "z_um",
+    "y_um",
+    "x_um",
+    "volume_um3",
+    "intensity_mean",
+    "intensity_sum",
+    "amplitude",
+    "background",
+    "snr",
+    "z_score",
+    "foreground",
+    "localisation_z_um",
+    "localisation_y_um",
+    "localisation_x_um",
+    "localisation_um",
+    "border_um",
+)
+"""Columns of the object table. Positions are voxel centres, intensities are camera
+counts.
+
+``intensity_mean``, ``intensity_sum``
+    Mean and sum over the object's voxels, minus ``background``.
+``amplitude``, ``background``
+    Height of the fitted Gaussian and the level it stands on.
+``snr``
+    ``amplitude`` over the standard deviation of the fit's residual: what one voxel at the peak stands out by.
+``z_score``
+    Significance of the detection: filter response over its local noise.
+``foreground``
+    Mean foreground probability of the object's voxels; NaN without one.
+``localisation_*_um``
+    Standard deviation of the position per axis; ``localisation_um`` is the root of the sum of squares.
+``border_um``
+    Distance of the centroid from the nearest border of the frame or of the valid region, at least 0.
+"""
+
+
+def object_table(
+    frame: np.ndarray,
+    labels: np.ndarray,
+    voxel_um: Voxel,
+    valid: np.ndarray | None,
+    foreground: np.ndarray | None,
+    spots: Spots,
+    z_score: np.ndarray,
+) -> pd.DataFrame:
+    """Measure every labelled spot.
+
+    Parameters
+    ----------
+    frame
+        Intensities (z, y, x), any real dtype.
+    labels
+        Labels (z, y, x), uint32; row i of ``spots`` is label i + 1 and owns at least one voxel.
+    voxel_um
+        Voxel size (z, y, x) in µm.
+    valid
+        Boolean mask broadcastable to ``frame``, or None.
+    foreground
+        Foreground probability (z, y, x), or None.
+    spots, z_score
+        Fitted spots and the significance of their detection, shape (n,).
+
+    Returns
+    -------
+    pandas.DataFrame
+        :data:`COLUMNS`, float64 but for the int64 ``label``, sorted by label.
+    """
+    size = np.array(voxel_um)
+    voxel = np.flatnonzero(labels)
+    owner = labels.reshape(-1)[voxel].astype(np.intp) - 1
+    count = np.bincount(owner, minlength=len(z_score))
+    total = np.bincount(owner, frame.reshape(-1)[voxel].astype(np.float64), minlength=len(z_score))
+    total = total - count * spots.background
+    uncertainty = np.sqrt(np.maximum(spots.variance, 0)) * size
+    with np.errstate(divide="ignore"):
+        snr = np.where(spots.noise > 0, spots.amplitude / spots.noise, np.nan)
+    table = {
+        "label": np.arange(1, len(count) + 1, dtype=np.int64),
+        **dict(zip("zyx", spots.position.T, strict=True)),
+        **dict(zip(("z_um", "y_um", "x_um"), (spots.position * size).T, strict=True)),
+        "volume_um3": count * float(np.prod(size)),
+        "intensity_mean": total / count,
+        "intensity_sum": total,
+        "amplitude": spots.amplitude,
+        "background": spots.background,
+        "snr": snr,
+        "z_score": z_score,
+        "foreground": _mean_foreground(foreground, voxel, owner, count),
+        **{f"localisation_{axis}_um": uncertainty[:, a] for a, axis in enumerate("zyx")},
+        "localisation_um": np.linalg.norm(uncertainty, axis=1),
+        "border_um": _border_distance(spots.position, frame.shape, valid, size),
+    }
+    return pd.DataFrame(table, columns=list(COLUMNS))
+
+
+def _mean_foreground(
+    foreground: np.ndarray | None, voxel: np.ndarray, owner: np.ndarray, count: np.ndarray
+) -> np.ndarray:
+    if foreground is None:
+        return np.full(len(count), np.nan)
+    probability = foreground.reshape(-1)[voxel].astype(np.float64)
+    return np.bincount(owner, probability, minlength=len(count)) / count
+
+
+def _border_distance(
+    position: np.ndarray, shape: tuple[int, ...], valid: np.ndarray | None, size: np.ndarray
+) -> np.ndarray:
+    """Distance (µm) to the outer faces of the frame, or to the centre of the nearest invalid voxel."""
+    faces = np.minimum(position + 0.5, np.array(shape) - 0.5 - position) * size
+    nearest = faces.min(axis=1, initial=np.inf)
+    if valid is not None and not valid.all():
+        to_invalid = ndimage.distance_transform_edt(valid, sampling=size)
+        nearest = np.minimum(nearest, values_at(np.broadcast_to(to_invalid, shape), position))
+    return np.maximum(nearest, 0)

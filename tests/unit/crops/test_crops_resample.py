@@ -1,0 +1,92 @@
+"""Resampling against SciPy, and parts of a result against the whole."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter1d, map_coordinates
+
+from spatialdino_core.crops.resample import isotropic_shape, resample_axis, resample_isotropic
+
+VOXEL = (0.2612, 0.104, 0.104)
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return np.random.default_rng(0).integers(0, 2000, (17, 23, 29)).astype(np.uint16)
+
+
+def truth(frame, voxel_um, target_um):
+    """SciPy's Gaussian filter where an axis shrinks, then its linear interpolation, in float64."""
+    smooth = frame.astype(np.float64)
+    for axis, size in enumerate(voxel_um):
+        ratio = target_um / size
+        if ratio > 1 + 1e-6:
+            smooth = gaussian_filter1d(smooth, np.sqrt(ratio**2 - 1) / 2, axis=axis, mode="nearest")
+    shape = [
+        int(np.floor((n - 1) * v / target_um + 1e-6)) + 1 for n, v in zip(frame.shape, voxel_um, strict=True)
+    ]
+    positions = [np.arange(n) * target_um / v for n, v in zip(shape, voxel_um, strict=True)]
+    return map_coordinates(smooth, np.meshgrid(*positions, indexing="ij"), order=1, mode="nearest")
+
+
+@pytest.mark.parametrize("target_um", [0.104, 0.09, 0.131, 0.31, 0.5])
+def test_equals_scipy(frame, target_um):
+    found, expected = resample_isotropic(frame, VOXEL, target_um), truth(frame, VOXEL, target_um)
+    assert found.dtype == np.float32
+    assert found.shape == expected.shape == isotropic_shape(frame.shape, VOXEL, target_um)
+    assert np.abs(found - expected).max() < 1e-5 * 2000
+
+
+@pytest.mark.parametrize("target_um", [0.104, 0.07, 0.31])
+def test_chunks_of_any_size_give_the_same_bits(frame, target_um):
+    whole = resample_isotropic(frame, VOXEL, target_um, chunk_planes=10**6)
+    for planes in [1, 2, 3, 5, 7, 13, len(whole) - 1]:
+        assert np.array_equal(whole, resample_isotropic(frame, VOXEL, target_um, chunk_planes=planes))
+
+
+@pytest.mark.parametrize("target_um", [0.104, 0.09, 0.31])
+def test_a_box_has_the_bits_of_the_whole(frame, target_um):
+    whole = resample_isotropic(frame, VOXEL, target_um)
+    generator = np.random.default_rng(1)
+    for _ in range(20):
+        ends = [np.sort(generator.choice(n + 1, 2, replace=False)) for n in whole.shape]
+        box = tuple(slice(int(a), int(b)) for a, b in ends)
+        assert np.array_equal(
+            whole[box], resample_isotropic(frame, VOXEL, target_um, box=box, chunk_planes=3)
+        )
+
+
+def test_positions_in_micrometres_do_not_move():
+    """A linear ramp in µm is the same ramp after resampling, also at the edges, when nothing shrinks."""
+    z, y, x = (np.arange(n) * v for n, v in zip((9, 11, 12), VOXEL, strict=True))
+    ramp = z[:, None, None] + 2 * y[:, None] + 3 * x
+    for target_um in (0.104, 0.0613):
+        found = resample_isotropic(ramp, VOXEL, target_um)
+        z, y, x = (np.arange(n) * target_um for n in found.shape)
+        assert np.allclose(found, z[:, None, None] + 2 * y[:, None] + 3 * x, atol=1e-5)
+        z, y, x = (np.arange(n) * v for n, v in zip((9, 11, 12), VOXEL, strict=True))
+
+
+def test_smoothing_prevents_aliases():
+    """Stripes finer than the target grid can hold vanish instead of turning into coarse ones."""
+    stripes = 1000.0 + 500 * np.cos(np.pi * 0.9 * np.arange(200))
+    inside = resample_axis(stripes, 0, 4.0)[3:-3]
+    assert np.abs(inside - 1000).max() < 1
+    assert np.abs(stripes[::4][3:-3] - 1000).max() > 400
+
+
+def test_the_way_back_is_the_same_function():
+    """Values of a coarse grid, first sample off the origin, at the voxels of a fine one."""
+    coarse = np.random.default_rng(2).normal(size=(6, 4))
+    spacing, origin, voxel = 0.832, 0.364, 0.2612
+    found = resample_axis(coarse, 0, voxel / spacing, start=-origin / spacing, length=20)
+    position = np.arange(20) * voxel
+    for column in range(4):
+        expected = np.interp(position, origin + spacing * np.arange(6), coarse[:, column])
+        assert np.allclose(found[:, column], expected, atol=1e-6)
+
+
+def test_same_voxel_size_copies_and_single_planes_survive(frame):
+    assert np.array_equal(resample_isotropic(frame, (0.1, 0.1, 0.1), 0.1), frame.astype(np.float32))
+    plane = frame[:1]
+    found = resample_isotropic(plane, VOXEL, 0.104)
+    assert np.array_equal(found, plane.astype(np.float32))

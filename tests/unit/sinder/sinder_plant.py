@@ -1,0 +1,56 @@
+"""A small encoder with a planted singular defect, and crops in which it shows."""
+
+import copy
+
+import numpy as np
+import torch
+from spatialdino_core.encoder.parameters import EncoderParameters
+from spatialdino_core.encoder.vit import build_encoder
+
+SMALL = EncoderParameters(embed_dim=32, depth=3, heads=2, patch_voxels=4, registers=1)
+PLANTED_BLOCK = 1
+
+
+def spot_crop(seed, side=24):
+    """Noise with two small bright spots, about 1 % of the patches."""
+    rng = np.random.default_rng(seed)
+    z, y, x = np.ogrid[:side, :side, :side]
+    volume = rng.normal(0.3, 0.01, (side,) * 3)
+    for cz, cy, cx in rng.integers(1, side // 4 - 1, (2, 3)) * 4 + 1.5:
+        volume += 0.7 * np.exp(-((z - cz) ** 2 + (y - cy) ** 2 + (x - cx) ** 2))
+    return volume.clip(0, 1).astype(np.float32)[None]
+
+
+def crops(count=16):
+    return [spot_crop(seed) for seed in range(count)]
+
+
+def healthy():
+    return build_encoder(SMALL, torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def planted(strength=20.0):
+    """The healthy encoder with c u v^T added to one MLP, and u.
+
+    GELU(a) - GELU(-a) = a, so two hidden units make an exactly linear path. v is the matched filter of
+    the spots, so spots explode along u and other tokens hardly move.
+    """
+    encoder = copy.deepcopy(healthy())
+    block = encoder.blocks[PLANTED_BLOCK]
+    volumes = torch.from_numpy(np.stack(crops(8)))
+    x, _ = encoder.embed(volumes)
+    x = encoder.blocks[0](x)
+    x = x + block.ls1(block.attn(block.norm1(x)))
+    inputs = block.norm2(x)[:, encoder.first_patch :].flatten(0, 1)
+    bright = torch.nn.functional.max_pool3d(volumes, 4).flatten() > 0.6
+    bulk, spots = inputs[~bright], inputs[bright].mean(0)
+    v = torch.linalg.solve(bulk.T @ bulk / len(bulk) + 1e-3 * torch.eye(32), spots)
+    v = v - v.mean()
+    v = v / (v @ spots)
+    u = torch.randn(32, generator=torch.Generator().manual_seed(1))
+    u = u / u.norm()
+    norm = x[:, encoder.first_patch :].norm(dim=-1).median()
+    block.mlp.fc1.weight[:2] = torch.stack([v, -v])
+    block.mlp.fc2.weight[:, :2] = strength * norm * torch.stack([u, -u], 1)
+    return encoder, u
