@@ -14,8 +14,12 @@ from snakemake.exceptions import WorkflowError
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 # Jobs run `python -m workflow_scripts.…`: with the interpreter of this environment, from any folder.
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+)
+os.environ["PATH"] = os.pathsep.join(
+    [str(Path(sys.executable).parent), os.environ["PATH"]]
+)
 
 from spatialdino_core.config import load_config
 from spatialdino_core.errors import BadInputError
@@ -41,7 +45,10 @@ RESULTS = CONFIG.results
 def settings(*sections):
     """The config sections that a stage may see, as JSON: a change elsewhere does not touch it."""
     chosen = {name: getattr(CONFIG, name) for name in sections}
-    plain = {name: asdict(value) if hasattr(value, "__dataclass_fields__") else value for name, value in chosen.items()}
+    plain = {
+        name: asdict(value) if hasattr(value, "__dataclass_fields__") else value
+        for name, value in chosen.items()
+    }
     return json.dumps(plain, sort_keys=True)
 
 
@@ -58,15 +65,24 @@ def judgement(movie):
     return digest(
         raw_state(movie),
         settings("quality", "on_bad_frame"),
-        [code_hash(f"workflow_scripts.{stage}") for stage in ("register", "preview", "review")],
+        [
+            code_hash(f"workflow_scripts.{stage}")
+            for stage in ("register", "preview", "review")
+        ],
     )
 
 
-UNREVIEWED = [m for m in SHEET if m not in STANDINGS or STANDINGS[m].judged != judgement(m)]
+UNREVIEWED = [
+    m for m in SHEET if m not in STANDINGS or STANDINGS[m].judged != judgement(m)
+]
 ACCEPTED = [m for m in SHEET if m in STANDINGS and STANDINGS[m].verdict == "accept"]
 PROBLEMS = [m for m in SHEET if m in STANDINGS and STANDINGS[m].verdict == "problem"]
 # Movies whose crops train or repair the model and set its feature basis. The bundled encoder is finished.
-TRAINING = [m for m in ACCEPTED if SHEET[m][0].train] if CONFIG.model.source != "bundled" else []
+TRAINING = (
+    [m for m in ACCEPTED if SHEET[m][0].train]
+    if CONFIG.model.source != "bundled"
+    else []
+)
 
 if not UNREVIEWED and ACCEPTED and CONFIG.model.source == "train" and not TRAINING:
     raise WorkflowError(
@@ -77,7 +93,11 @@ if not UNREVIEWED and ACCEPTED and CONFIG.model.source == "train" and not TRAINI
 
 def stamp(path):
     """Size and modification time of a file, or None."""
-    return (path, os.stat(path).st_size, os.stat(path).st_mtime_ns) if path and os.path.exists(path) else None
+    return (
+        (path, os.stat(path).st_size, os.stat(path).st_mtime_ns)
+        if path and os.path.exists(path)
+        else None
+    )
 
 
 MODEL = f"{RESULTS}/model/repaired.safetensors"
@@ -85,17 +105,33 @@ MODEL_REPORT = f"{RESULTS}/model/repair.json"
 # What the model is made from by choice: settings, code, the list of training movies. Not their data: a model is an
 # artefact, and a training movie that grows or is mended does not make a new one.
 MODEL_KEY = digest(
-    settings("deskew", "crops", "normalisation", "model", "encoder", "pretrain", "repair", "seed"),
+    settings(
+        "deskew",
+        "crops",
+        "normalisation",
+        "model",
+        "encoder",
+        "pretrain",
+        "repair",
+        "seed",
+    ),
     [row.model_dump_json() for movie in TRAINING for row in SHEET[movie]],
-    [code_hash(f"workflow_scripts.{stage}") for stage in ("shard", "pretrain", "repair")],
+    [
+        code_hash(f"workflow_scripts.{stage}")
+        for stage in ("shard", "pretrain", "repair")
+    ],
     stamp(CONFIG.model.file),
 )
 
 
 def model_is_current():
     """Whether the model that these choices ask for is there. Then the plan holds no job that could remake it."""
-    report = Path(MODEL_REPORT)
-    return Path(MODEL).exists() and report.exists() and json.loads(report.read_text()).get("key") == MODEL_KEY
+    made = Path(MODEL_REPORT)
+    return (
+        Path(MODEL).exists()
+        and made.exists()
+        and json.loads(made.read_text()).get("key") == MODEL_KEY
+    )
 
 
 def final_targets():
@@ -104,7 +140,9 @@ def final_targets():
         return [f"{RESULTS}/qc/contact_sheet.html"]
     reports = [f"{RESULTS}/{movie}/report.html" for movie in ACCEPTED]
     refused = [f"{RESULTS}/{movie}/usable.json" for movie in PROBLEMS]
-    return [f"{RESULTS}/qc/contact_sheet.html", *refused, *reports] + ([f"{RESULTS}/summary.html"] if reports else [])
+    return [f"{RESULTS}/qc/contact_sheet.html", *refused, *reports] + (
+        [f"{RESULTS}/summary.html"] if reports else []
+    )
 
 
 def same_command():
@@ -116,7 +154,11 @@ def model_source():
     """Weights that the model starts from."""
     if CONFIG.model.source == "train":
         return f"{RESULTS}/model/pretrained.safetensors"
-    return CONFIG.model.file if CONFIG.model.source == "file" else str(ROOT / "weights" / "bundled.safetensors")
+    return (
+        CONFIG.model.file
+        if CONFIG.model.source == "file"
+        else str(ROOT / "weights" / "bundled.safetensors")
+    )
 
 
 @functools.cache
@@ -135,7 +177,9 @@ def frame_mb(movie):
 
 def memory_mb(frames, base=1500):
     """Memory for a job that holds ``frames`` float frames at once; doubles on a second attempt."""
-    return lambda wildcards, attempt: round((base + frames * frame_mb(wildcards.movie)) * 2 ** (attempt - 1))
+    return lambda wildcards, attempt: round(
+        (base + frames * frame_mb(wildcards.movie)) * 2 ** (attempt - 1)
+    )
 
 
 def minutes(amount):

@@ -7,9 +7,6 @@ rule features:
         weights=MODEL,
     output:
         record=f"{RESULTS}/{{movie}}/features.json",
-    params:
-        settings=settings("features", "device"),
-        code=code_hash("workflow_scripts.features"),
     log:
         f"{RESULTS}/logs/features/{{movie}}.log",
     benchmark:
@@ -19,6 +16,9 @@ rule features:
         mem_mb=memory_mb(16, base=2500),
         runtime=minutes(480),
         gpu=1,
+    params:
+        settings=settings("features", "device"),
+        code=code_hash("workflow_scripts.features"),
     shell:
         "python -m workflow_scripts.features --deskewed {input.deskewed:q} --weights {input.weights:q} "
         "--output {output.record:q} --code {params.code} --settings {params.settings:q} 2>&1 | tee {log:q}"

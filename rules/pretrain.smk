@@ -9,10 +9,6 @@ rule pretrain:
         shards=expand(rules.shard.output.index, movie=TRAINING),
     output:
         weights=f"{RESULTS}/model/pretrained.safetensors",
-    params:
-        settings=settings("pretrain", "encoder", "normalisation", "crops", "seed", "device"),
-        version=CONFIG.model.version,
-        code=code_hash("workflow_scripts.pretrain"),
     log:
         f"{RESULTS}/logs/pretrain.log",
     benchmark:
@@ -22,6 +18,12 @@ rule pretrain:
         mem_mb=8000,
         runtime=minutes(24 * 60),
         gpu=1,
+    params:
+        settings=settings(
+            "pretrain", "encoder", "normalisation", "crops", "seed", "device"
+        ),
+        version=CONFIG.model.version,
+        code=code_hash("workflow_scripts.pretrain"),
     shell:
         "python -m workflow_scripts.pretrain --shards {input.shards:q} --output {output.weights:q} "
         "--version {params.version:q} --settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -8,10 +8,6 @@ rule repair:
     output:
         weights=MODEL,
         report=MODEL_REPORT,
-    params:
-        settings=settings("repair", "seed", "device"),
-        key=MODEL_KEY,
-        code=code_hash("workflow_scripts.repair"),
     log:
         f"{RESULTS}/logs/repair.log",
     benchmark:
@@ -21,6 +17,10 @@ rule repair:
         mem_mb=8000,
         runtime=minutes(240),
         gpu=1,
+    params:
+        settings=settings("repair", "seed", "device"),
+        key=MODEL_KEY,
+        code=code_hash("workflow_scripts.repair"),
     shell:
         "python -m workflow_scripts.repair --weights {input.weights:q} --shards {input.shards:q} "
         "--output {output.weights:q} --report {output.report:q} --key {params.key} --settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -13,10 +13,6 @@ rule report:
         about=rules.track.output.about,
     output:
         page=f"{RESULTS}/{{movie}}/report.html",
-    params:
-        # Timings are shown, not depended on: a benchmark that is written again changes no science.
-        benchmarks=f"{RESULTS}/benchmarks",
-        code=code_hash("workflow_scripts.report"),
     log:
         f"{RESULTS}/logs/report/{{movie}}.log",
     benchmark:
@@ -25,6 +21,10 @@ rule report:
     resources:
         mem_mb=memory_mb(8),
         runtime=minutes(30),
+    params:
+        # Timings are shown, not depended on: a benchmark that is written again changes no science.
+        benchmarks=f"{RESULTS}/benchmarks",
+        code=code_hash("workflow_scripts.report"),
     shell:
         "python -m workflow_scripts.report --movie-record {input.movie:q} --benchmarks {params.benchmarks:q} "
         "--output {output.page:q} 2>&1 | tee {log:q}"

@@ -9,9 +9,6 @@ rule track:
         tracks=f"{RESULTS}/{{movie}}/tracks.csv",
         events=f"{RESULTS}/{{movie}}/events.csv",
         about=f"{RESULTS}/{{movie}}/tracks.json",
-    params:
-        settings=settings("track"),
-        code=code_hash("workflow_scripts.track"),
     log:
         f"{RESULTS}/logs/track/{{movie}}.log",
     benchmark:
@@ -20,6 +17,9 @@ rule track:
     resources:
         mem_mb=2000,
         runtime=minutes(60),
+    params:
+        settings=settings("track"),
+        code=code_hash("workflow_scripts.track"),
     shell:
         "python -m workflow_scripts.track --movie-record {input.movie:q} --objects {input.objects:q} "
         "--tracks {output.tracks:q} --events {output.events:q} --about {output.about:q} "

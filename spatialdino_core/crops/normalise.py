@@ -46,9 +46,9 @@ def bounds_of(voxels: Iterable[np.ndarray], parameters: NormalisationParameters)
         raise BadInputError(
             "normalisation", found="no valid voxel", expected="at least one", remedy="Reject the movie."
         )
-    below = np.cumsum(histogram) / total
-    low = int(np.searchsorted(below, parameters.tail_fraction, side="right"))
-    high = int(np.searchsorted(below, 1 - parameters.tail_fraction, side="left"))
+    outside = parameters.tail_fraction * total
+    low = int(np.searchsorted(np.cumsum(histogram), outside, side="right"))
+    high = LEVELS - 1 - int(np.searchsorted(np.cumsum(histogram[::-1]), outside, side="right"))
     return Bounds(float(low), float(max(high, low + 1)))
 
 

@@ -1,4 +1,4 @@
-"""The contact sheet: first frames of all movies on one page, with verdicts and measures, to sort and to compare.
+"""The contact sheet: first frames of all movies on one page, with verdicts and measures.
 
 It shows and explains; decisions are made in ``qc/decisions.tsv``.
 """
@@ -47,10 +47,8 @@ def draw_contact_sheet(entries: list[dict[str, Any]], output: Path) -> None:
     ]
     measures = list(dict.fromkeys(name for entry in entries for name in entry["measures"]))
     counts = {verdict: sum(entry["verdict"] == verdict for entry in entries) for verdict in VERDICTS}
-    page = environment.get_template("contact_sheet.html").render(
-        cards=cards, measures=measures, counts=counts
-    )
-    write_text(output, page)
+    template = environment.get_template("contact_sheet.html")
+    write_text(output, template.render(cards=cards, measures=measures, counts=counts))
 
 
 def _finite(measures: Mapping[str, float]) -> dict[str, float]:

@@ -39,8 +39,8 @@ def particle_pictures(results: MovieResults, images: dict[int, Projections]) -> 
             illustrate(
                 draw_pair(part, robust_limits([image.xy]), lines[results.middle]),
                 title=f"Closer look, {results.when(results.middle)}",
-                caption="The busiest part of the xy projection at full resolution: as it is, and with outlines "
-                "(blue) and recent tracks (orange).",
+                caption="The busiest part of the xy projection at full resolution: as it is, and with "
+                "outlines (blue) and recent tracks (orange).",
                 alt="The part of the middle frame with most objects, bare and with outlines and tracks.",
             )
         )
@@ -101,7 +101,7 @@ def track_pictures(results: MovieResults) -> list[Illustration]:
             illustrate(
                 draw_projections(part, limits, [replace(path, width_pt=1.4)], bar),
                 title="Closer look at the tracks",
-                caption="Where most positions lie, seen from above: tracks at other depths may seem to cross.",
+                caption="Where most positions lie, from above: tracks at different depths may seem to cross.",
                 alt="The busiest part of the picture of all tracks, enlarged.",
             )
         )

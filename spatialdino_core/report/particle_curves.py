@@ -11,8 +11,6 @@ from spatialdino_core.report.figures import (
     GREEN,
     INK,
     ORANGE,
-    PURPLE,
-    SKY,
     VERMILION,
     Illustration,
     add_legend,
@@ -22,18 +20,20 @@ from spatialdino_core.report.figures import (
 from spatialdino_core.report.results import MovieResults
 
 MOST_BINS = 60
-EVENT_COLOURS = (GREEN, VERMILION, BLUE, ORANGE, PURPLE, SKY)
+EVENT_COLOURS = {"appearance": GREEN, "disappearance": VERMILION, "fission": BLUE, "fusion": ORANGE}
 
 
 def particle_curves(results: MovieResults) -> list[Illustration]:
     """Every curve that the movie has data for."""
-    found = [snr_histogram(results.objects["snr"].to_numpy(np.float64))] if len(results.objects) else []
-    if len(results.frames) < 2:
-        return found
-    found.insert(0, counts_over_time(results))
+    found = []
+    over_time = len(results.frames) > 1
+    if over_time:
+        found.append(counts_over_time(results))
+    if over_time and len(results.objects):
+        found.append(intensity_over_time(results))
     if len(results.objects):
-        found.insert(1, intensity_over_time(results))
-    if len(results.events):
+        found.append(snr_histogram(results.objects["snr"].to_numpy(np.float64)))
+    if over_time and len(results.events):
         found.append(events_over_time(results))
     return found
 
@@ -99,7 +99,8 @@ def events_over_time(results: MovieResults) -> Illustration:
     width = results.interval_s or 1.0
     figure, axes = curve_axes(results.time_label, "events")
     time, bottom = results.time(counts.index.to_numpy()), np.zeros(len(counts))
-    for name, colour in zip(counts.columns, EVENT_COLOURS, strict=False):
+    for name in counts.columns:
+        colour = EVENT_COLOURS.get(str(name), INK)
         axes.bar(time, counts[name], 0.9 * width, bottom, color=colour, label=str(name))
         bottom += counts[name].to_numpy()
     axes.set_xlim(time[0] - width / 2, time[-1] + width / 2)

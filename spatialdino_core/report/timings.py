@@ -40,9 +40,11 @@ class Timing:
         """Wall time in words."""
         if self.seconds < 60:
             return f"{self.seconds:.3g} s"
-        minutes, seconds = divmod(round(self.seconds), 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+        if self.seconds < 3600:
+            minutes, seconds = divmod(int(self.seconds), 60)
+            return f"{minutes} min {seconds} s"
+        hours, minutes = divmod(round(self.seconds / 60), 60)
+        return f"{hours} h {minutes} min"
 
 
 def timings(benchmarks: Path | str, movie: str) -> list[Timing]:

@@ -21,7 +21,8 @@ LINEAR = 5
 SWEEPS = 4
 STEPS_PER_SWEEP = 4
 MAX_SHIFT = 1.5
-"""A fit that leaves its seed by more standard deviations than this has failed; the seed stands."""
+"""A fit that leaves its seed by more standard deviations than this, or leaves the frame, has failed; then the
+seed stands."""
 CHUNK_VOXELS = 4_000_000
 """Voxels of fitted boxes held at once, which bounds memory."""
 
@@ -210,6 +211,7 @@ def _fit(
         shift = np.linalg.solve(normal, design @ residual[:, :, None])[:, LINEAR:, 0]
         position = position + np.clip(shift, -0.5 * sigma, 0.5 * sigma)
         lost = (np.abs(position - seeds[rows]) > MAX_SHIFT * sigma).any(axis=1) | (linear[:, 0] <= 0)
+        lost |= ((position < -0.5) | (position > np.array(frame.shape) - 0.5)).any(axis=1)
         position[lost] = seeds[rows][lost]
     freedom = count - design.shape[1]
     inverse = np.linalg.inv(normal)

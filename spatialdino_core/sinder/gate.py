@@ -15,8 +15,6 @@ from torch import Tensor
 from spatialdino_core.encoder.vit import VisionTransformer3D
 from spatialdino_core.sinder.parameters import RepairParameters
 
-MAD_FLOOR = 0.05
-
 
 @dataclass(frozen=True)
 class BlockFigures:
@@ -45,15 +43,17 @@ class BlockFigures:
     defective: bool
 
 
-def outliers(norms: Tensor, mads: float) -> Tensor:
-    """Mark values above median + ``mads`` median absolute deviations.
+def outliers(norms: Tensor, parameters: RepairParameters) -> Tensor:
+    """Mark norms above median + ``outlier_mads`` median absolute deviations.
 
-    The MAD counts as at least 5 % of the median, so that among nearly equal values none stands out.
+    They must also exceed ``min_norm_ratio`` medians: among nearly equal tokens the deviation says little.
 
     Parameters
     ----------
     norms
-        Non-negative values of any shape.
+        Norms of tokens, of any shape; median and deviation are taken over all of them.
+    parameters
+        Thresholds.
 
     Returns
     -------
@@ -61,8 +61,9 @@ def outliers(norms: Tensor, mads: float) -> Tensor:
         bool, of the same shape.
     """
     median = norms.median()
-    mad = (norms - median).abs().median().clamp(min=MAD_FLOOR * median)
-    return norms > median + mads * mad
+    deviation = (norms - median).abs().median()
+    lowest = torch.maximum(median + parameters.outlier_mads * deviation, parameters.min_norm_ratio * median)
+    return norms > lowest
 
 
 def alignment(tokens: Tensor, direction: Tensor) -> Tensor:
@@ -120,7 +121,7 @@ def verdict(figures: list[BlockFigures], parameters: RepairParameters) -> tuple[
 
 
 def _figures(index: int, norms: Tensor, cosines: Tensor, parameters: RepairParameters) -> BlockFigures:
-    out = outliers(norms, parameters.outlier_mads)
+    out = outliers(norms, parameters)
     rate = float(out.double().mean())
     angles = torch.rad2deg(torch.acos(cosines.double().clamp(max=1)))
     outlier_angle, normal_angle = _median(angles[out]), _median(angles[~out])

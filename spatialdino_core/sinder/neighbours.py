@@ -35,7 +35,7 @@ def anomalies(tokens: Tensor, direction: Tensor, parameters: RepairParameters) -
     torch.Tensor
         (B, N) bool.
     """
-    large = outliers(tokens.norm(dim=-1), parameters.outlier_mads)
+    large = outliers(tokens.norm(dim=-1), parameters)
     return large & (alignment(tokens, direction) > math.cos(math.radians(parameters.max_angle_deg)))
 
 

@@ -22,6 +22,9 @@ class RepairParameters:
     outlier_mads: Annotated[
         float, Field(gt=0, description="A token is an outlier above median + this many MADs of the norm")
     ] = 6.0
+    min_norm_ratio: Annotated[
+        float, Field(ge=1, description="... and only above this many times the median norm")
+    ] = 2.0
     min_outlier_rate: Annotated[
         float, Field(ge=0, lt=1, description="Repair only where more than this share of tokens are outliers")
     ] = 0.001

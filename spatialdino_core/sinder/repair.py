@@ -197,7 +197,7 @@ def _cosines(
         normal = torch.ones(1, dtype=torch.bool, device=x.device)
         for block in old.blocks:
             x = block(x)
-            normal = normal & ~outliers(x[:, old.first_patch :].norm(dim=-1), parameters.outlier_mads)
+            normal = normal & ~outliers(x[:, old.first_patch :].norm(dim=-1), parameters)
         before, after = old(volume), new(volume)
         classes.append(functional.cosine_similarity(before.class_token, after.class_token, dim=-1))
         similarity = functional.cosine_similarity(before.patch_tokens, after.patch_tokens, dim=-1)

@@ -28,6 +28,12 @@ def test_bounds_leave_a_five_thousandth_of_the_voxels_outside_at_each_end(movie)
     assert (ordered > bounds.high).sum() <= outside < (ordered >= bounds.high).sum()
 
 
+def test_exactly_the_tail_is_left_outside():
+    voxels = np.concatenate([[0, 0], np.full(5000, 100), np.full(4996, 200), [9999, 9999]]).astype(np.uint16)
+    assert bounds_of([voxels], DEFAULT) == Bounds(100.0, 200.0)
+    assert bounds_of([np.append(voxels, np.uint16([0, 9999]))], DEFAULT) == Bounds(0.0, 9999.0)
+
+
 def test_a_hot_pixel_changes_no_voxel(movie):
     """It would divide all others by forty if bounds were minimum and maximum."""
     bounds = bounds_of(movie, DEFAULT)

@@ -15,7 +15,7 @@ def spot_crop(seed, side=24):
     """Noise with two small bright spots, about 1 % of the patches."""
     rng = np.random.default_rng(seed)
     z, y, x = np.ogrid[:side, :side, :side]
-    volume = rng.normal(0.3, 0.01, (side,) * 3)
+    volume = rng.normal(0.1, 0.03, (side,) * 3)
     for cz, cy, cx in rng.integers(1, side // 4 - 1, (2, 3)) * 4 + 1.5:
         volume += 0.7 * np.exp(-((z - cz) ** 2 + (y - cy) ** 2 + (x - cx) ** 2))
     return volume.clip(0, 1).astype(np.float32)[None]
@@ -26,7 +26,10 @@ def crops(count=16):
 
 
 def healthy():
-    return build_encoder(SMALL, torch.Generator().manual_seed(0))
+    """Fresh weights, with an embedding strong enough for tokens to differ by what they show."""
+    encoder = build_encoder(SMALL, torch.Generator().manual_seed(0))
+    encoder.patch_embed.proj.weight.data *= 10
+    return encoder
 
 
 @torch.no_grad()
@@ -43,7 +46,7 @@ def planted(strength=20.0):
     x = encoder.blocks[0](x)
     x = x + block.ls1(block.attn(block.norm1(x)))
     inputs = block.norm2(x)[:, encoder.first_patch :].flatten(0, 1)
-    bright = torch.nn.functional.max_pool3d(volumes, 4).flatten() > 0.6
+    bright = torch.nn.functional.max_pool3d(volumes, 4).flatten() > 0.35
     bulk, spots = inputs[~bright], inputs[bright].mean(0)
     v = torch.linalg.solve(bulk.T @ bulk / len(bulk) + 1e-3 * torch.eye(32), spots)
     v = v - v.mean()
@@ -51,6 +54,7 @@ def planted(strength=20.0):
     u = torch.randn(32, generator=torch.Generator().manual_seed(1))
     u = u / u.norm()
     norm = x[:, encoder.first_patch :].norm(dim=-1).median()
-    block.mlp.fc1.weight[:2] = torch.stack([v, -v])
-    block.mlp.fc2.weight[:, :2] = strength * norm * torch.stack([u, -u], 1)
+    share = (strength * norm * v.norm()).sqrt()  # both layers get the same leading singular value
+    block.mlp.fc1.weight[:2] = share * torch.stack([v, -v]) / v.norm()
+    block.mlp.fc2.weight[:, :2] = share * torch.stack([u, -u], 1)
     return encoder, u

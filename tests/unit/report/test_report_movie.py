@@ -1,0 +1,244 @@
+"""The report of a movie as a reader gets it: whole, well-formed, self-contained, for ordinary and odd movies."""
+
+from __future__ import annotations
+
+import base64
+import io
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.files import read_json, write_json
+from spatialdino_core.movies.record import MovieRecord
+from spatialdino_core.report.facts import flatten, warnings
+from spatialdino_core.report.movie import report_movie
+from spatialdino_core.report.results import open_results
+from spatialdino_core.report.timings import timings
+
+Make = Callable[..., tuple[MovieRecord, Path]]
+PICTURE = "data:image/png;base64,"
+
+
+def report(record: MovieRecord, root: Path) -> ET.Element:
+    page = root / record.movie / "report.html"
+    report_movie(record, root / "benchmarks", page)
+    return ET.fromstring(page.read_text(encoding="utf-8"))
+
+
+def captions(page: ET.Element) -> list[str]:
+    return ["".join(caption.itertext()).split(".")[0] for caption in page.iter("figcaption")]
+
+
+def words(page: ET.Element) -> str:
+    return " ".join(" ".join(page.itertext()).split())
+
+
+def test_an_ordinary_movie_has_all_parts(results_folder: Make) -> None:
+    record, root = results_folder()
+    page = report(record, root)
+    assert captions(page) == [
+        "Frame 0 (0 s)",
+        "Frame 4 (8 s)",
+        "Frame 7 (14 s)",
+        "Closer look, frame 4 (8 s)",
+        "Tracks over time",
+        "Features, frame 4 (8 s)",
+        "Particles per frame",
+        "Intensity over time",
+        "Signal-to-noise ratio",
+        "Candidate events",
+        "Track length",
+        "Step displacement",
+        "Mean squared displacement",
+        "Link confidence",
+    ]
+    headings = [heading.text for heading in page.iter("h2")]
+    assert headings == [
+        *("Particles", "Tracks", "Features", "Particles in numbers", "Tracks in numbers"),
+        *("Facts", "Time taken"),
+    ]
+    text = words(page)
+    assert "8 frames, 6 particles per frame, 6 tracks with a median length of 8 frames." in text
+    assert "pixel size (µm) 0.12 (sample sheet)" in text
+    assert "0.3 × 0.1 × 0.12 µm" in text
+    assert "calibration · threshold_z 4.75" in text
+    assert "weights 0123456789abcdef" in text
+    assert "foreground · separation 3.2" in text
+    assert "deskew 1 min 15 s 512 MB" in text
+    assert "features 1 h 7 min" in text
+    assert "track 0.5 s –" in text
+    assert "pretrain" not in text
+
+
+def test_pictures_are_inside_the_page_with_words_for_who_cannot_see_them(results_folder: Make) -> None:
+    page = report(*results_folder())
+    pictures = list(page.iter("img"))
+    assert len(pictures) == 14
+    for picture in pictures:
+        assert len(picture.attrib["alt"]) > 20
+        assert picture.attrib["src"].startswith(PICTURE)
+        content = base64.b64decode(picture.attrib["src"][len(PICTURE) :])
+        image = Image.open(io.BytesIO(content)).convert("RGBA")
+        assert min(image.size) > 100
+        drawn = np.asarray(image)
+        assert len(np.unique(drawn.reshape(-1, 4), axis=0)) > 20, picture.attrib["alt"]
+    links = [element.attrib["href"] for element in page.iter("a")]
+    assert links == ["../summary.html"]
+    assert not list(page.iter("link"))
+    assert not list(page.iter("script"))
+
+
+def test_the_same_results_give_the_same_bytes(results_folder: Make) -> None:
+    record, root = results_folder(frames=3)
+    report(record, root)
+    first = (root / record.movie / "report.html").read_bytes()
+    report(record, root)
+    assert (root / record.movie / "report.html").read_bytes() == first
+
+
+def test_a_single_frame_needs_no_time(results_folder: Make) -> None:
+    record, root = results_folder(frames=1, interval_s=None, particles=3)
+    page = report(record, root)
+    assert captions(page) == ["Frame 0", "Closer look, frame 0", "Features, frame 0", "Signal-to-noise ratio"]
+    text = words(page)
+    assert "1 frame, 3 particles per frame." in text
+    assert "A single frame: there is nothing to track" in text
+    assert "There is no track to measure." in text
+    assert "tracks over the last" not in text
+
+
+def test_a_movie_without_particles_says_so(results_folder: Make) -> None:
+    record, root = results_folder(particles=0, separation=1.25)
+    page = report(record, root)
+    assert captions(page) == [
+        *("Frame 0 (0 s)", "Frame 4 (8 s)", "Frame 7 (14 s)", "Features, frame 4 (8 s)"),
+        "Particles per frame",
+    ]
+    text = words(page)
+    assert "8 frames, no particle found." in text
+    assert "not bimodal (separation 1.25, below 2)" in text
+    assert "There is no track of two or more positions." in text
+
+
+def test_skipped_frames_are_shown_with_their_reason(results_folder: Make) -> None:
+    record, root = results_folder(skipped={0: "plane 3 is <empty>", 5: "truncated"})
+    page = report(record, root)
+    text = words(page)
+    assert "2 frames left out (0, 5)" in text
+    assert "frame 0 left out plane 3 is <empty>" in text
+    assert "frames 6 of 8" in text
+    assert captions(page)[:3] == ["Frame 1 (2 s)", "Frame 4 (8 s)", "Frame 7 (14 s)"]
+
+
+def test_further_channels_and_full_features_are_shown(results_folder: Make) -> None:
+    record, root = results_folder(channels=("488nm", "560nm"), keep="all", frames=2)
+    shown = captions(report(record, root))
+    assert "Channel 560nm, frame 1 (2 s)" in shown
+    assert "Features, frame 1 (2 s)" in shown
+
+
+def test_a_single_plane_is_measured_in_two_dimensions(results_folder: Make) -> None:
+    record, root = results_folder(shape=(1, 80, 90), frames=12)
+    text = words(report(record, root))
+    assert "Fit of 4 D t + offset" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "warning"),
+    [
+        ({"bleaching": 0.8}, "bleaching"),
+        ({"separation": 1.99}, "not bimodal"),
+        ({"separation": 2.0}, None),
+        ({"diffusion_um2_per_s": 3.0, "shape": (20, 60, 60)}, "many links are ambiguous"),
+        ({}, None),
+    ],
+)
+def test_warnings_come_when_they_should(
+    results_folder: Make, change: dict[str, float], warning: str | None
+) -> None:
+    record, root = results_folder(**change)
+    found = warnings(open_results(record, root / record.movie))
+    assert [warning in line for line in found] == [True] if warning else found == []
+
+
+def test_unlinked_and_doubtful_tracks_are_warned_of(results_folder: Make) -> None:
+    record, root = results_folder()
+    path = root / record.movie / "tracks.csv"
+    tracks = pd.read_csv(path)
+    tracks.assign(link_confidence=0.3).to_csv(path, index=False)
+    assert "100% of the links" in warnings(open_results(record, path.parent))[0]
+    tracks.assign(track_id=range(len(tracks))).to_csv(path, index=False)
+    assert "No particle was linked" in warnings(open_results(record, path.parent))[0]
+    assert "Step displacement" not in captions(report(record, root))
+
+
+def test_what_is_missing_is_named(results_folder: Make) -> None:
+    record, root = results_folder(frames=2)
+    folder = root / record.movie
+    tracks = pd.read_csv(folder / "tracks.csv")
+    tracks.drop(columns="gap").to_csv(folder / "tracks.csv", index=False)
+    with pytest.raises(BadInputError, match=r"tracks\.csv.*also gap"):
+        open_results(record, folder)
+    (folder / "tracks.csv").unlink()
+    with pytest.raises(BadInputError, match=r"tracks\.csv.*no such file"):
+        open_results(record, folder)
+    content = read_json(folder / "labels.json")
+    write_json(folder / "labels.json", content | {"checksums": {}})
+    with pytest.raises(BadInputError, match="no finished frame"):
+        open_results(record, folder)
+
+
+def test_a_failed_report_leaves_the_old_one(results_folder: Make) -> None:
+    record, root = results_folder(frames=2)
+    report(record, root)
+    page = root / record.movie / "report.html"
+    before = page.read_bytes()
+    (page.parent / "events.csv").unlink()
+    with pytest.raises(BadInputError):
+        report_movie(record, root / "benchmarks", page)
+    assert page.read_bytes() == before
+
+
+def test_nested_facts_become_lines() -> None:
+    content = {
+        "a": {"b": 1.23456789, "c": {"d": None}},
+        "e": True,
+        "f": list(range(40)),
+        "g": [1, 2.5],
+        "h": {},
+    }
+    found = {fact.name: fact.value for fact in flatten(content)}
+    assert found == {
+        "a · b": "1.235",
+        "a · c · d": "–",
+        "e": "yes",
+        "f": "40 values",
+        "g": "1, 2.5",
+        "h": "–",
+    }
+
+
+def test_timings_are_of_the_last_run_and_in_order(tmp_path: Path) -> None:
+    for name, lines in {
+        "track/m.tsv": "s\tmax_rss\n3.5\t10\n8.25\t20\n",
+        "deskew/m.tsv": "s\tmax_rss\n33\t-\n",
+        "track/other.tsv": "s\tmax_rss\n99\t1\n",
+        "repair.tsv": "s\tmax_rss\n16.5\t7.5\n",
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(lines)
+    found = timings(tmp_path, "m")
+    assert [(t.stage, t.seconds, t.memory_mb, t.shared) for t in found] == [
+        ("deskew", 33.0, None, False),
+        ("track", 8.25, 20.0, False),
+        ("repair", 16.5, 7.5, True),
+    ]
+    assert [t.share for t in found] == pytest.approx([1.0, 0.25, 0.5])
+    assert timings(tmp_path / "absent", "m") == []

@@ -1,0 +1,157 @@
+"""Whole frames against truth, with default parameters and no tuning; labels against a brute-force partition."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.segment.calibration import calibrate
+from spatialdino_core.segment.frame import segment_frame
+from spatialdino_core.segment.instances import label_spots
+from spatialdino_core.segment.localise import Spots
+from spatialdino_core.segment.objects import COLUMNS
+from spatialdino_core.segment.parameters import SegmentParameters
+
+PARAMETERS = SegmentParameters()
+REAL = Path(__file__).parents[4] / "shared" / "data" / "llsm_cell" / "reference_deskewed.tif"
+
+
+def _score(scene, matches, voxel_um, **settings):
+    made = [scene(300 + s, **settings) for s in range(5)]
+    calibration = calibrate(((m.frame, None) for m in made), voxel_um, None, PARAMETERS)
+    hits = found = truth = 0
+    errors = []
+    for one in made[2:]:
+        _, objects = segment_frame(one.frame, voxel_um, None, None, calibration, PARAMETERS)
+        count, error = matches(objects[["z", "y", "x"]].to_numpy(), one.truth)
+        hits, found, truth = hits + count, found + len(objects), truth + len(one.truth)
+        errors.append(error)
+    rmse = np.sqrt(np.mean(np.concatenate(errors) ** 2, axis=0))
+    return 2 * hits / (found + truth), rmse, (found - hits) / 3
+
+
+@pytest.mark.parametrize(
+    ("peak", "f1", "rmse_um"), [(60.0, 0.95, 0.035), (22.0, 0.93, 0.08)], ids=["SNR 5", "SNR 2.5"]
+)
+def test_detection_and_localisation(scene, matches, voxel_um, peak, f1, rmse_um):
+    score, rmse, _ = _score(scene, matches, voxel_um, peak=peak)
+    assert score >= f1
+    assert np.linalg.norm(rmse) < rmse_um
+
+
+def test_a_textured_cell_does_not_flood(scene, matches, voxel_um):
+    score, _, false = _score(scene, matches, voxel_um, cell=True, peak=60.0)
+    assert false < 12
+    assert score > 0.85
+
+
+def test_fill_of_a_deskewed_frame_does_not_matter(scene, voxel_um, wedge):
+    made = scene(9)
+    valid = np.broadcast_to(wedge, made.frame.shape)
+    zero = np.where(valid, made.frame, 0).astype(np.float32)
+    wild = np.where(valid, made.frame, np.nan).astype(np.float32)
+    calibration = calibrate([(zero, None)], voxel_um, wedge, PARAMETERS)
+    labels, objects = segment_frame(zero, voxel_um, wedge, None, calibration, PARAMETERS)
+    again, same = segment_frame(wild, voxel_um, wedge, None, calibration, PARAMETERS)
+    assert np.array_equal(labels, again)
+    assert objects.equals(same)
+    assert not labels[~valid].any()
+    inside = valid[tuple(np.round(made.truth).astype(int).T)]
+    assert abs(len(objects) - inside.sum()) <= 3
+
+
+def test_tiles_change_nothing(scene, voxel_um, wedge):
+    frame = scene(10, cell=True).frame
+    calibration = calibrate([(frame, None)], voxel_um, wedge, PARAMETERS)
+    whole = segment_frame(frame, voxel_um, wedge, None, calibration, PARAMETERS)
+    tiled = segment_frame(frame, voxel_um, wedge, None, calibration, PARAMETERS, tile_voxels=200_000)
+    assert np.array_equal(whole[0], tiled[0])
+    assert whole[1].equals(tiled[1])
+
+
+def test_labels_and_table_belong_together(scene, voxel_um):
+    made = scene(11, count=150)
+    probability = np.random.default_rng(0).random(made.frame.shape).astype(np.float32)
+    calibration = calibrate([(made.frame, probability)], voxel_um, None, PARAMETERS)
+    labels, objects = segment_frame(made.frame, voxel_um, None, probability, calibration, PARAMETERS)
+    assert labels.dtype == np.uint32
+    assert list(objects.columns) == list(COLUMNS)
+    assert objects["label"].tolist() == list(range(1, len(objects) + 1)) == list(np.unique(labels))[1:]
+    index = objects["label"].to_numpy()
+    assert objects["volume_um3"].to_numpy() == pytest.approx(
+        np.bincount(labels.ravel())[1:] * np.prod(voxel_um)
+    )
+    mean = ndimage.mean(made.frame.astype(float), labels, index) - objects["background"]
+    assert objects["intensity_mean"].to_numpy() == pytest.approx(mean.to_numpy())
+    assert objects["foreground"].to_numpy() == pytest.approx(
+        ndimage.mean(probability, labels, index), rel=1e-5
+    )
+    um = objects[["z", "y", "x"]].to_numpy() * voxel_um
+    assert objects[["z_um", "y_um", "x_um"]].to_numpy() == pytest.approx(um)
+    assert 40 < objects["amplitude"].median() < 80
+    assert 5 < objects["snr"].median() < 12
+
+
+def test_labels_are_a_voronoi_partition_of_the_bright_voxels(spots, psf_voxels, voxel_um):
+    centres = np.array([[12.0, 20.0, 20.3], [12.3, 24.0, 20.0], [12.0, 20.0, 45.0]])
+    frame = (100 + spots((24, 44, 64), centres, 80.0, psf_voxels)).astype(np.float32)
+    ones = np.ones(3)
+    fitted = Spots(centres, np.tile(psf_voxels, (3, 1)), 80 * ones, 100 * ones, ones, np.zeros((3, 3)))
+    labels = label_spots(frame, voxel_um, None, fitted, PARAMETERS, where="frame")
+    voxels = np.argwhere(labels)
+    distance = np.linalg.norm((voxels[:, None] - centres) * voxel_um, axis=-1)
+    assert np.array_equal(labels[tuple(voxels.T)], distance.argmin(axis=1) + 1)
+    assert distance.min(axis=1).max() <= PARAMETERS.max_radius_um
+    lone = np.sum(labels == 3) * np.prod(voxel_um)
+    blurred = np.prod(np.sqrt(1 + 0.7**2) * psf_voxels * voxel_um)
+    half_height = 4 / 3 * np.pi * np.sqrt(2 * np.log(2)) ** 3 * blurred
+    assert lone == pytest.approx(half_height, rel=0.15)
+    for label in (1, 2, 3):
+        assert ndimage.label(labels == label)[1] == 1
+
+
+def test_frames_without_particles_or_light_give_an_empty_table(scene, voxel_um):
+    calibration = calibrate([(scene(0).frame, None)], voxel_um, None, PARAMETERS)
+    dark = np.full((48, 96, 230), 100, np.uint16)
+    labels, objects = segment_frame(dark, voxel_um, None, None, calibration, PARAMETERS)
+    assert not labels.any()
+    assert len(objects) == 0
+    assert list(objects.columns) == list(COLUMNS)
+
+
+def test_small_objects_can_be_dropped(scene, voxel_um):
+    frame = scene(12).frame
+    calibration = calibrate([(frame, None)], voxel_um, None, PARAMETERS)
+    least = 0.07
+    labels, objects = segment_frame(
+        frame, voxel_um, None, None, calibration, SegmentParameters(min_volume_um3=least)
+    )
+    _, all_objects = segment_frame(frame, voxel_um, None, None, calibration, PARAMETERS)
+    assert len(objects) == np.sum(all_objects["volume_um3"] >= least) < len(all_objects)
+    assert labels.max() == len(objects)
+
+
+def test_a_frame_calibrated_with_features_needs_them(scene, voxel_um):
+    frame = scene(0).frame
+    calibration = calibrate([(frame, np.zeros(frame.shape, np.float32))], voxel_um, None, PARAMETERS)
+    with pytest.raises(BadInputError, match="no foreground probability"):
+        segment_frame(frame, voxel_um, None, None, calibration, PARAMETERS)
+
+
+def test_a_real_cell_has_puncta_in_the_cell_and_not_beside_it():
+    if not REAL.exists():
+        pytest.skip(f"real data are not here: {REAL.name}")
+    import tifffile
+
+    frame = tifffile.imread(REAL)[:, 100:220]
+    fill = 98
+    valid = ndimage.binary_erosion((frame != fill).any(axis=1, keepdims=True), np.ones((1, 1, 3)))
+    voxel_um = (0.3 * np.sin(np.radians(31.5)), 0.1, 0.1)
+    calibration = calibrate([(frame, None)], voxel_um, valid, PARAMETERS)
+    _, objects = segment_frame(frame, voxel_um, valid, None, calibration, PARAMETERS)
+    assert 150 < len(objects) < 700
+    assert np.sum(objects["x"] > 360) <= 5

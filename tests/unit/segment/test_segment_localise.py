@@ -1,0 +1,71 @@
+"""The fit against noise-free truth, the Cramér–Rao bound and its own uncertainty."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from spatialdino_core.segment.localise import fit_spots
+
+
+def test_crowded_spots_on_a_slope_are_recovered_exactly(spots, psf_voxels):
+    truth = np.array([[15.2, 20.3, 20.4], [15.6, 23.6, 21.1], [13.1, 21.9, 40.7], [0.3, 5.0, 60.1]])
+    ramp = 0.3 * np.arange(70) + 0.2 * np.arange(40)[:, None]
+    frame = (200 + ramp + spots((30, 40, 70), truth, 50.0, psf_voxels)).astype(np.float32)
+    fit = fit_spots(frame, None, np.round(truth), np.tile(psf_voxels, (4, 1)))
+    assert np.abs(fit.position - truth).max() < 0.02
+    assert fit.amplitude == pytest.approx([50] * 4, rel=0.02)
+    level = 200 + 0.3 * truth[:, 2] + 0.2 * truth[:, 1]
+    assert fit.background == pytest.approx(level, rel=0.01)
+
+
+def _bound_um(peak, background, variance, psf_voxels, voxel_um):
+    """Cramér–Rao bound of z, y, x with unknown height and flat background, averaged over sub-voxel phases."""
+    rng = np.random.default_rng(0)
+    bounds = []
+    for _ in range(10):
+        axes = [np.arange(-9, 10) - phase for phase in rng.random(3) - 0.5]
+        grid = np.meshgrid(*(a / s for a, s in zip(axes, psf_voxels, strict=True)), indexing="ij")
+        bell = np.exp(-0.5 * sum(g**2 for g in grid))
+        slopes = [peak * bell * g / s for g, s in zip(grid, psf_voxels, strict=True)]
+        gradient = np.stack([bell, np.ones_like(bell), *slopes]).reshape(5, -1)
+        weight = 1 / (background + variance + peak * bell).ravel()
+        bounds.append(np.diag(np.linalg.inv((gradient * weight) @ gradient.T))[2:])
+    return np.sqrt(np.mean(bounds, axis=0)) * voxel_um
+
+
+@pytest.mark.parametrize("peak", [60.0, 25.0])
+def test_error_is_near_the_bound_and_known(scene, psf_voxels, voxel_um, peak):
+    truth, errors, variances = [], [], []
+    for seed in range(3):
+        made = scene(seed, count=40, peak=peak)
+        fit = fit_spots(made.frame, None, np.round(made.truth), np.tile(psf_voxels, (40, 1)))
+        truth.append(made.truth)
+        errors.append((fit.position - made.truth) * voxel_um)
+        variances.append(fit.variance * np.square(voxel_um))
+    error = np.median(np.abs(np.concatenate(errors)), axis=0) / 0.6745
+    bound = _bound_um(peak, 40, 4.1, psf_voxels, np.array(voxel_um))
+    assert (error < 1.3 * bound).all(), (error, bound)
+    claimed = np.sqrt(np.median(np.concatenate(variances), axis=0))
+    assert claimed == pytest.approx(error, rel=0.3)
+
+
+def test_invalid_voxels_do_not_pull(spots, psf_voxels):
+    truth = np.array([[15.0, 20.2, 20.3]])
+    frame = (100 + spots((30, 40, 60), truth, 50.0, psf_voxels)).astype(np.float32)
+    valid = np.ones((30, 1, 60), bool)
+    valid[:, :, :19] = False
+    frame[:, :, :19] = 0
+    fit = fit_spots(frame, valid, np.round(truth), psf_voxels[None])
+    assert np.abs(fit.position - truth).max() < 0.05
+
+
+def test_a_failed_fit_keeps_its_seed(psf_voxels):
+    frame = np.random.default_rng(1).normal(100, 5, (20, 30, 30)).astype(np.float32)
+    frame[9:12, 14:17, 14:17] -= 60
+    fit = fit_spots(frame, None, np.array([[10.0, 15.0, 15.0]]), psf_voxels[None])
+    assert fit.position[0].tolist() == [10, 15, 15]
+
+
+def test_no_seed_no_spot(psf_voxels):
+    assert fit_spots(np.zeros((4, 4, 4)), None, np.empty((0, 3)), np.empty((0, 3))).position.shape == (0, 3)
