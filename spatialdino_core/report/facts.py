@@ -46,6 +46,7 @@ def facts(results: MovieResults) -> dict[str, list[Fact]]:
         "Acquisition": _acquisition(results),
         "Deskewed movie": _deskewed(results),
         "Particles and tracks": _counts(results),
+        "Model and thresholds": _model(results),
     }
 
 
@@ -187,6 +188,18 @@ def _deskewed(results: MovieResults) -> list[Fact]:
         Fact("frames", frames),
         *(Fact(f"frame {frame} left out", reason) for frame, reason in results.skipped.items()),
     ]
+
+
+def _model(results: MovieResults) -> list[Fact]:
+    features = results.features.about
+    noted = {
+        "weights": features.get("weights"),
+        "intensities scaled from (counts)": list(features.get("bounds", {}).values()),
+        "separation of foreground and background": features.get("foreground", {}).get("separation"),
+    }
+    calibration = results.segmented.about.get("calibration", {})
+    thresholds = {name: value for name, value in calibration.items() if not isinstance(value, Mapping)}
+    return list(flatten(noted | thresholds))
 
 
 def _counts(results: MovieResults) -> list[Fact]:

@@ -88,6 +88,7 @@ def confidence_histogram(confidence: np.ndarray) -> Illustration:
         PURPLE,
         title="Link confidence",
         caption="How clearly each link is better than its alternatives: 1 is beyond doubt.",
+        share=True,
     )
 
 

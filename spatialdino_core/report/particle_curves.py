@@ -125,6 +125,7 @@ def histogram(
     title: str,
     caption: str,
     whole: bool = False,
+    share: bool = False,
 ) -> Illustration:
     """A histogram with its median; the longest hundredth of a tail is gathered in the last bin.
 
@@ -132,10 +133,12 @@ def histogram(
     ----------
     whole
         Whether the values are whole numbers: then bins are centred on them.
+    share
+        Whether they are shares: then bins span 0 to 1, the same for every movie.
     """
     figure, axes = curve_axes(x_label, y_label)
     if len(values):
-        edges = bin_edges(values, whole=whole)
+        edges = np.linspace(0, 1, 21) if share else bin_edges(values, whole=whole)
         counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
         axes.stairs(counts, edges, fill=True, color=colour, alpha=0.75)
         middle = float(np.median(values))

@@ -17,15 +17,16 @@ from scipy.spatial import cKDTree
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.segment.blobs import Peaks, find_peaks
-from spatialdino_core.segment.filters import psf_sigma_um
+from spatialdino_core.segment.filters import FILTER_TO_BLOB, psf_sigma_um
 from spatialdino_core.segment.inputs import Voxel, check_frame, values_at
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.threshold import Bimodality, NoiseTail, bimodality, noise_tail
 
-LOBE = 2 / 3 * np.exp(-2.5)
-"""Depth of the dark ring that a filtered Gaussian blob makes, relative to its peak."""
-LOBE_REACH = 1.5 * np.sqrt(5)
-"""How far that ring reaches, in standard deviations of the filtered blob; its bottom is at √5."""
+MAX_LOBE = 1.0
+"""Dark rings around blobs deeper than this z-score would pass for noise."""
+MIN_SEARCHED = 0.05
+"""In frames so full of bright blobs that less than this is left, rings are taken as noise after all, which
+errs towards a higher threshold."""
 MIN_REGION_MAXIMA = 400
 """With fewer noise maxima, a region borrows the tail of the whole frame in proportion to its maxima."""
 HISTOGRAM_BINS = 256
@@ -198,18 +199,33 @@ def _region_tail(
 def _away_from_lobes(
     peaks: Peaks, bright: Peaks, voxel_um: Voxel, parameters: SegmentParameters
 ) -> np.ndarray:
-    """Which peaks are out of reach of the rings around blobs so strong that their rings pass for noise."""
-    strong = bright.keep(bright.z_score * LOBE > 1)
+    """Which peaks are out of reach of the dark rings that strong blobs make in the response."""
     away = np.ones(len(peaks), dtype=bool)
-    if not len(strong) or not len(peaks):
-        return away
+    reach = _lobe_reach(bright.z_score)
+    strong, reach = bright.keep(reach > 0), reach[reach > 0]
     unit = psf_sigma_um(parameters) / np.array(voxel_um)
-    tree = cKDTree(peaks.position / unit)
-    # A blob as wide as the filter that fits it best, filtered: its variance doubles.
-    reach = LOBE_REACH * np.sqrt(2) * np.asarray(parameters.scale_factors)[strong.scale]
-    for touched in tree.query_ball_point(strong.position / unit, reach):
-        away[touched] = False
-    return away
+    factors = np.asarray(parameters.scale_factors)
+    width = np.maximum(1, FILTER_TO_BLOB * factors)[strong.scale]
+    for scale, factor in enumerate(factors):
+        here = np.flatnonzero(peaks.scale == scale)
+        if not len(here) or not len(strong):
+            continue
+        tree = cKDTree(peaks.position[here] / unit)
+        for touched in tree.query_ball_point(strong.position / unit, reach * np.hypot(width, factor)):
+            away[here[touched]] = False
+    return away if away.mean() >= MIN_SEARCHED else np.ones_like(away)
+
+
+def _lobe_reach(z_score: np.ndarray) -> np.ndarray:
+    """Distance from blobs at which their dark ring is shallower than :data:`MAX_LOBE`; 0 where it always is.
+
+    In standard deviations s of the filtered blob. The Laplacian of a Gaussian is (1 − r²/3s²) exp(−r²/2s²) of
+    its peak; it is deepest at r = √5 s.
+    """
+    distance = np.linspace(np.sqrt(5), 9, 400)
+    depth = (distance**2 / 3 - 1) * np.exp(-(distance**2) / 2)
+    last = len(depth) - np.searchsorted(depth[::-1], MAX_LOBE / np.maximum(z_score, 1e-9))
+    return np.where(last > 0, distance[np.clip(last - 1, 0, None)], 0.0)
 
 
 def _foreground_histogram(

@@ -15,6 +15,9 @@ from spatialdino_core.segment.tiles import Tile, valid_box
 
 TRUNCATE = 4.0
 """Support of the Gaussian kernels in standard deviations."""
+FILTER_TO_BLOB = np.sqrt(3 / 7)
+"""Width of the Gaussian blob that is most significant at a filter's width, over the latter. The response
+k² (σ² + k²)^(−5/2) over the noise of white noise, k^(−3/2), peaks at k² = 7/3 σ²."""
 MIN_SUPPORT = 1e-3
 """Smoothed validity below which a voxel is too far from valid data to be extrapolated to."""
 

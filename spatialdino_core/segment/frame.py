@@ -14,17 +14,13 @@ import pandas as pd
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.segment.blobs import SUPPRESSION, Peaks, find_peaks, suppress
 from spatialdino_core.segment.calibration import Calibration
-from spatialdino_core.segment.filters import psf_sigma_um
+from spatialdino_core.segment.filters import FILTER_TO_BLOB, psf_sigma_um
 from spatialdino_core.segment.inputs import Voxel, check_frame, values_at
 from spatialdino_core.segment.instances import label_spots
 from spatialdino_core.segment.localise import Spots, fit_spots
 from spatialdino_core.segment.objects import object_table
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.tiles import TILE_VOXELS
-
-FILTER_TO_BLOB = np.sqrt(3 / 7)
-"""Width of the Gaussian blob that is most significant at a filter's width, over the latter. The response
-k² (σ² + k²)^(−5/2) over the noise of white noise, k^(−3/2), peaks at k² = 7/3 σ²."""
 
 
 def segment_frame(

@@ -83,6 +83,16 @@ def neighbour_loss(
     return (tokens - target)[anomalous].norm(dim=-1).mean() / scale
 
 
+def keep_loss(tokens: Tensor, original: Tensor, anomalous: Tensor) -> Tensor:
+    """Mean distance of (B, N, D) tokens that are not anomalous to where they were, over the median norm.
+
+    Without it, the cheapest way to bring an outlier nearer to its neighbours is to move all tokens along
+    the defect direction.
+    """
+    scale = original.norm(dim=-1).median()
+    return (tokens - original)[~anomalous].norm(dim=-1).mean() / scale
+
+
 def _binomial(volume: Tensor) -> Tensor:
     """Filter (B, K, gz, gy, gx) with [1 2 1] / 4 along z, y and x; zero outside."""
     batch, channels = volume.shape[:2]

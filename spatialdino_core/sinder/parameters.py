@@ -46,6 +46,9 @@ class RepairParameters:
     temperature: Annotated[
         float, Field(gt=0, description="Sharpness with which anomalous neighbours are ignored")
     ] = 0.1
+    keep_weight: Annotated[
+        float, Field(ge=0, description="Weight of the loss that keeps normal tokens where they were")
+    ] = 2.0
     stop_share: Annotated[
         float, Field(gt=0, le=1, description="Stop when this share of recent batches has no anomaly")
     ] = 0.75

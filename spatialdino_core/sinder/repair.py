@@ -152,7 +152,8 @@ def _train(
     clean: deque[bool] = deque(maxlen=parameters.stop_window_steps)
     steps = 0
     for step in progress(range(parameters.steps), "repair", "step"):
-        loss = _loss(changed, sample.training_batch(seed, step), directions, blocks, parameters)
+        volume = sample.training_batch(seed, step)
+        loss = _loss(changed, encoder, volume, directions, blocks, parameters)
         steps = step + 1
         clean.append(loss is None)
         if loss is not None:
@@ -167,22 +168,29 @@ def _train(
 
 
 def _loss(
-    encoder: VisionTransformer3D,
+    changed: VisionTransformer3D,
+    original: VisionTransformer3D,
     volume: Tensor,
     directions: Tensor,
     blocks: list[int],
     parameters: RepairParameters,
 ) -> Tensor | None:
-    """Neighbour loss after the first defective block with enough anomalies, or None without any."""
-    x, grid = encoder.embed(volume)
-    for index, block in enumerate(encoder.blocks):
+    """Loss after the first defective block with enough anomalies, or None without any."""
+    x, grid = changed.embed(volume)
+    before = x.detach()
+    for index, (block, unchanged) in enumerate(zip(changed.blocks, original.blocks, strict=True)):
         x = block(x)
+        with torch.no_grad():
+            before = unchanged(before)
         if index not in blocks:
             continue
-        patches = x[:, encoder.first_patch :]
+        patches, reference = x[:, original.first_patch :], before[:, original.first_patch :]
         anomalous = anomalies(patches.detach(), directions[index], parameters)
         if anomalous.sum() >= max(1, parameters.min_anomaly_rate * anomalous.numel()):
-            return neighbour_loss(patches, anomalous, directions[index], grid, parameters.temperature)
+            smooth = neighbour_loss(patches, anomalous, directions[index], grid, parameters.temperature)
+            # Tokens that were outliers once are free to stay repaired.
+            free = anomalous | outliers(reference.norm(dim=-1), parameters)
+            return smooth + parameters.keep_weight * keep_loss(patches, reference, free)
     return None
 
 

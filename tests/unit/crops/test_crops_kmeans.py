@@ -42,9 +42,8 @@ def test_hot_voxels_attract_nothing(volume):
     spoilt = volume.copy()
     spoilt[0, 0, 56:70] = 1.0
     more = CropParameters(crop_voxels=12, crops_per_frame=6)
-    assert all(
-        origin.tolist() != [0, 0, 58] for seed in range(5) for origin in place(spoilt, more, seed=seed)
-    )
+    origins = np.concatenate([place(spoilt, more, seed=seed) for seed in range(5)])
+    assert not ((origins[:, :2] == 0).all(axis=1) & (origins[:, 2] > 50)).any()
 
 
 def test_content_lies_between_percentiles_of_the_valid_voxels(volume):

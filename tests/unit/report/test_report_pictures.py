@@ -1,4 +1,4 @@
-"""Pictures measured in their own pixels: one scale along all axes, true scale bars, lines where objects are."""
+"""Pictures measured in their own pixels: one scale along all axes, true scale bars, lines in place."""
 
 from __future__ import annotations
 

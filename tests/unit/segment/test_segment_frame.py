@@ -1,4 +1,4 @@
-"""Whole frames against truth, with default parameters and no tuning; labels against a brute-force partition."""
+"""Whole frames against truth, default parameters, no tuning; labels against a brute-force partition."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from scipy import ndimage
 
 from spatialdino_core.errors import BadInputError
@@ -145,8 +146,6 @@ def test_a_frame_calibrated_with_features_needs_them(scene, voxel_um):
 def test_a_real_cell_has_puncta_in_the_cell_and_not_beside_it():
     if not REAL.exists():
         pytest.skip(f"real data are not here: {REAL.name}")
-    import tifffile
-
     frame = tifffile.imread(REAL)[:, 100:220]
     fill = 98
     valid = ndimage.binary_erosion((frame != fill).any(axis=1, keepdims=True), np.ones((1, 1, 3)))
