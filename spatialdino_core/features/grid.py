@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from spatialdino_core.crops.resample import resample_axis
+
 Triple = tuple[float, float, float]
 
 
@@ -38,12 +40,8 @@ def on_voxels(
     numpy.ndarray
         float32 of ``shape``.
     """
-    result = coarse.astype(np.float32)
+    result = coarse
     for axis in range(3):
-        position = (np.arange(shape[axis]) * voxel_um[axis] - origin_um[axis]) / spacing_um[axis]
-        position = np.clip(position, 0, coarse.shape[axis] - 1)
-        lower = np.minimum(position.astype(int), max(coarse.shape[axis] - 2, 0))
-        upper = np.minimum(lower + 1, coarse.shape[axis] - 1)
-        weight = (position - lower).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
-        result = result.take(lower, axis) * (1 - weight) + result.take(upper, axis) * weight
+        ratio, start = voxel_um[axis] / spacing_um[axis], -origin_um[axis] / spacing_um[axis]
+        result = resample_axis(result, axis, ratio, start=start, length=shape[axis])
     return result

@@ -185,12 +185,15 @@ def _calibrate(
 def _prepare(
     folder: Path, movie: DeskewedMovie, model: _Model, grid: tuple[int, ...], about: dict[str, Any]
 ) -> tuple[FrameStore, FrameStore]:
+    z, y, x = (a + b for a, b in zip(movie.store.origin_um, model.origin_um, strict=True))
+    origin_um = (z, y, x)
+
     def layout(channels: tuple[str, ...]) -> StoreLayout:
         return StoreLayout(
             shape_czyx=(len(channels), grid[0], grid[1], grid[2]),
             dtype="float16",
             voxel_um=model.spacing_um,
-            origin_um=model.origin_um,
+            origin_um=origin_um,
             interval_s=movie.interval_s,
             channels=channels,
             kind="map",

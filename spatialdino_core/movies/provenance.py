@@ -64,7 +64,15 @@ def code_hash(module: str) -> str:
     for name in sorted(_closure(module)):
         total.update(name.encode())
         total.update(_tree_text(_source_path(name)).encode())
+        for template in _templates(name):
+            total.update(template.read_bytes())
     return total.hexdigest()
+
+
+def _templates(module: str) -> list[Path]:
+    """Page templates of a package, which are code of its modules, too."""
+    path = _source_path(module)
+    return sorted((path.parent / "templates").glob("*")) if path.name == "__init__.py" else []
 
 
 def _closure(module: str) -> set[str]:
@@ -76,6 +84,8 @@ def _closure(module: str) -> set[str]:
             continue
         found.add(name)
         waiting.extend(_imports(name))
+        if "." in name:
+            waiting.append(name.rpartition(".")[0])  # importing a module runs its packages
     return found
 
 

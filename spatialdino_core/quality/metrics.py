@@ -144,8 +144,7 @@ def _saturated_fraction(histogram: Histogram) -> float:
 
 def _repeated_planes(stack: Stack) -> int:
     return sum(
-        bool(plane.any() and np.array_equal(plane, before))
-        for before, plane in itertools.pairwise(stack)
+        bool(plane.any() and np.array_equal(plane, before)) for before, plane in itertools.pairwise(stack)
     )
 
 

@@ -194,7 +194,7 @@ def _model(results: MovieResults) -> list[Fact]:
     features = results.features.about
     noted = {
         "weights": features.get("weights"),
-        "intensities scaled from (counts)": list(features.get("bounds", {}).values()),
+        "intensity bounds (counts)": list(features.get("bounds", {}).values()),
         "separation of foreground and background": features.get("foreground", {}).get("separation"),
     }
     calibration = results.segmented.about.get("calibration", {})

@@ -34,6 +34,7 @@ def feature_picture(results: MovieResults, image: Projections) -> Illustration:
     colours = _colours(results, {frame: activation for frame, (activation, _) in maps.items()})
     activation, probability = maps[results.middle].max(axis=1)
     low, high = robust_limits([each[0].max(axis=0) for each in maps.values()])
+    z, y, x = np.subtract(results.foreground.origin_um, results.image.origin_um).tolist()
     figure = draw_features(
         image,
         activation,
@@ -41,7 +42,7 @@ def feature_picture(results: MovieResults, image: Projections) -> Illustration:
         colours,
         (low, high),
         results.foreground.voxel_um,
-        results.foreground.origin_um,
+        (z, y, x),
     )
     share = float((probability > 0.5).mean())
     return illustrate(

@@ -119,14 +119,12 @@ def finish_mesh(mesh: np.ndarray, cell: Triple) -> NoiseMesh:
         )
         mesh = mesh[tuple(nearest)]
     smooth = ndimage.percentile_filter(mesh, NEIGHBOUR_PERCENTILE, size=3, mode="nearest")
-    smooth *= _ratio(np.median(mesh), np.median(smooth))
+    known = smooth > 0
+    if known.any():
+        smooth *= np.median(mesh[known] / smooth[known])  # in uniform noise, the percentile's own bias
     positive = smooth[smooth > 0]
     floor = FLOOR_FRACTION * float(np.median(positive)) if positive.size else 0.0
     return NoiseMesh(np.maximum(smooth, floor), cell)
-
-
-def _ratio(numerator: float, denominator: float) -> float:
-    return float(numerator / denominator) if numerator > 0 and denominator > 0 else 1.0
 
 
 def _cells_as_rows(response: np.ndarray, cell: Triple) -> np.ndarray:

@@ -50,17 +50,16 @@ def segment_movie(
     evidence = StageRecord.read(features)
     foreground = FrameStore(Path(features).parent / evidence.stores[1])
     folder = Path(output).parent
-    patch_um: Any = foreground.voxel_um
+    # Both stores name positions in the deskewed frame; interpolation counts from the image's first voxel.
+    first_patch: Any = np.subtract(foreground.origin_um, movie.store.origin_um)
     stamps = {
         frame: digest(movie.record.checksums[frame], sum_) for frame, sum_ in evidence.checksums.items()
     }
 
     def images(frame: int) -> tuple[np.ndarray, np.ndarray]:
-        likely = foreground.read(frame, 1)
         shape: Any = movie.valid.shape
-        return movie.store.read(frame), on_voxels(
-            likely, patch_um, foreground.origin_um, shape, movie.voxel_um
-        )
+        likely = on_voxels(foreground.read(frame, 1), foreground.voxel_um, first_patch, shape, movie.voxel_um)
+        return movie.store.read(frame), likely
 
     calibration = _calibrate(movie, images, stamps, folder, parameters, code)
     key = digest(asdict(parameters), code, asdict(calibration))

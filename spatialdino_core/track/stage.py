@@ -40,5 +40,7 @@ def track_movie(
     found, happenings, report = link_objects(table, acquisition.interval_s, parameters)
     write_tracks(tracks, found)
     write_events(events, happenings)
-    print(f"track {record.movie}: {len(table)} objects, {found['track_id'].nunique()} tracks, {len(happenings)} events")
+    print(
+        f"track {record.movie}: {len(table)} objects, {found['track_id'].nunique()} tracks, {len(happenings)} events"
+    )
     write_json(about, {"parameters": asdict(parameters), "linking": asdict(report)} | software())

@@ -55,3 +55,10 @@ def test_every_stage_has_a_hash_of_its_own() -> None:
         cached.cache_clear()
     hashes = {stage: provenance.code_hash(f"workflow_scripts.{stage}") for stage in stages}
     assert len(set(hashes.values())) == len(stages)
+
+
+def test_a_template_of_a_page_counts(package: Path) -> None:
+    before = hash_now()
+    (package / "templates").mkdir()
+    (package / "templates" / "page.html").write_text("<p>")
+    assert hash_now() != before

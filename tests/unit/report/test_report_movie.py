@@ -68,7 +68,7 @@ def test_an_ordinary_movie_has_all_parts(results_folder: Make) -> None:
     assert "pixel size (µm) 0.12 (sample sheet)" in text
     assert "0.3 × 0.1 × 0.12 µm" in text
     assert "calibration · threshold_z 4.75" in text
-    assert "weights 0123456789abcdef intensities scaled from (counts) 100, 400" in text
+    assert "weights 0123456789abcdef intensity bounds (counts) 100, 400" in text
     assert "separation of foreground and background 3.2 threshold_z 4.75" in text
     assert "foreground · separation 3.2" in text
     assert "deskew 1 min 15 s 512 MB" in text
