@@ -75,7 +75,8 @@ def judgement(movie):
 UNREVIEWED = [
     m for m in SHEET if m not in STANDINGS or STANDINGS[m].judged != judgement(m)
 ]
-ACCEPTED = [m for m in SHEET if m in STANDINGS and STANDINGS[m].verdict == "accept"]
+# A movie that was not reviewed yet is only planned for if one of its results is asked for by name.
+ACCEPTED = [m for m in SHEET if m not in STANDINGS or STANDINGS[m].verdict == "accept"]
 PROBLEMS = [m for m in SHEET if m in STANDINGS and STANDINGS[m].verdict == "problem"]
 # Movies whose crops train or repair the model and set its feature basis. The bundled encoder is finished.
 TRAINING = (

@@ -18,6 +18,7 @@ from spatialdino_core.segment.filters import (
     load_block,
     log_response,
     psf_sigma_um,
+    slope,
     smooth,
     typical_level,
     weakest_curvature,
@@ -37,6 +38,8 @@ MIN_CURVATURE = 0.15
 """Least curvature along any direction, relative to the sum over three directions: 1/3 on a round blob, 1/6
 on one twice as long as wide, 0 on edges and ridges (the idea of Lowe 2004, Int. J. Comput. Vis. 60, 91,
 section 4.1)."""
+MAX_SLOPE = 0.5
+"""Greatest slope at a maximum of the response, relative to it: 0 on top of a blob, about 1 beside an edge."""
 MIN_SIGNIFICANCE = 2.0
 """Maxima below this z-score are never particles nor informative about the tail of the noise."""
 
@@ -112,7 +115,7 @@ def find_peaks(
     cell = mesh_cell(parameters.noise_window_um, voxel_um)
     half = np.maximum(1, np.round(sigmas[0])).astype(int)
     halo = np.ceil(TRUNCATE * sigmas.max(axis=0) + 1.5 + half).astype(int)
-    level = typical_level(frame)
+    level = typical_level(frame, valid)
     meshes = [empty_mesh(shape, cell) for _ in sigmas]
     signs = (1, -1) if with_dark else (1,)
     found: list[list[list[Maxima]]] = [[[] for _ in sigmas] for _ in signs]
@@ -176,9 +179,9 @@ def _tile_maxima(
     if valid is not None:
         is_peak &= valid
     inside = np.argwhere(is_peak[tile.inner]) + [part.start for part in tile.inner]
-    inside = inside[
-        weakest_curvature(mean, inside, sigma_voxels) >= MIN_CURVATURE * response[tuple(inside.T)]
-    ]
+    height = response[tuple(inside.T)]
+    is_blob = weakest_curvature(mean, inside, sigma_voxels) >= MIN_CURVATURE * height
+    inside = inside[is_blob & (slope(mean, inside, sigma_voxels) <= MAX_SLOPE * height)]
     value = response[tuple(inside.T)] / border_gain(response.shape, valid, sigma_voxels, inside)
     return inside + np.array([part.start for part in tile.outer]), value
 

@@ -213,7 +213,7 @@ def _away_from_lobes(
         tree = cKDTree(peaks.position[here] / unit)
         for touched in tree.query_ball_point(strong.position / unit, reach * np.hypot(width, factor)):
             away[here[touched]] = False
-    return away if away.mean() >= MIN_SEARCHED else np.ones_like(away)
+    return away if away.sum() >= MIN_SEARCHED * len(away) else np.ones_like(away)
 
 
 def _lobe_reach(z_score: np.ndarray) -> np.ndarray:

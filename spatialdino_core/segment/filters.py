@@ -91,20 +91,30 @@ def weakest_curvature(mean: np.ndarray, at: np.ndarray, sigma_voxels: np.ndarray
 
     A third of the Laplacian on a round blob, near zero on the edge of a cell, a filament or a membrane.
     """
-    last = np.array(mean.shape) - 1
-
-    def shifted(*step: int) -> np.ndarray:
-        return mean[tuple(np.clip(at + step, 0, last).T)].astype(np.float64)
-
     hessian = np.empty((len(at), 3, 3))
     unit = np.eye(3, dtype=np.intp)
     for a in range(3):
-        hessian[:, a, a] = 2 * shifted(0, 0, 0) - shifted(*unit[a]) - shifted(*-unit[a])
+        hessian[:, a, a] = 2 * _beside(mean, at, 0 * unit[a]) - _both_sides(mean, at, unit[a])
         for b in range(a):
-            same, cross = unit[a] + unit[b], unit[a] - unit[b]
-            mixed = shifted(*same) + shifted(*-same) - shifted(*cross) - shifted(*-cross)
+            mixed = _both_sides(mean, at, unit[a] + unit[b]) - _both_sides(mean, at, unit[a] - unit[b])
             hessian[:, a, b] = hessian[:, b, a] = -mixed / 4
     return np.linalg.eigvalsh(hessian * np.outer(sigma_voxels, sigma_voxels))[:, 0]
+
+
+def slope(mean: np.ndarray, at: np.ndarray, sigma_voxels: np.ndarray) -> np.ndarray:
+    """Length of the scale-normalised gradient at voxels ``at``, shape (n,): near zero on top of a blob."""
+    steps = np.eye(3, dtype=np.intp)
+    rise = [(_beside(mean, at, step) - _beside(mean, at, -step)) / 2 for step in steps]
+    return np.linalg.norm(np.stack(rise, axis=1) * sigma_voxels, axis=1)
+
+
+def _beside(mean: np.ndarray, at: np.ndarray, step: np.ndarray) -> np.ndarray:
+    index = np.clip(at + step, 0, np.array(mean.shape) - 1)
+    return mean[tuple(index.T)].astype(np.float64)
+
+
+def _both_sides(mean: np.ndarray, at: np.ndarray, step: np.ndarray) -> np.ndarray:
+    return _beside(mean, at, step) + _beside(mean, at, -step)
 
 
 def load_block(
@@ -125,9 +135,12 @@ def load_block(
     return block
 
 
-def typical_level(frame: np.ndarray) -> float:
-    """A constant near the frame's intensities, from a sparse sample: subtracting it saves float32 digits."""
-    sample = frame[::4, ::8, ::8]
+def typical_level(frame: np.ndarray, valid: np.ndarray | None) -> float:
+    """A constant near the valid intensities, from a sparse sample: subtracting it saves float32 digits."""
+    sparse = (slice(None, None, 4), slice(None, None, 8), slice(None, None, 8))
+    sample = frame[sparse]
+    if valid is not None:
+        sample = sample[np.broadcast_to(valid, frame.shape)[sparse]]
     finite = sample[np.isfinite(sample)]
     return float(np.median(finite)) if finite.size else 0.0
 

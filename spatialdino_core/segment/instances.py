@@ -73,7 +73,7 @@ def label_spots(
     sigma = SMOOTHING * psf_sigma_um(parameters) / np.array(voxel_um)
     halo = np.ceil(TRUNCATE * sigma + 1).astype(int)
     shrink = np.prod(spots.sigma / np.sqrt(spots.sigma**2 + sigma**2), axis=1)
-    level = typical_level(frame)
+    level = typical_level(frame, valid)
     cut = spots.background + parameters.mask_level * spots.amplitude * shrink - level
     centre = _central_voxels(spots, shape)
     voxels, owners = [], []

@@ -18,8 +18,8 @@ WINDOW = 2.5
 """Half the edge of the fitted box in standard deviations of the blob."""
 LINEAR = 5
 """Terms of the model that it is linear in: amplitude and a plane of background."""
-SWEEPS = 4
-STEPS_PER_SWEEP = 4
+SWEEPS = 12
+STEPS_PER_SWEEP = 1
 MAX_SHIFT = 1.5
 """A fit that leaves its seed by more standard deviations than this, or leaves the frame, has failed; then the
 seed stands."""

@@ -37,7 +37,8 @@ class SegmentParameters:
             gt=0,
             le=1000,
             description="accepted false detections per frame inside the feature foreground, or in the whole "
-            "frame when there is no usable foreground",
+            "frame when there is no usable foreground; kept within a factor of two in pure noise, while "
+            "sharp-edged or textured cells give more",
         ),
     ] = 1.0
     false_positives_outside: Annotated[

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 TAIL_SAMPLES = 400
 """Most significant null maxima that shape the tail."""
-SKEW_BAND = (0.8, 0.98)
+SKEW_BAND = (0.95, 0.998)
 """Quantiles of the dark maxima between which bright maxima are counted against them: noise still dominates
 there, but its skewness shows."""
 MIN_SKEW_MAXIMA = 500

@@ -10,9 +10,10 @@ import pandas as pd
 from spatialdino_core.files import write_json
 from spatialdino_core.movies.provenance import software
 from spatialdino_core.movies.record import MovieRecord
-from spatialdino_core.track.exports import write_events, write_tracks
+from spatialdino_core.track.exports import write_csv
 from spatialdino_core.track.link import link_objects
 from spatialdino_core.track.parameters import TrackParameters
+from spatialdino_core.track.region import imaged_region
 
 
 def track_movie(
@@ -28,19 +29,19 @@ def track_movie(
     Parameters
     ----------
     record
-        The registered movie: its frame interval.
+        The registered movie: its length, interval and imaged region.
     objects
         Parquet table of the segmentation.
     tracks, events, about
-        Files to publish. The tables have no header of their own, so that any reader takes them;
-        versions, parameters and the model of motion are in ``about``.
+        Files to publish. The tables have no header lines of their own, so that any program reads
+        them; versions, parameters and the model of motion are in ``about``.
     """
-    acquisition = record.usable()
+    interval_s = record.usable().interval_s
     table = pd.read_parquet(objects)
-    found, happenings, report = link_objects(table, acquisition.interval_s, parameters)
-    write_tracks(tracks, found)
-    write_events(events, happenings)
-    print(
-        f"track {record.movie}: {len(table)} objects, {found['track_id'].nunique()} tracks, {len(happenings)} events"
+    found, happenings, report = link_objects(
+        table, record.frames, interval_s, imaged_region(record), parameters
     )
+    write_csv(tracks, found)
+    write_csv(events, happenings)
+    print(f"track {record.movie}: {report.objects} objects, {report.tracks} tracks, {len(happenings)} events")
     write_json(about, {"parameters": asdict(parameters), "linking": asdict(report)} | software())

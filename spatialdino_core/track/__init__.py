@@ -1,0 +1,1 @@
+"""Link particles over time: costs, assignment, gap closing, events, exports."""
