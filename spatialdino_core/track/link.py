@@ -123,5 +123,6 @@ def _bridges(objects: Objects, track: Index, links: Links) -> pd.DataFrame:
             ends = objects.table.loc[[a, b], POSITION_COLUMNS].to_numpy(float)
             position = ends[0] * (1 - share) + ends[1] * share
             found.append([int(track[a]), frame, *position, 0, 1])
-    columns = ["track_id", "frame", *POSITION_COLUMNS, "label", "gap"]
-    return pd.DataFrame(found, columns=columns).astype(dict.fromkeys(POSITION_COLUMNS, float))
+    whole = ["track_id", "frame", "label", "gap"]
+    table = pd.DataFrame(found, columns=["track_id", "frame", *POSITION_COLUMNS, "label", "gap"])
+    return table.astype(dict.fromkeys(POSITION_COLUMNS, float) | dict.fromkeys(whole, int))
