@@ -29,4 +29,4 @@ class FeatureParameters:
     window_batch: Annotated[int, Field(ge=1, description="windows encoded at once")] = 8
     calibration_frames: Annotated[
         int, Field(ge=1, description="first frames of a movie that set its foreground model (frames)")
-    ] = 5
+    ] = 1  # a rewritten calibration frame costs the whole movie, any other frame only itself
