@@ -43,17 +43,17 @@ class BlockFigures:
     defective: bool
 
 
-def outliers(norms: Tensor, parameters: RepairParameters) -> Tensor:
-    """Mark norms above median + ``outlier_mads`` median absolute deviations.
-
-    They must also exceed ``min_norm_ratio`` medians: among nearly equal tokens the deviation says little.
+def outliers(norms: Tensor, mads: float, ratio: float) -> Tensor:
+    """Mark norms that are large in two ways, because among nearly equal tokens deviations say little.
 
     Parameters
     ----------
     norms
         Norms of tokens, of any shape; median and deviation are taken over all of them.
-    parameters
-        Thresholds.
+    mads
+        An outlier exceeds the median by more than this many median absolute deviations,
+    ratio
+        and exceeds this many medians.
 
     Returns
     -------
@@ -62,8 +62,7 @@ def outliers(norms: Tensor, parameters: RepairParameters) -> Tensor:
     """
     median = norms.median()
     deviation = (norms - median).abs().median()
-    lowest = torch.maximum(median + parameters.outlier_mads * deviation, parameters.min_norm_ratio * median)
-    return norms > lowest
+    return norms > torch.maximum(median + mads * deviation, ratio * median)
 
 
 def alignment(tokens: Tensor, direction: Tensor) -> Tensor:
@@ -121,7 +120,7 @@ def verdict(figures: list[BlockFigures], parameters: RepairParameters) -> tuple[
 
 
 def _figures(index: int, norms: Tensor, cosines: Tensor, parameters: RepairParameters) -> BlockFigures:
-    out = outliers(norms, parameters)
+    out = outliers(norms, parameters.outlier_mads, parameters.min_norm_ratio)
     rate = float(out.double().mean())
     angles = torch.rad2deg(torch.acos(cosines.double().clamp(max=1)))
     outlier_angle, normal_angle = _median(angles[out]), _median(angles[~out])

@@ -17,9 +17,10 @@ from spatialdino_core.sinder.parameters import RepairParameters
 
 
 def anomalies(tokens: Tensor, direction: Tensor, parameters: RepairParameters) -> Tensor:
-    """Tokens of excessive norm that point along the defect direction, as the gate has it.
+    """Tokens of excessive norm that point, more or less, along the defect direction.
 
-    An angle, and not a quantile of angles: where ordinary tokens point anywhere, none stands out.
+    Wider than the gate, in norm and angle, because a token shrinks and turns away from the direction while
+    it is repaired; and not a quantile of angles: where ordinary tokens point anywhere, none would stand out.
 
     Parameters
     ----------
@@ -35,8 +36,8 @@ def anomalies(tokens: Tensor, direction: Tensor, parameters: RepairParameters) -
     torch.Tensor
         (B, N) bool.
     """
-    large = outliers(tokens.norm(dim=-1), parameters)
-    return large & (alignment(tokens, direction) > math.cos(math.radians(parameters.max_angle_deg)))
+    large = outliers(tokens.norm(dim=-1), parameters.outlier_mads, parameters.repair_norm_ratio)
+    return large & (alignment(tokens, direction) > math.cos(math.radians(parameters.repair_angle_deg)))
 
 
 @torch.no_grad()
@@ -83,14 +84,14 @@ def neighbour_loss(
     return (tokens - target)[anomalous].norm(dim=-1).mean() / scale
 
 
-def keep_loss(tokens: Tensor, original: Tensor, anomalous: Tensor) -> Tensor:
-    """Mean distance of (B, N, D) tokens that are not anomalous to where they were, over the median norm.
+def keep_loss(tokens: Tensor, original: Tensor, kept: Tensor) -> Tensor:
+    """Mean distance of the ``kept`` ones of (B, T, D) tokens to where they were, over the median norm.
 
     Without it, the cheapest way to bring an outlier nearer to its neighbours is to move all tokens along
     the defect direction.
     """
     scale = original.norm(dim=-1).median()
-    return (tokens - original)[~anomalous].norm(dim=-1).mean() / scale
+    return (tokens - original)[kept].norm(dim=-1).mean() / scale
 
 
 def _binomial(volume: Tensor) -> Tensor:

@@ -40,6 +40,13 @@ class RepairParameters:
     learning_rate: Annotated[float, Field(gt=0, description="Learning rate of SGD")] = 0.005
     momentum: Annotated[float, Field(ge=0, lt=1, description="Momentum of SGD")] = 0.9
     clip_norm: Annotated[float, Field(gt=0, description="Largest gradient norm")] = 3.0
+    repair_norm_ratio: Annotated[
+        float, Field(ge=1, description="Repair goes on until norms are below this many medians")
+    ] = 1.5
+    repair_angle_deg: Annotated[
+        float,
+        Field(gt=0, le=90, description="Outliers nearer to the direction than this are pulled back (°)"),
+    ] = 60.0
     min_anomaly_rate: Annotated[
         float, Field(ge=0, lt=1, description="A batch teaches if at least this share of tokens is anomalous")
     ] = 0.002

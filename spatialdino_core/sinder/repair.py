@@ -23,7 +23,7 @@ from spatialdino_core.pretrain.source import CropSource, check_source
 from spatialdino_core.progress import progress
 from spatialdino_core.sinder.directions import defect_directions
 from spatialdino_core.sinder.gate import BlockFigures, diagnose, outliers, verdict
-from spatialdino_core.sinder.neighbours import anomalies, neighbour_loss
+from spatialdino_core.sinder.neighbours import anomalies, keep_loss, neighbour_loss
 from spatialdino_core.sinder.parameters import RepairParameters
 from spatialdino_core.sinder.reparameterise import fold, reparameterise
 
@@ -176,21 +176,24 @@ def _loss(
     parameters: RepairParameters,
 ) -> Tensor | None:
     """Loss after the first defective block with enough anomalies, or None without any."""
-    x, grid = changed.embed(volume)
-    before = x.detach()
+    first = original.first_patch
+    new, grid = changed.embed(volume)
+    old = new.detach()
     for index, (block, unchanged) in enumerate(zip(changed.blocks, original.blocks, strict=True)):
-        x = block(x)
+        new = block(new)
         with torch.no_grad():
-            before = unchanged(before)
+            old = unchanged(old)
         if index not in blocks:
             continue
-        patches, reference = x[:, original.first_patch :], before[:, original.first_patch :]
-        anomalous = anomalies(patches.detach(), directions[index], parameters)
-        if anomalous.sum() >= max(1, parameters.min_anomaly_rate * anomalous.numel()):
-            smooth = neighbour_loss(patches, anomalous, directions[index], grid, parameters.temperature)
-            # Tokens that were outliers once are free to stay repaired.
-            free = anomalous | outliers(reference.norm(dim=-1), parameters)
-            return smooth + parameters.keep_weight * keep_loss(patches, reference, free)
+        direction = directions[index]
+        anomalous = anomalies(new[:, first:].detach(), direction, parameters)
+        if anomalous.sum() < max(1, parameters.min_anomaly_rate * anomalous.numel()):
+            continue
+        smooth = neighbour_loss(new[:, first:], anomalous, direction, grid, parameters.temperature)
+        healthy = ~(anomalous | anomalies(old[:, first:], direction, parameters))
+        patches = keep_loss(new[:, first:], old[:, first:], healthy)
+        leading = keep_loss(new[:, :first], old[:, :first], torch.ones_like(healthy[:, :1]).expand(-1, first))
+        return smooth + parameters.keep_weight * (patches + leading)
     return None
 
 
@@ -205,7 +208,8 @@ def _cosines(
         normal = torch.ones(1, dtype=torch.bool, device=x.device)
         for block in old.blocks:
             x = block(x)
-            normal = normal & ~outliers(x[:, old.first_patch :].norm(dim=-1), parameters)
+            norms = x[:, old.first_patch :].norm(dim=-1)
+            normal = normal & ~outliers(norms, parameters.outlier_mads, parameters.min_norm_ratio)
         before, after = old(volume), new(volume)
         classes.append(functional.cosine_similarity(before.class_token, after.class_token, dim=-1))
         similarity = functional.cosine_similarity(before.patch_tokens, after.patch_tokens, dim=-1)

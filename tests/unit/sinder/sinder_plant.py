@@ -45,15 +45,16 @@ def planted(strength=20.0):
     x, _ = encoder.embed(volumes)
     x = encoder.blocks[0](x)
     x = x + block.ls1(block.attn(block.norm1(x)))
-    inputs = block.norm2(x)[:, encoder.first_patch :].flatten(0, 1)
+    first = encoder.first_patch
+    inputs, others = block.norm2(x)[:, first:].flatten(0, 1), block.norm2(x)[:, :first].flatten(0, 1)
     bright = torch.nn.functional.max_pool3d(volumes, 4).flatten() > 0.35
-    bulk, spots = inputs[~bright], inputs[bright].mean(0)
+    bulk, spots = torch.cat([inputs[~bright], others]), inputs[bright].mean(0)
     v = torch.linalg.solve(bulk.T @ bulk / len(bulk) + 1e-3 * torch.eye(32), spots)
     v = v - v.mean()
     v = v / (v @ spots)
     u = torch.randn(32, generator=torch.Generator().manual_seed(1))
     u = u / u.norm()
-    norm = x[:, encoder.first_patch :].norm(dim=-1).median()
+    norm = x[:, first:].norm(dim=-1).median()
     share = (strength * norm * v.norm()).sqrt()  # both layers get the same leading singular value
     block.mlp.fc1.weight[:2] = share * torch.stack([v, -v]) / v.norm()
     block.mlp.fc2.weight[:, :2] = share * torch.stack([u, -u], 1)
