@@ -31,6 +31,8 @@ if UNREVIEWED:
             f"{RESULTS}/qc/contact_sheet.html",
         log:
             f"{RESULTS}/logs/all.log",
+        conda:
+            "envs/cpu.yaml"
         params:
             command=same_command(),
         message:

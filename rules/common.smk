@@ -13,13 +13,6 @@ from snakemake.exceptions import WorkflowError
 
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
-# Jobs run `python -m workflow_scripts.…`: with the interpreter of this environment, from any folder.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
-)
-os.environ["PATH"] = os.pathsep.join(
-    [str(Path(sys.executable).parent), os.environ["PATH"]]
-)
 
 from spatialdino_core.config import load_config
 from spatialdino_core.errors import BadInputError
@@ -27,9 +20,11 @@ from spatialdino_core.movies.provenance import code_hash
 from spatialdino_core.movies.sheet import fingerprint, read_sheet
 from spatialdino_core.parameters import digest
 from spatialdino_core.quality.decisions import standings
+from workflow_scripts.environment import share_environment
 from workflow_scripts.failures import show_failures
 from workflow_scripts.preflight import enter_run, leave_run
 
+share_environment(ROOT)
 STARTED = time.time()
 
 try:

@@ -10,6 +10,8 @@ rule deskew:
         f"{RESULTS}/logs/deskew/{{movie}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/deskew/{{movie}}.tsv"
+    conda:
+        "../envs/cpu.yaml"
     threads: 1
     resources:
         mem_mb=memory_mb(6),

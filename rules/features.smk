@@ -11,6 +11,8 @@ rule features:
         f"{RESULTS}/logs/features/{{movie}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/features/{{movie}}.tsv"
+    conda:
+        "../envs/cpu.yaml"
     threads: 1
     resources:
         mem_mb=memory_mb(16, base=2500),

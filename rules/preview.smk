@@ -11,6 +11,8 @@ rule preview:
         f"{RESULTS}/logs/preview/{{movie}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/preview/{{movie}}.tsv"
+    conda:
+        "../envs/cpu.yaml"
     threads: 1
     resources:
         mem_mb=memory_mb(4),

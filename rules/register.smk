@@ -12,6 +12,8 @@ rule register:
         f"{RESULTS}/logs/register/{{movie}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/register/{{movie}}.tsv"
+    conda:
+        "../envs/cpu.yaml"
     threads: 1
     resources:
         mem_mb=1000,
@@ -35,6 +37,8 @@ rule refuse:
         f"{RESULTS}/logs/refuse/{{movie}}.log",
     priority: 100
     localrule: True
+    conda:
+        "../envs/cpu.yaml"
     params:
         raw=lambda wildcards: raw_state(wildcards.movie),
     shell:

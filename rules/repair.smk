@@ -12,6 +12,8 @@ rule repair:
         f"{RESULTS}/logs/repair.log",
     benchmark:
         f"{RESULTS}/benchmarks/repair.tsv"
+    conda:
+        "../envs/cpu.yaml"
     threads: 8
     resources:
         mem_mb=8000,

@@ -17,6 +17,8 @@ rule report:
         f"{RESULTS}/logs/report/{{movie}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/report/{{movie}}.tsv"
+    conda:
+        "../envs/cpu.yaml"
     threads: 1
     resources:
         mem_mb=memory_mb(8),

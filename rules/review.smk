@@ -17,6 +17,8 @@ rule review:
         f"{RESULTS}/logs/review.log",
     benchmark:
         f"{RESULTS}/benchmarks/review.tsv"
+    conda:
+        "../envs/cpu.yaml"
     threads: 1
     resources:
         mem_mb=1000,

@@ -12,6 +12,8 @@ rule segment:
         f"{RESULTS}/logs/segment/{{movie}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/segment/{{movie}}.tsv"
+    conda:
+        "../envs/cpu.yaml"
     threads: 1
     resources:
         mem_mb=memory_mb(16),

@@ -10,6 +10,8 @@ rule shard:
         f"{RESULTS}/logs/shard/{{movie}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/shard/{{movie}}.tsv"
+    conda:
+        "../envs/cpu.yaml"
     threads: 1
     resources:
         mem_mb=memory_mb(12),

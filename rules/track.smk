@@ -13,6 +13,8 @@ rule track:
         f"{RESULTS}/logs/track/{{movie}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/track/{{movie}}.tsv"
+    conda:
+        "../envs/cpu.yaml"
     threads: 1
     resources:
         mem_mb=2000,

@@ -2,8 +2,9 @@
 
 Fluorescence is bright: the dimmer half of a movie's patches shows background. Activation is the distance of
 a patch from them, in feature space and in units of their own spread; two Gaussians say how probable it is
-that a patch is not one of them. They are fitted to activation to the power 2/3: the cube root of a mean of squares is nearly Gaussian for Gaussian background
-(Wilson & Hilferty, PNAS 17, 684, 1931), so that its skewness is not taken for foreground.
+that a patch is not one of them. They are fitted to activation to the power 2/3: the cube root of a mean of
+squares is nearly Gaussian for Gaussian background (Wilson & Hilferty, PNAS 17, 684, 1931), so that its
+skewness is not taken for foreground.
 """
 
 from __future__ import annotations

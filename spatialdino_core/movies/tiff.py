@@ -78,7 +78,9 @@ class TiffSeries:
 def _order(pattern: str, files: Sequence[Path]) -> list[Path | None]:
     found = [(int(match.group(1)), file) for file in files if (match := TIME_POINT.search(file.name))]
     if len(found) < len(files):
-        return [*sorted(files, key=lambda p: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", p.name)])]
+        return [
+            *sorted(files, key=lambda p: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", p.name)])
+        ]
     points: dict[int, Path] = {}
     for point, path in found:
         if point in points:

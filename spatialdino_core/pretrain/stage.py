@@ -66,7 +66,7 @@ def _common_voxel(crops: CropShards) -> float:
             "training crops",
             found="none",
             expected="crops of at least one movie",
-            remedy="Mark a movie with train = yes in the sample sheet, or set model.source to bundled or file.",
+            remedy="Mark a movie with train = yes, or set model.source to bundled or file.",
         )
     sizes: dict[str, Any] = {about["movie"]: about["voxel_um"] for about in crops.abouts}
     if len({tuple(size) for size in sizes.values()}) > 1:

@@ -1,7 +1,8 @@
 """Calibration of a movie: one set of thresholds from its first frames, used for all of its frames.
 
-Noise maxima are drawn from the negative response, where there are no particles, so no label and no assumption
-on the camera is needed. Not the statistics themselves, which are in :mod:`.threshold`.
+Noise maxima are drawn from the negative response, where there are no particles (and the rings around bright
+ones are not blob-like), so no label and no assumption on the camera is needed. Not the statistics
+themselves, which are in :mod:`.threshold`.
 """
 
 from __future__ import annotations
@@ -13,20 +14,13 @@ from typing import Any
 
 import numpy as np
 from pydantic.dataclasses import dataclass as validated
-from scipy.spatial import cKDTree
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.segment.blobs import Peaks, find_peaks
-from spatialdino_core.segment.filters import FILTER_TO_BLOB, psf_sigma_um
+from spatialdino_core.segment.blobs import find_peaks
 from spatialdino_core.segment.inputs import Voxel, check_frame, values_at
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.threshold import Bimodality, NoiseTail, bimodality, noise_tail
 
-MAX_LOBE = 1.0
-"""Dark rings around blobs deeper than this z-score would pass for noise."""
-MIN_SEARCHED = 0.05
-"""In frames so full of bright blobs that less than this is left, rings are taken as noise after all, which
-errs towards a higher threshold."""
 MIN_REGION_MAXIMA = 400
 """With fewer noise maxima, a region borrows the tail of the whole frame in proportion to its maxima."""
 HISTOGRAM_BINS = 256
@@ -122,7 +116,6 @@ def calibrate(
     """
     dark: list[_Maxima] = []
     bright: list[_Maxima] = []
-    searched: list[float] = []
     with_foreground: set[bool] = set()
     histogram = np.zeros(HISTOGRAM_BINS)
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
@@ -131,10 +124,8 @@ def calibrate(
         check_frame(frame, voxel_um, valid, foreground, name)
         with_foreground.add(foreground is not None)
         peaks = find_peaks(frame, voxel_um, valid, parameters, where=name, with_dark=True)
-        far = [_away_from_lobes(some, peaks[0], voxel_um, parameters) for some in peaks]
-        for kept, some, rows in zip((bright, dark), peaks, far, strict=True):
-            kept.append(_Maxima(some.z_score[rows], values_at(foreground, some.position[rows])))
-        searched.append(float(far[1].mean()) if len(peaks[1]) else 0.0)
+        for kept, some in zip((bright, dark), peaks, strict=True):
+            kept.append(_Maxima(some.z_score, values_at(foreground, some.position)))
         histogram += _foreground_histogram(foreground, valid, edges)
     if len(with_foreground) == 2:
         raise BadInputError(
@@ -143,15 +134,15 @@ def calibrate(
             expected="one for every frame, or for none",
             remedy="Finish the features of this movie first.",
         )
-    if not sum(searched):
+    if not sum(len(some.z_score) for some in dark):
         raise BadInputError(
             where,
-            found=f"{len(searched)} calibration frames without any variation" if searched else "no frame",
+            found=f"{len(dark)} calibration frames without any variation" if dark else "no frame",
             expected="at least one frame with an image in it",
             remedy="Check the deskewed frames, or leave this movie out.",
         )
     verdict = bimodality(histogram, edges) if histogram.any() else None
-    return _thresholds(_joined(dark), _joined(bright), searched, verdict, parameters)
+    return _thresholds(_joined(dark), _joined(bright), len(dark), verdict, parameters)
 
 
 def _joined(parts: list[_Maxima]) -> _Maxima:
@@ -161,23 +152,22 @@ def _joined(parts: list[_Maxima]) -> _Maxima:
 def _thresholds(
     dark: _Maxima,
     bright: _Maxima,
-    searched: list[float],
+    frames: int,
     verdict: Bimodality | None,
     parameters: SegmentParameters,
 ) -> Calibration:
-    exposure = sum(searched)
-    tail = outside = noise_tail(dark.z_score, bright.z_score, exposure)
+    tail = outside = noise_tail(dark.z_score, bright.z_score, frames)
     if verdict is not None and verdict.bimodal:
         dark_in, bright_in = dark.inside(verdict), bright.inside(verdict)
-        outside = _region_tail(dark.z_score, bright.z_score, ~dark_in, ~bright_in, exposure, tail)
-        tail = _region_tail(dark.z_score, bright.z_score, dark_in, bright_in, exposure, tail)
+        outside = _region_tail(dark.z_score, bright.z_score, ~dark_in, ~bright_in, frames, tail)
+        tail = _region_tail(dark.z_score, bright.z_score, dark_in, bright_in, frames, tail)
     return Calibration(
         threshold_z=tail.threshold(parameters.false_positives_per_frame),
         threshold_outside_z=outside.threshold(parameters.false_positives_outside),
         tail=tail,
         tail_outside=outside,
         foreground=verdict,
-        frames=len(searched),
+        frames=frames,
     )
 
 
@@ -186,46 +176,14 @@ def _region_tail(
     bright: np.ndarray,
     dark_here: np.ndarray,
     bright_here: np.ndarray,
-    exposure: float,
+    frames: int,
     whole: NoiseTail,
 ) -> NoiseTail:
     """Tail of the maxima in one region, or its share of the whole frame's tail where they are too few."""
     if dark_here.sum() >= MIN_REGION_MAXIMA:
-        return noise_tail(dark[dark_here], bright[bright_here], exposure)
+        return noise_tail(dark[dark_here], bright[bright_here], frames)
     share = dark_here.mean()
     return replace(whole, rate_per_frame=whole.rate_per_frame * float(share), maxima=int(dark_here.sum()))
-
-
-def _away_from_lobes(
-    peaks: Peaks, bright: Peaks, voxel_um: Voxel, parameters: SegmentParameters
-) -> np.ndarray:
-    """Which peaks are out of reach of the dark rings that strong blobs make in the response."""
-    away = np.ones(len(peaks), dtype=bool)
-    reach = _lobe_reach(bright.z_score)
-    strong, reach = bright.keep(reach > 0), reach[reach > 0]
-    unit = psf_sigma_um(parameters) / np.array(voxel_um)
-    factors = np.asarray(parameters.scale_factors)
-    width = np.maximum(1, FILTER_TO_BLOB * factors)[strong.scale]
-    for scale, factor in enumerate(factors):
-        here = np.flatnonzero(peaks.scale == scale)
-        if not len(here) or not len(strong):
-            continue
-        tree = cKDTree(peaks.position[here] / unit)
-        for touched in tree.query_ball_point(strong.position / unit, reach * np.hypot(width, factor)):
-            away[here[touched]] = False
-    return away if away.sum() >= MIN_SEARCHED * len(away) else np.ones_like(away)
-
-
-def _lobe_reach(z_score: np.ndarray) -> np.ndarray:
-    """Distance from blobs at which their dark ring is shallower than :data:`MAX_LOBE`; 0 where it always is.
-
-    In standard deviations s of the filtered blob. The Laplacian of a Gaussian is (1 − r²/3s²) exp(−r²/2s²) of
-    its peak; it is deepest at r = √5 s.
-    """
-    distance = np.linspace(np.sqrt(5), 9, 400)
-    depth = (distance**2 / 3 - 1) * np.exp(-(distance**2) / 2)
-    last = len(depth) - np.searchsorted(depth[::-1], MAX_LOBE / np.maximum(z_score, 1e-9))
-    return np.where(last > 0, distance[np.clip(last - 1, 0, None)], 0.0)
 
 
 def _foreground_histogram(

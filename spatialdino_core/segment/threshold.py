@@ -76,23 +76,25 @@ class NoiseTail:
 
     def rate(self, z_score: float) -> float:
         """Expected bright noise maxima per frame above ``z_score``."""
-        tail = -(z_score**2 - self.start_z**2) / self.decay
-        return self.rate_per_frame * float(np.exp(tail + self.skew * z_score**3 / 3))
+        return self.rate_per_frame * float(np.exp(self._log_decline(np.array(z_score))))
 
     def threshold(self, rate_per_frame: float) -> float:
         """Z-score above which noise makes ``rate_per_frame`` maxima per frame; at least ``start_z``."""
         grid = np.arange(self.start_z, MAX_Z, 0.005)
-        log_rate = -(grid**2 - self.start_z**2) / self.decay + self.skew * grid**3 / 3
-        turn = int(np.argmin(log_rate))  # the cubic term wins far out, where the expansion no longer holds
+        decline = self._log_decline(grid)
+        turn = int(np.argmin(decline))  # the cubic term wins far out, where the expansion no longer holds
         enough = np.log(rate_per_frame / self.rate_per_frame) if self.rate_per_frame > 0 else np.inf
-        below = np.flatnonzero(log_rate[: turn + 1] <= enough)
+        below = np.flatnonzero(decline[: turn + 1] <= enough)
         return float(grid[below[0]] if below.size else grid[turn])
+
+    def _log_decline(self, z_score: np.ndarray) -> np.ndarray:
+        return -(z_score**2 - self.start_z**2) / self.decay + self.skew * z_score**3 / 3
 
 
 MAX_Z = 40.0
 
 
-def noise_tail(dark: np.ndarray, bright: np.ndarray, frames: float) -> NoiseTail:
+def noise_tail(dark: np.ndarray, bright: np.ndarray, frames: int) -> NoiseTail:
     """Fit the tail of noise to local maxima.
 
     Parameters
@@ -102,7 +104,7 @@ def noise_tail(dark: np.ndarray, bright: np.ndarray, frames: float) -> NoiseTail
     bright
         Z-scores of the maxima of the response, shape (m,); only those of moderate size are used.
     frames
-        Number of frames they were collected from; not whole where parts of frames were left out.
+        Number of frames they were collected from.
 
     Returns
     -------
@@ -110,7 +112,7 @@ def noise_tail(dark: np.ndarray, bright: np.ndarray, frames: float) -> NoiseTail
         Maximum-likelihood exponential tail of z² above the :data:`TAIL_SAMPLES`-th largest value (at most a
         quarter of the sample), which extrapolates to rates below one maximum in all frames.
     """
-    if len(dark) == 0 or frames <= 0:
+    if len(dark) == 0:
         return NoiseTail(start_z=0.0, rate_per_frame=0.0, decay=2.0, skew=0.0, maxima=0)
     ordered = np.sort(dark)[::-1]
     count = int(min(TAIL_SAMPLES, max(1, len(ordered) // 4)))

@@ -101,7 +101,11 @@ def test_a_movie_that_grew_costs_its_new_frames(copy: Project) -> None:
 def test_an_added_movie_costs_only_itself(copy: Project) -> None:
     shutil.copytree(copy.folder / "raw" / "series", copy.folder / "raw" / "third")
     rows = copy.rows()
-    rows.loc[len(rows)] = rows.iloc[0].to_dict() | {"movie": "third", "path": "raw/third/*.tif", "train": "no"}
+    rows.loc[len(rows)] = rows.iloc[0].to_dict() | {
+        "movie": "third",
+        "path": "raw/third/*.tif",
+        "train": "no",
+    }
     copy.write_rows(rows)
     before = {p: p.stat().st_mtime_ns for p in (copy.results / "series").rglob("*") if p.is_file()}
     weights = (copy.results / "model" / "repaired.safetensors").read_bytes()

@@ -77,6 +77,7 @@ def test_skewed_noise_raises_the_threshold():
     bright = rng.choice(parent, int(40_000 * weight.mean()), p=weight / weight.sum())
     tail = noise_tail(dark, bright, 8)
     assert tail.skew == pytest.approx(0.03, abs=0.01)
+    assert tail.rate(tail.threshold(1.0)) == pytest.approx(1.0, rel=0.05)
     symmetric = replace(tail, skew=0.0)
     assert np.sum(bright > tail.threshold(1.0)) / 8 < 3 < np.sum(bright > symmetric.threshold(1.0)) / 8
 

@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import torch
+
 from spatialdino_core.encoder.parameters import EncoderParameters
 from spatialdino_core.encoder.vit import build_encoder
 

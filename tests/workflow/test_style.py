@@ -1,0 +1,91 @@
+"""The workflow as Snakemake and its users want it written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+
+from tests.workflow.conftest import ROOT, Project, make_project
+
+pytestmark = pytest.mark.workflow
+
+
+@pytest.fixture(scope="module")
+def unrun(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return make_project(tmp_path_factory.mktemp("unrun") / "project")
+
+
+def test_snakemake_has_nothing_to_complain_about(unrun: Project) -> None:
+    done = unrun.run("--lint", check=False)
+    assert done.returncode == 0, done.stdout
+    assert "Lints for" not in done.stdout
+
+
+@pytest.mark.parametrize("profile", ["profiles/default", "slurm"])
+def test_both_profiles_plan_the_run(unrun: Project, profile: str) -> None:
+    """``--profile slurm`` is found through the link in the root, next to the Snakefile."""
+    command = [sys.executable, "-m", "snakemake", "--profile", profile, "--dry-run", "--quiet", "rules"]
+    command += ["--configfile", "settings.yaml", "--directory", str(unrun.folder)]
+    settings = unrun.folder / "settings.yaml"
+    command[command.index("settings.yaml")] = str(settings)
+    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert "review" in done.stdout + done.stderr
+
+
+def test_every_rule_has_what_a_cluster_and_a_reader_need() -> None:
+    for path in sorted((ROOT / "rules").glob("*.smk")):
+        text = path.read_text()
+        for rule in text.split("\nrule ")[1:]:
+            assert "log:" in rule, path
+            if "localrule: True" not in rule:
+                for directive in (
+                    "benchmark:",
+                    "threads:",
+                    "resources:",
+                    "mem_mb=",
+                    "runtime=",
+                    "params:",
+                    "conda:",
+                ):
+                    assert directive in rule, (path, directive)
+
+
+def test_the_conda_environment_has_the_pins_of_the_constraints() -> None:
+    pins = {}
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        name, _, version = line.partition("==")
+        pins[name.lower().replace("_", "-")] = version
+    environment = yaml.safe_load((ROOT / "envs" / "cpu.yaml").read_text())
+    listed = dict(item.split("==") for item in environment["dependencies"][-1]["pip"])
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {requirement.split(">")[0].split("=")[0] for requirement in project["dependencies"]}
+    assert set(listed) == needed
+    assert listed == {name: pins[name] for name in needed}
+
+
+def test_config_yaml_names_every_key_with_a_comment() -> None:
+    """Every setting of every stage is in config.yaml, directly below a comment."""
+    from spatialdino_core.config import WorkflowConfig, load_config
+
+    text = (ROOT / "config.yaml").read_text()
+    content = yaml.safe_load(text)
+    config = load_config(content)
+    for name in WorkflowConfig.__dataclass_fields__:
+        assert name in content
+        section = getattr(config, name)
+        if hasattr(section, "__dataclass_fields__"):
+            assert set(content[name]) == set(section.__dataclass_fields__), name
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        if ":" in line and not line.lstrip().startswith("#"):
+            assert lines[number - 1].lstrip().startswith("#"), line
+
+
+def test_scripts_are_thin() -> None:
+    for path in (ROOT / "workflow_scripts").glob("*.py"):
+        assert len(path.read_text().splitlines()) <= 70, path
