@@ -36,8 +36,8 @@ class RepairParameters:
         float, Field(ge=0, le=90, description="... and below that of normal tokens by at least this (°)")
     ] = 15.0
 
-    steps: Annotated[int, Field(ge=1, description="Optimiser steps at most")] = 500
-    learning_rate: Annotated[float, Field(gt=0, description="Learning rate of SGD")] = 0.005
+    steps: Annotated[int, Field(ge=1, description="Optimiser steps at most")] = 1000
+    learning_rate: Annotated[float, Field(gt=0, description="Learning rate of SGD")] = 0.02
     momentum: Annotated[float, Field(ge=0, lt=1, description="Momentum of SGD")] = 0.9
     clip_norm: Annotated[float, Field(gt=0, description="Largest gradient norm")] = 3.0
     repair_norm_ratio: Annotated[

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.special import logsumexp
 
 Index = NDArray[np.intp]
 Gain = NDArray[np.float64]
@@ -61,7 +60,7 @@ def _solve(part: Index, rows: Index, columns: Index, gains: Gain) -> Index:
 def confidence(rows: Index, columns: Index, gains: Gain) -> Gain:
     """Probability of each candidate against everything that excludes it.
 
-    The alternatives of a link are the other candidates of its row and of its column, and no link;
+    Rows and columns are numbered from 0 without gaps. The alternatives of a link are the other candidates of its row and of its column, and no link;
     each counts with the exponential of its gain. This is the marginal of the exact posterior with
     the alternatives taken one at a time.
     """
@@ -79,7 +78,7 @@ def _share(gains: Gain, in_row: Gain, in_column: Gain) -> Gain:
 
 
 def _grouped_logsumexp(names: Index, values: Gain) -> Gain:
-    result = np.full(names.max() + 1, -np.inf)
-    for name in np.unique(names):
-        result[name] = logsumexp(values[names == name])
-    return result
+    """For each name from 0 on, all of which occur, the logarithm of its values' summed exponentials."""
+    order = np.argsort(names, kind="stable")
+    starts = np.flatnonzero(np.diff(names[order], prepend=-1))
+    return np.asarray(np.logaddexp.reduceat(values[order], starts))

@@ -99,13 +99,15 @@ def first_model(
     positions_um: Array, log_brightness: Array, frames: int, max_displacement_um: float
 ) -> LinkModel:
     """Model before anything was linked: broad, from the density of objects alone."""
+    if len(log_brightness) == 0:
+        log_brightness = np.zeros(1)
     return LinkModel(
         scale_um=(max_displacement_um / 4,) * 3,
         log_ratio_scale=0.3,
         log_brightness_mean=float(np.median(log_brightness)),
         log_brightness_std=max(float(log_brightness.std()), 0.1),
         vanish=0.1,
-        births_per_um3=0.1 * len(positions_um) / (max(frames, 1) * volume_um3(positions_um)),
+        births_per_um3=0.1 * max(len(positions_um), 1) / (max(frames, 1) * volume_um3(positions_um)),
     )
 
 

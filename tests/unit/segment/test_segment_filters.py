@@ -79,10 +79,10 @@ def test_suppression_keeps_the_first_of_close_rows():
 
 @settings(max_examples=40, deadline=None)
 @given(
-    shape=st.tuples(*[st.integers(1, 40)] * 3),
+    shape=st.tuples(*[st.integers(1, 16)] * 3),
     grid=st.tuples(*[st.integers(1, 9)] * 3),
     halo=st.tuples(*[st.integers(0, 4)] * 3),
-    limit=st.integers(1, 20_000),
+    limit=st.integers(20, 3_000),
 )
 def test_tile_cores_partition_the_frame(shape, grid, halo, limit):
     seen = np.zeros(shape, int)

@@ -50,6 +50,17 @@ def test_a_textured_cell_does_not_flood(scene, matches, voxel_um):
     assert score > 0.85
 
 
+def test_a_filament_is_not_a_row_of_particles(psf_voxels, voxel_um):
+    z, y = np.arange(32)[:, None, None] - 16.3, np.arange(64)[None, :, None] - 31.6
+    line = 150 * np.exp(-0.5 * ((z / psf_voxels[0]) ** 2 + (y / psf_voxels[1]) ** 2))
+    light = 40 + np.broadcast_to(line, (32, 64, 160))
+    frame = (np.random.default_rng(3).poisson(light) + 100).astype(np.uint16)
+    calibration = calibrate([(frame, None)], voxel_um, None, PARAMETERS)
+    _, objects = segment_frame(frame, voxel_um, None, None, calibration, PARAMETERS)
+    on_line = (objects["z"] - 16.3).abs().lt(3) & (objects["y"] - 31.6).abs().lt(3)
+    assert on_line.sum() <= 2
+
+
 def test_fill_of_a_deskewed_frame_does_not_matter(scene, matches, voxel_um, wedge):
     made = scene(9)
     valid = np.broadcast_to(wedge, made.frame.shape)

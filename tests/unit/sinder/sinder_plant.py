@@ -16,7 +16,7 @@ def spot_crop(seed, side=24):
     """Noise with two small bright spots, about 1 % of the patches."""
     rng = np.random.default_rng(seed)
     z, y, x = np.ogrid[:side, :side, :side]
-    volume = rng.normal(0.1, 0.03, (side,) * 3)
+    volume = rng.normal(0.2, 0.005, (side,) * 3)
     for cz, cy, cx in rng.integers(1, side // 4 - 1, (2, 3)) * 4 + 1.5:
         volume += 0.7 * np.exp(-((z - cz) ** 2 + (y - cy) ** 2 + (x - cx) ** 2))
     return volume.clip(0, 1).astype(np.float32)[None]
@@ -34,7 +34,7 @@ def healthy():
 
 
 @torch.no_grad()
-def planted(strength=20.0):
+def planted(strength=10.0):
     """The healthy encoder with c u v^T added to one MLP, and u.
 
     GELU(a) - GELU(-a) = a, so two hidden units make an exactly linear path. v is the matched filter of
@@ -48,7 +48,7 @@ def planted(strength=20.0):
     x = x + block.ls1(block.attn(block.norm1(x)))
     first = encoder.first_patch
     inputs, others = block.norm2(x)[:, first:].flatten(0, 1), block.norm2(x)[:, :first].flatten(0, 1)
-    bright = torch.nn.functional.max_pool3d(volumes, 4).flatten() > 0.35
+    bright = torch.nn.functional.max_pool3d(volumes, 4).flatten() > 0.45
     bulk, spots = torch.cat([inputs[~bright], others]), inputs[bright].mean(0)
     v = torch.linalg.solve(bulk.T @ bulk / len(bulk) + 1e-3 * torch.eye(32), spots)
     v = v - v.mean()
