@@ -80,12 +80,6 @@ TRAINING = (
     else []
 )
 
-if not UNREVIEWED and ACCEPTED and CONFIG.model.source == "train" and not TRAINING:
-    raise WorkflowError(
-        f"{CONFIG.movies}: found no accepted movie with train = yes; expected at least one for "
-        "model.source: train. Mark a movie in the sheet, or set model.source to bundled or file."
-    )
-
 
 def stamp(path):
     """Size and modification time of a file, or None."""
@@ -98,35 +92,59 @@ def stamp(path):
 
 MODEL = f"{RESULTS}/model/repaired.safetensors"
 MODEL_REPORT = f"{RESULTS}/model/repair.json"
-# What the model is made from by choice: settings, code, the list of training movies. Not their data: a model is an
-# artefact, and a training movie that grows or is mended does not make a new one.
-MODEL_KEY = digest(
-    settings(
-        "deskew",
-        "crops",
-        "normalisation",
-        "model",
-        "encoder",
-        "pretrain",
-        "repair",
-        "seed",
-    ),
-    [row.model_dump_json() for movie in TRAINING for row in SHEET[movie]],
-    [
-        code_hash(f"workflow_scripts.{stage}")
-        for stage in ("shard", "pretrain", "repair")
-    ],
-    stamp(CONFIG.model.file),
-)
+
+
+def model_key(training):
+    """What the model is made from by choice: settings, code, the list of training movies. Not their data: a model is
+    an artefact, and a training movie that grows or is mended does not make a new one.
+    """
+    return digest(
+        settings(
+            "deskew",
+            "crops",
+            "normalisation",
+            "model",
+            "encoder",
+            "pretrain",
+            "repair",
+            "seed",
+        ),
+        [row.model_dump_json() for movie in training for row in SHEET[movie]],
+        [
+            code_hash(f"workflow_scripts.{stage}")
+            for stage in ("shard", "pretrain", "repair")
+        ],
+        stamp(CONFIG.model.file),
+    )
 
 
 def model_is_current():
-    """Whether the model that these choices ask for is there. Then the plan holds no job that could remake it."""
+    """Whether the model that these choices ask for is there. Then the plan holds no job that could remake it.
+
+    A training movie that has become unreadable since does not outdate it either.
+    """
     made = Path(MODEL_REPORT)
-    return (
-        Path(MODEL).exists()
-        and made.exists()
-        and json.loads(made.read_text()).get("key") == MODEL_KEY
+    if not Path(MODEL).exists() or not made.exists():
+        return False
+    listed = [
+        m for m in SHEET if m in TRAINING or (m in PROBLEMS and SHEET[m][0].train)
+    ]
+    return json.loads(made.read_text()).get("key") in (
+        model_key(TRAINING),
+        model_key(listed),
+    )
+
+
+if (
+    not UNREVIEWED
+    and ACCEPTED
+    and CONFIG.model.source == "train"
+    and not TRAINING
+    and not model_is_current()
+):
+    raise WorkflowError(
+        f"{CONFIG.movies}: found no accepted movie with train = yes; expected at least one for "
+        "model.source: train. Mark a movie in the sheet, or set model.source to bundled or file."
     )
 
 

@@ -21,7 +21,7 @@ rule repair:
         gpu=1,
     params:
         settings=settings("repair", "seed", "device"),
-        key=MODEL_KEY,
+        key=model_key(TRAINING),
         code=code_hash("workflow_scripts.repair"),
     shell:
         "python -m workflow_scripts.repair --weights {input.weights:q} --shards {input.shards:q} "

@@ -6,6 +6,7 @@ Knows OME-TIFF, ImageJ hyperstacks and plain stacks, and recognises a truncated 
 from __future__ import annotations
 
 import re
+import struct
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -153,13 +154,25 @@ def _check_complete(tif: tifffile.TiffFile, path: Path) -> None:
         default=0,
     )
     promised = _promised_planes(tif)
-    if end > size or len(tif.pages) < promised:
+    if end > size or len(tif.pages) < promised or _more_is_announced(tif):
         raise BadInputError(
             path,
             found=f"{size} bytes and {len(tif.pages)} planes (the file is truncated)",
             expected=f"at least {end} bytes and {promised} planes",
             remedy="Copy it again from the microscope, or set on_bad_frame: skip.",
         )
+
+
+def _more_is_announced(tif: tifffile.TiffFile) -> bool:
+    """Whether the last plane's directory names a next one, which a complete file never does."""
+    last = tif.pages[len(tif.pages) - 1]
+    order, big = tif.byteorder, tif.is_bigtiff
+    file = tif.filehandle
+    file.seek(last.offset)
+    tags = struct.unpack(order + ("Q" if big else "H"), file.read(8 if big else 2))[0]
+    file.seek(tags * (20 if big else 12), 1)
+    link = file.read(8 if big else 4)
+    return len(link) < (8 if big else 4) or any(link)
 
 
 def _promised_planes(tif: tifffile.TiffFile) -> int:

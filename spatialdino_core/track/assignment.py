@@ -60,9 +60,9 @@ def _solve(part: Index, rows: Index, columns: Index, gains: Gain) -> Index:
 def confidence(rows: Index, columns: Index, gains: Gain) -> Gain:
     """Probability of each candidate against everything that excludes it.
 
-    Rows and columns are numbered from 0 without gaps. The alternatives of a link are the other candidates of its row and of its column, and no link;
-    each counts with the exponential of its gain. This is the marginal of the exact posterior with
-    the alternatives taken one at a time.
+    Rows and columns are numbered from 0 without gaps. The alternatives of a link are the other
+    candidates of its row and of its column, and no link; each counts with the exponential of its
+    gain. This is the marginal of the exact posterior with the alternatives taken one at a time.
     """
     if len(gains) == 0:
         return gains

@@ -162,6 +162,21 @@ def test_a_truncated_tiff_fails_or_is_skipped(series: Path) -> None:
     assert list(register_movie([row(series)], "skip").skipped) == [1]
 
 
+@pytest.mark.parametrize("kept", [0.98, 0.7, 0.4])
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_a_tiff_cut_anywhere_is_truncated(series: Path, kept: float, bigtiff: bool) -> None:
+    """Also where whole planes are gone, and what is left would pass for a shorter stack."""
+    path = file_of(series, 1)
+    with tifffile.TiffWriter(path, bigtiff=bigtiff) as writer:
+        for plane in stack(1):
+            writer.write(plane, contiguous=False, photometric="minisblack", metadata=None)
+    assert register_movie([row(series)], "fail").problem is None
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    message = problem(series)
+    assert path.name in message
+    assert "truncated" in message or "cannot be read" in message
+
+
 def test_a_truncated_ome_tiff_is_a_problem(tmp_path: Path) -> None:
     path = tmp_path / "m.ome.tif"
     tifffile.imwrite(path, stack(0, (3, 4, 50, 60)), ome=True, metadata=dict(axes="TZYX"))

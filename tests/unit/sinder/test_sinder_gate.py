@@ -60,6 +60,16 @@ def test_outliers_in_another_direction_are_no_defect():
     assert all(reason.endswith("no defect") for reason in reasons)
 
 
+def test_outliers_half_way_to_the_direction_are_no_defect():
+    encoder, _ = planted()
+    directions = defect_directions(encoder)
+    other = torch.linalg.svd(directions[PLANTED_BLOCK : PLANTED_BLOCK + 1])[2][1:2]
+    oblique = (directions + other) / 2**0.5
+    figures = diagnose(encoder, volumes(), oblique, PARAMETERS)[PLANTED_BLOCK]
+    assert 30 < figures.outlier_angle_deg < figures.normal_angle_deg - PARAMETERS.min_contrast_deg
+    assert not figures.defective
+
+
 def test_neighbour_average_equals_the_explicit_sum():
     grid, temperature = (3, 2, 4), 0.2
     tokens = torch.randn(2, 24, 5, generator=torch.Generator().manual_seed(0)).double()

@@ -89,6 +89,26 @@ def test_same_seed_gives_the_same_weights():
     assert not torch.equal(states[0]["blocks.1.mlp.fc2.weight"], states[2]["blocks.1.mlp.fc2.weight"])
 
 
+class RecordedCrops(list):
+    """Crops that remember who asked for them."""
+
+    def __init__(self, items):
+        super().__init__(items)
+        self.reads = []
+
+    def __getitem__(self, index):
+        self.reads.append(index)
+        return super().__getitem__(index)
+
+
+def test_diagnosis_and_repair_see_different_crops_and_repair_sees_all_of_its_own():
+    source = RecordedCrops(crops())
+    repair(planted()[0], source, replace(PARAMETERS, steps=12))
+    odd = [source.reads.count(index) for index in range(1, 16, 2)]
+    assert min(odd) > 2  # every one is looked at twice before the repair begins
+    assert sum(odd) >= 12 * 4  # all crops of all training batches are odd
+
+
 def test_crops_of_any_size_and_bad_crops():
     mixed = [spot_crop(0, 27), spot_crop(1, 24)]
     assert repair(healthy(), mixed, PARAMETERS)[1].decision == "no singular defect"
