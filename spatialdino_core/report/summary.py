@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from spatialdino_core.files import read_json
 from spatialdino_core.movies.ledger import StageRecord
 from spatialdino_core.quality.decisions import write_table
-from spatialdino_core.report.facts import flatten, text
+from spatialdino_core.report.facts import Fact, flatten, text
 from spatialdino_core.report.figures import BLUE, FONT_PT, GREEN, INK, Illustration, illustrate, style_axes
 from spatialdino_core.report.motion import displacements_um, track_lengths
 from spatialdino_core.report.page import write_page
@@ -115,8 +116,14 @@ def summarise(
         left_out=[row for row in rows if row["movie"] not in movies],
         pictures=_small_multiples(movies),
         links=links,
-        model=list(flatten(read_json(repair))),
+        model=_model_facts(read_json(repair)),
     )
+
+
+def _model_facts(report: Mapping[str, Any]) -> list[Fact]:
+    """What a reader wants of the model's report; all of it is in the file."""
+    facts = {name: report[name] for name in ("decision", "reasons", "steps", "weights") if report.get(name)}
+    return [*flatten(facts), Fact("whole report", "model/repair.json")]
 
 
 def _read_movie(tracks: Path) -> _Movie:

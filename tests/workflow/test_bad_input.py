@@ -100,7 +100,9 @@ BAD_FRAMES = [
 
 # All kinds are tested one by one in tests/unit/movies/test_register.py; here, one that headers show, one that only
 # voxels show, and a movie that is gone.
-@pytest.mark.parametrize(("harm", "words"), [BAD_FRAMES[0], BAD_FRAMES[3], (lose_all, "no file that matches")])
+@pytest.mark.parametrize(
+    ("harm", "words"), [BAD_FRAMES[0], BAD_FRAMES[3], (lose_all, "no file that matches")]
+)
 def test_a_bad_movie_is_one_failed_job_and_the_others_finish(
     copy: Project, harm: Callable[[Project], None], words: str
 ) -> None:
