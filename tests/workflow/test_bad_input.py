@@ -98,8 +98,8 @@ BAD_FRAMES = [
 ]
 
 
-# All kinds are tested one by one in tests/unit/movies/test_register.py; here, one that headers show, one that only
-# voxels show, and a movie that is gone.
+# All kinds are tested one by one in tests/unit/movies/test_register.py; here, one that headers show, one that
+# only voxels show, and a movie that is gone.
 @pytest.mark.parametrize(
     ("harm", "words"), [BAD_FRAMES[0], BAD_FRAMES[3], (lose_all, "no file that matches")]
 )

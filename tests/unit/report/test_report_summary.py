@@ -31,7 +31,9 @@ def run(results_folder: Make) -> Path:
     record, _ = results_folder(movie="one", frames=1, interval_s=None)
     report_movie(record, root / "benchmarks", root / "one" / "report.html")
     results_folder(movie="none", particles=0, frames=2)
-    (root / "repair.json").write_text(json.dumps({"diagnosed": True, "defects": 2}))
+    (root / "repair.json").write_text(
+        json.dumps({"diagnosed": True, "decision": "no singular defect", "before": [{"block": 0}]})
+    )
     tracks = [root / movie / "tracks.csv" for movie in ("cell_1", "one", "none")]
     summarise(STANDINGS, tracks, root / "repair.json", root / "summary.html", root / "summary.tsv")
     return root
@@ -74,7 +76,7 @@ def test_the_page_shows_the_same_and_links_to_reports(run: Path) -> None:
     assert "focus 0.01 is below 0.03 & <dim>" in left
     assert "frame 2 is truncated" in left
     assert len(list(sections["pictures"].iter("img"))) == 3
-    assert "defects" in "".join(sections["model"].itertext())
+    assert "no singular defect" in "".join(sections["model"].itertext())
 
 
 def test_no_movie_is_no_error(tmp_path: Path) -> None:
