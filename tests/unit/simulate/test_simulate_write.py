@@ -119,7 +119,7 @@ def test_demo_sheet_leads_to_the_raw_data(demo_folder: Path) -> None:
     header = "movie channel path scan angle_deg step_um pixel_um interval_s skew_axis scan_sign train"
     assert " ".join(sheet.columns) == header
     assert sheet["movie"].tolist() == ["demo_easy", "demo_hard"]
-    assert sheet["train"].tolist() == ["yes", "no"]
+    assert sheet["train"].tolist() == ["yes", "yes"]
     assert sheet.loc[0, ["scan", "angle_deg", "step_um", "pixel_um"]].tolist() == [
         "stage",
         "31.5",
