@@ -89,3 +89,11 @@ def test_config_yaml_names_every_key_with_a_comment() -> None:
 def test_scripts_are_thin() -> None:
     for path in (ROOT / "workflow_scripts").glob("*.py"):
         assert len(path.read_text().splitlines()) <= 70, path
+
+
+def test_no_key_stands_in_both_profiles() -> None:
+    """Snakemake loads profiles/default beside every other profile and lets it win key by key."""
+    keys = [
+        set(yaml.safe_load((ROOT / "profiles" / p / "config.yaml").read_text())) for p in ("default", "slurm")
+    ]
+    assert not keys[0] & keys[1]
