@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.special import expit
 
 from spatialdino_core.track.model import LinkModel
-from spatialdino_core.track.objects import Index, Objects
+from spatialdino_core.track.objects import Array, Index, Objects
 from spatialdino_core.track.parameters import TrackParameters
 from spatialdino_core.track.region import Region
 
@@ -92,19 +92,28 @@ def _partners(
         edge, partner = objects.near(here, there, parameters.max_displacement_um)
         if len(edge) == 0:
             continue
-        sibling = other[partner]
-        together = np.logaddexp(objects.log_brightness[edge], objects.log_brightness[sibling])
-        change = together - objects.log_brightness[partner]
-        cost = model.link_cost(
-            objects.position_um[partner] - objects.position_um[edge], change, 1, parameters.intensity_weight
-        )
-        score = expit(model.gain(cost, together, parameters.intensity_weight))
+        score = expit(_gain(objects, edge, partner, other[partner], model, parameters.intensity_weight))
         for number in np.unique(edge):
             mine = np.flatnonzero(edge == number)
             best = mine[np.argmax(score[mine])]
             if score[best] >= parameters.min_event_score:
                 found.append((int(number), int(partner[best]), float(score[best])))
     return found
+
+
+def _gain(
+    objects: Objects, edge: Index, partner: Index, sibling: Index, model: LinkModel, weight: float
+) -> Array:
+    """Log-likelihood ratio of "two of one" against "one goes on alone, the other is new".
+
+    Read backwards in time it is that of a merge, with as many particles vanishing as appearing.
+    """
+    brightness = objects.log_brightness
+    together = np.logaddexp(brightness[edge], brightness[sibling]) - brightness[partner]
+    alone = brightness[sibling] - brightness[partner]
+    cost = model.link_cost(objects.position_um[partner] - objects.position_um[edge], together, 1, weight)
+    unrelated = model.log_newcomer(brightness[edge]) + model.log_change(alone)
+    return np.asarray(-cost - np.log(model.births_per_um3) - weight * unrelated)
 
 
 def _row(

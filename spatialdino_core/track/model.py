@@ -68,9 +68,17 @@ class LinkModel:
         growth = np.sqrt(np.asarray(frames, float))[..., None]
         scale = np.array(self.scale_um) * growth
         position = log_student(steps_um / scale) - np.log(scale).sum(-1)
-        brightness = log_student(log_ratios[:, None] / self.log_ratio_scale) - np.log(self.log_ratio_scale)
         missed = (np.asarray(frames) - 1) * np.log(self.vanish)
-        return np.asarray(-(position + weight * brightness + missed))
+        return np.asarray(-(position + weight * self.log_change(log_ratios) + missed))
+
+    def log_change(self, log_ratios: Array) -> Array:
+        """Log-density of changes of log-brightness of one particle, (N,)."""
+        return log_student(log_ratios[:, None] / self.log_ratio_scale) - np.log(self.log_ratio_scale)
+
+    def log_newcomer(self, log_brightness: Array) -> Array:
+        """Log-density of the log-brightness of a particle that was not there before, (N,)."""
+        deviation = (log_brightness - self.log_brightness_mean) / self.log_brightness_std
+        return np.asarray(-0.5 * deviation**2 - np.log(self.log_brightness_std * np.sqrt(2 * np.pi)))
 
     def gain(self, cost: Array, log_brightness: Array, weight: float) -> Array:
         """Log-likelihood ratio of links against "one vanished, the other is new".
@@ -82,9 +90,8 @@ class LinkModel:
         log_brightness
             (N,) of the later object.
         """
-        deviation = (log_brightness - self.log_brightness_mean) / self.log_brightness_std
-        new = -0.5 * deviation**2 - np.log(self.log_brightness_std * np.sqrt(2 * np.pi))
-        return np.asarray(-cost - np.log(self.vanish) - np.log(self.births_per_um3) - weight * new)
+        new = np.log(self.vanish) + np.log(self.births_per_um3) + weight * self.log_newcomer(log_brightness)
+        return np.asarray(-cost - new)
 
 
 def log_student(standardised: Array) -> Array:

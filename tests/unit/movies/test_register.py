@@ -177,6 +177,16 @@ def test_a_tiff_cut_anywhere_is_truncated(series: Path, kept: float, bigtiff: bo
     assert "truncated" in message or "cannot be read" in message
 
 
+def test_a_tiff_whose_later_directories_are_lost_is_truncated(series: Path) -> None:
+    """Voxels first, directories last: what is left would pass for a shorter stack."""
+    path = file_of(series, 1)
+    tifffile.imwrite(path, stack(1, (20, 64, 72)), photometric="minisblack", metadata=None)
+    path.write_bytes(path.read_bytes()[:-2000])
+    with tifffile.TiffFile(path) as tif:
+        assert 0 < len(tif.pages) < 20
+    assert "truncated" in problem(series)
+
+
 def test_a_truncated_ome_tiff_is_a_problem(tmp_path: Path) -> None:
     path = tmp_path / "m.ome.tif"
     tifffile.imwrite(path, stack(0, (3, 4, 50, 60)), ome=True, metadata=dict(axes="TZYX"))

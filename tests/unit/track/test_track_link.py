@@ -199,6 +199,14 @@ def test_a_split_is_a_candidate_fission() -> None:
     assert not (events["event"] == "appearance").any()
 
 
+def test_a_newcomer_beside_a_particle_that_keeps_its_brightness_is_no_fission() -> None:
+    truth = movie(particles=20, step=0.02, brightness=0.05)
+    newcomer = truth[(truth["particle"] == 5) & (truth["frame"] >= 6)].assign(particle=50)
+    newcomer["x_um"] += 0.25
+    events = link(pd.concat([truth, newcomer], ignore_index=True))[1]
+    assert not (events["event"] == "fission").any()
+
+
 def test_a_merge_is_a_candidate_fusion() -> None:
     backwards = split_movie()
     backwards["frame"] = 11 - backwards["frame"]
