@@ -22,7 +22,7 @@ def open_source(pattern: str, files: Sequence[Path], channel: str, channel_index
         What it matches.
     channel, channel_index
         Which channel to take from a file that holds several: by name, else by the position of the
-        row among the movie's rows.
+        row among the movie's rows with the same path.
     """
     if not files:
         raise BadInputError(

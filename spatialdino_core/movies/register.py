@@ -62,7 +62,11 @@ def register_movie(rows: Sequence[SheetRow], on_bad_frame: BadFramePolicy) -> Mo
 
 def open_channels(rows: Sequence[SheetRow]) -> list[FrameSource]:
     """Open every channel of a movie; they must agree in the number of time points."""
-    sources = [open_source(row.path, row.files(), row.channel, i) for i, row in enumerate(rows)]
+    # A file that holds several channels is named by several rows; elsewhere each row has its own file.
+    places = [sum(other.path == row.path for other in rows[:i]) for i, row in enumerate(rows)]
+    sources = [
+        open_source(row.path, row.files(), row.channel, n) for row, n in zip(rows, places, strict=True)
+    ]
     counts = {row.channel: len(source) for row, source in zip(rows, sources, strict=True)}
     if len(set(counts.values())) > 1:
         raise BadInputError(

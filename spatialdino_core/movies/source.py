@@ -79,7 +79,7 @@ def pick_channel(path: Path, count: int, names: Sequence[str], channel: str, pos
     raise BadInputError(
         path,
         found=f"{count} channels {list(names)}",
-        expected=f"channel '{channel}' (row {position + 1} of its movie)",
+        expected=f"channel '{channel}' (row {position + 1} with this path)",
         remedy="Correct 'channel' in the sample sheet, or give the channel a file of its own.",
     )
 

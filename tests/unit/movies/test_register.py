@@ -101,6 +101,16 @@ def test_the_second_row_of_a_movie_takes_the_second_channel(tmp_path: Path) -> N
     np.testing.assert_array_equal(open_channels(rows)[1].read(2), data[1, 2])
 
 
+def test_channels_in_files_of_their_own_may_have_any_name(tmp_path: Path) -> None:
+    for name in ("green", "red"):
+        data = stack(len(name), (3, 4, 5, 6))
+        tifffile.imwrite(
+            tmp_path / f"{name}.ome.tif", data, ome=True, metadata=dict(axes="TZYX", Channel=dict(Name="C1"))
+        )
+    rows = [row(tmp_path / f"{name}.ome.tif", channel=name) for name in ("green", "red")]
+    np.testing.assert_array_equal(open_channels(rows)[1].read(2), stack(3, (3, 4, 5, 6))[2])
+
+
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_ome_zarr_frames_and_metadata(tmp_path: Path, version: str) -> None:
     data = stack(0, (2, 1, *SHAPE))
