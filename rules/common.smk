@@ -59,7 +59,7 @@ def judgement(movie):
     """What the review of a movie depends on; recorded beside the verdict."""
     return digest(
         raw_state(movie),
-        settings("quality", "on_bad_frame"),
+        settings("quality", "reading", "on_bad_frame"),
         [
             code_hash(f"workflow_scripts.{stage}")
             for stage in ("register", "preview", "review")

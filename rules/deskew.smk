@@ -19,7 +19,7 @@ rule deskew:
     params:
         raw=lambda wildcards: raw_state(wildcards.movie),
         sheet=lambda wildcards: CONFIG.movies,
-        settings=settings("deskew", "on_bad_frame", "device"),
+        settings=settings("deskew", "reading", "on_bad_frame", "device"),
         code=code_hash("workflow_scripts.deskew"),
     shell:
         "python -m workflow_scripts.deskew --sheet {params.sheet:q} --movie-record {input.record:q} "

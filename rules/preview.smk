@@ -20,7 +20,7 @@ rule preview:
     params:
         raw=lambda wildcards: raw_state(wildcards.movie),
         sheet=lambda wildcards: CONFIG.movies,
-        settings=settings("on_bad_frame"),
+        settings=settings("reading", "on_bad_frame"),
         code=code_hash("workflow_scripts.preview"),
     shell:
         "python -m workflow_scripts.preview --sheet {params.sheet:q} --record {input.record:q} "

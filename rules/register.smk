@@ -21,7 +21,7 @@ rule register:
     params:
         raw=lambda wildcards: raw_state(wildcards.movie),
         sheet=lambda wildcards: CONFIG.movies,
-        settings=settings("on_bad_frame"),
+        settings=settings("reading", "on_bad_frame"),
         code=code_hash("workflow_scripts.register"),
     shell:
         "python -m workflow_scripts.register --sheet {params.sheet:q} --movie {wildcards.movie} "

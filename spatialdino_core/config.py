@@ -19,6 +19,7 @@ from spatialdino_core.encoder.parameters import EncoderParameters
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.features.parameters import FeatureParameters
 from spatialdino_core.geometry.parameters import DeskewParameters
+from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.parameters import STRICT
 from spatialdino_core.pretrain.parameters import PretrainParameters
 from spatialdino_core.quality.parameters import QualityParameters
@@ -60,6 +61,7 @@ class WorkflowConfig:
     on_bad_frame: Annotated[
         Literal["fail", "skip"], Field(description="a bad frame ends its movie, or is recorded and left out")
     ] = "fail"
+    reading: ReadingParameters = Field(default_factory=ReadingParameters)
     quality: QualityParameters = Field(default_factory=QualityParameters)
     deskew: DeskewParameters = Field(default_factory=DeskewParameters)
     normalisation: NormalisationParameters = Field(default_factory=NormalisationParameters)

@@ -2,6 +2,7 @@
 
 from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.geometry.stage import deskew_movie
+from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.sheet import read_sheet
 from workflow_scripts.arguments import Arguments, run
@@ -14,6 +15,7 @@ def main(a: Arguments) -> None:
         record,
         a.output,
         a.section("deskew", DeskewParameters),
+        a.section("reading", ReadingParameters),
         device=a.settings["device"],
         code=a.code,
         skip_bad=a.settings["on_bad_frame"] == "skip",

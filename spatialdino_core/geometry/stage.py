@@ -15,6 +15,7 @@ from spatialdino_core.geometry.deskew import deskew_frame
 from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.geometry.scan import ScanGeometry
 from spatialdino_core.movies.ledger import Entry, FrameJob, FrameLedger, FrameResult, StageRecord
+from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.provenance import software
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.register import check_content, open_channels
@@ -44,6 +45,7 @@ def deskew_movie(
     record: MovieRecord,
     output: Path | str,
     parameters: DeskewParameters,
+    reading: ReadingParameters,
     *,
     device: str,
     code: str,
@@ -59,6 +61,8 @@ def deskew_movie(
         What the register knows of it.
     output
         Completion record to publish; the store lies beside it.
+    reading
+        How files are put in order.
     device
         ``auto``, ``cpu`` or ``cuda``.
     code
@@ -67,7 +71,7 @@ def deskew_movie(
         Whether a bad frame is recorded and left out instead of ending the job.
     """
     geometry = scan_geometry(record)
-    sources = open_channels(rows)
+    sources = open_channels(rows, reading)
     target = choose_device(device)
     folder = Path(output).parent
     key = digest(asdict(geometry), asdict(parameters), code)

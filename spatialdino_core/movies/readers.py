@@ -7,11 +7,14 @@ from pathlib import Path
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.ome_zarr import OmeZarr
+from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.source import FrameSource
 from spatialdino_core.movies.tiff import TiffFile, TiffSeries
 
 
-def open_source(pattern: str, files: Sequence[Path], channel: str, channel_index: int) -> FrameSource:
+def open_source(
+    pattern: str, files: Sequence[Path], channel: str, channel_index: int, reading: ReadingParameters
+) -> FrameSource:
     """Open the files that a sample sheet's path matches.
 
     Parameters
@@ -23,6 +26,8 @@ def open_source(pattern: str, files: Sequence[Path], channel: str, channel_index
     channel, channel_index
         Which channel to take from a file that holds several: by name, else by the position of the
         row among the movie's rows with the same path.
+    reading
+        How files are put in order.
     """
     if not files:
         raise BadInputError(
@@ -35,7 +40,7 @@ def open_source(pattern: str, files: Sequence[Path], channel: str, channel_index
         return OmeZarr(_only(pattern, files), channel, channel_index)
     if len(files) == 1:
         return TiffFile(files[0], channel, channel_index)
-    return TiffSeries(pattern, files)
+    return TiffSeries(pattern, files, reading.time_point)
 
 
 def _only(pattern: str, files: Sequence[Path]) -> Path:

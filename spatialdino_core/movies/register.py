@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.readers import open_source
 from spatialdino_core.movies.record import Acquisition, MovieRecord
 from spatialdino_core.movies.sheet import SheetRow
@@ -20,13 +21,17 @@ BadFramePolicy = Literal["fail", "skip"]
 DTYPES = ("uint8", "uint16", "float32")
 
 
-def register_movie(rows: Sequence[SheetRow], on_bad_frame: BadFramePolicy) -> MovieRecord:
+def register_movie(
+    rows: Sequence[SheetRow], reading: ReadingParameters, on_bad_frame: BadFramePolicy
+) -> MovieRecord:
     """Everything that must be known of a movie before long work starts on it.
 
     Parameters
     ----------
     rows
         The movie's rows of the sample sheet, one per channel.
+    reading
+        How files are put in order.
     on_bad_frame
         ``fail``: a missing, truncated or differently shaped frame is the movie's problem.
         ``skip``: it is recorded and left out.
@@ -45,7 +50,7 @@ def register_movie(rows: Sequence[SheetRow], on_bad_frame: BadFramePolicy) -> Mo
         "train": first.train,
     }
     try:
-        sources = open_channels(rows)
+        sources = open_channels(rows, reading)
         acquisition = settle_acquisition(first, sources[0].metadata, len(sources[0]))
         shape, dtype, skipped = _survey(rows, sources, on_bad_frame)
     except BadInputError as error:
@@ -60,12 +65,13 @@ def register_movie(rows: Sequence[SheetRow], on_bad_frame: BadFramePolicy) -> Mo
     )
 
 
-def open_channels(rows: Sequence[SheetRow]) -> list[FrameSource]:
+def open_channels(rows: Sequence[SheetRow], reading: ReadingParameters) -> list[FrameSource]:
     """Open every channel of a movie; they must agree in the number of time points."""
     # A file that holds several channels is named by several rows; elsewhere each row has its own file.
     places = [sum(other.path == row.path for other in rows[:i]) for i, row in enumerate(rows)]
     sources = [
-        open_source(row.path, row.files(), row.channel, n) for row, n in zip(rows, places, strict=True)
+        open_source(row.path, row.files(), row.channel, n, reading)
+        for row, n in zip(rows, places, strict=True)
     ]
     counts = {row.channel: len(source) for row, source in zip(rows, sources, strict=True)}
     if len(set(counts.values())) > 1:

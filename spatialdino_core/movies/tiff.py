@@ -27,9 +27,6 @@ from spatialdino_core.movies.source import (
     pick_channel,
 )
 
-TIME_POINT = re.compile(r"(?:stack|(?<![A-Za-z])[tT])(\d+)")
-"""Where a file name of a TIFF series carries its time point: ``stack0012``, ``_t12``, ``T12``."""
-
 
 @dataclass
 class TiffSeries:
@@ -37,10 +34,11 @@ class TiffSeries:
 
     pattern: str
     files: Sequence[Path]
+    time_point: str
     metadata: FileMetadata = field(init=False)
 
     def __post_init__(self) -> None:
-        self._by_frame = _order(self.pattern, self.files)
+        self._by_frame = _order(self.pattern, self.files, self.time_point)
         with tifffile.TiffFile(next(p for p in self._by_frame if p is not None)) as tif:
             self.metadata = _tiff_metadata(tif)
 
@@ -76,8 +74,8 @@ class TiffSeries:
         return None if path is None else file_stamp(path)
 
 
-def _order(pattern: str, files: Sequence[Path]) -> list[Path | None]:
-    found = [(int(match.group(1)), file) for file in files if (match := TIME_POINT.search(file.name))]
+def _order(pattern: str, files: Sequence[Path], time_point: str) -> list[Path | None]:
+    found = [(int(match.group(1)), file) for file in files if (match := re.search(time_point, file.name))]
     if len(found) < len(files):
         return [
             *sorted(files, key=lambda p: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", p.name)])

@@ -12,6 +12,7 @@ from matplotlib.image import imsave
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import published, read_json, write_json
+from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.register import check_content, open_channels
 from spatialdino_core.movies.sheet import SheetRow
@@ -30,6 +31,7 @@ def preview_movie(
     record: MovieRecord,
     measures: Path | str,
     picture: Path | str,
+    reading: ReadingParameters,
     *,
     skip_bad: bool,
 ) -> None:
@@ -45,6 +47,8 @@ def preview_movie(
         What the register knows of it.
     measures, picture
         JSON and PNG file to publish.
+    reading
+        How files are put in order.
     skip_bad
         Whether bad frames may be passed over (``on_bad_frame: skip``).
     """
@@ -52,7 +56,7 @@ def preview_movie(
     image = NO_PICTURE
     try:
         record.usable()
-        frame, stack = _first_frame(rows, record, skip_bad)
+        frame, stack = _first_frame(rows, record, reading, skip_bad)
         found |= {"frame": frame, "measures": asdict(frame_metrics(stack))}
         image = max_projection(stack)
     except BadInputError as error:
@@ -62,8 +66,10 @@ def preview_movie(
         imsave(temporary, image, cmap="gray", vmin=0, vmax=255, format="png")
 
 
-def _first_frame(rows: Sequence[SheetRow], record: MovieRecord, skip_bad: bool) -> tuple[int, np.ndarray]:
-    source = open_channels(rows)[0]
+def _first_frame(
+    rows: Sequence[SheetRow], record: MovieRecord, reading: ReadingParameters, skip_bad: bool
+) -> tuple[int, np.ndarray]:
+    source = open_channels(rows, reading)[0]
     for frame in range(record.frames):
         if frame in record.skipped:
             continue

@@ -12,10 +12,13 @@ import zarr
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.record import MovieRecord
+from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.register import check_content, open_channels, register_movie
 from spatialdino_core.movies.sheet import SheetRow
 
 SHAPE = (4, 5, 6)
+
+READING = ReadingParameters()
 
 
 def row(path: Path, **changes: object) -> SheetRow:
@@ -42,16 +45,16 @@ def file_of(series: Path, frame: int) -> Path:
 
 
 def problem(series: Path, **changes: object) -> str:
-    record = register_movie([row(series, **changes)], "fail")
+    record = register_movie([row(series, **changes)], READING, "fail")
     assert record.problem is not None
     return record.problem
 
 
 def test_a_series_is_read_in_order_of_time(series: Path) -> None:
-    record = register_movie([row(series)], "fail")
+    record = register_movie([row(series)], READING, "fail")
     assert record.problem is None
     assert (record.frames, record.shape_zyx, record.dtype) == (4, SHAPE, "uint16")
-    source = open_channels([row(series)])[0]
+    source = open_channels([row(series)], READING)[0]
     for frame in range(4):
         np.testing.assert_array_equal(source.read(frame), stack(frame))
 
@@ -59,14 +62,14 @@ def test_a_series_is_read_in_order_of_time(series: Path) -> None:
 def test_unpadded_time_points_are_ordered_by_number(tmp_path: Path) -> None:
     for point in (1, 2, 10, 3, 4, 5, 6, 7, 8, 9):
         tifffile.imwrite(tmp_path / f"cell_T{point}.tif", stack(point), photometric="minisblack")
-    source = open_channels([row(tmp_path / "cell_T*.tif")])[0]
+    source = open_channels([row(tmp_path / "cell_T*.tif")], READING)[0]
     assert len(source) == 10
     np.testing.assert_array_equal(source.read(9), stack(10))
 
 
 def test_the_record_survives_its_file(series: Path, tmp_path: Path) -> None:
     file_of(series, 2).unlink()
-    record = register_movie([row(series)], "skip")
+    record = register_movie([row(series)], READING, "skip")
     record.write(tmp_path / "movie.json")
     assert MovieRecord.read(tmp_path / "movie.json") == record
     assert list(record.skipped) == [2]
@@ -82,14 +85,14 @@ def test_ome_tiff_frames_and_metadata(tmp_path: Path, axes: str, shape: tuple[in
     )
     tifffile.imwrite(tmp_path / "m.ome.tif", data, ome=True, metadata=metadata | dict(TimeIncrement=1.5))
     blank = dict(scan="none", angle_deg=None, step_um=None, pixel_um=None, interval_s=None)
-    record = register_movie([row(tmp_path / "m.ome.tif", **blank)], "fail")
+    record = register_movie([row(tmp_path / "m.ome.tif", **blank)], READING, "fail")
     assert record.problem is None
     assert record.acquisition is not None
     assert record.acquisition.pixel_um == pytest.approx(0.104)
     assert record.acquisition.step_um == pytest.approx(0.25)
     assert record.acquisition.interval_s == pytest.approx(1.5)
     assert record.acquisition.sources["pixel_um"] == "OME-XML of m.ome.tif"
-    source = open_channels([row(tmp_path / "m.ome.tif", **blank)])[0]
+    source = open_channels([row(tmp_path / "m.ome.tif", **blank)], READING)[0]
     expected = np.moveaxis(data, axes.index("T"), 0)[1]
     np.testing.assert_array_equal(source.read(1), expected[0] if "C" in axes else expected)
 
@@ -98,7 +101,7 @@ def test_the_second_row_of_a_movie_takes_the_second_channel(tmp_path: Path) -> N
     data = stack(0, (2, 3, 4, 5, 6))
     tifffile.imwrite(tmp_path / "m.ome.tif", data, ome=True, metadata=dict(axes="CTZYX"))
     rows = [row(tmp_path / "m.ome.tif", channel=name) for name in ("488nm", "560nm")]
-    np.testing.assert_array_equal(open_channels(rows)[1].read(2), data[1, 2])
+    np.testing.assert_array_equal(open_channels(rows, READING)[1].read(2), data[1, 2])
 
 
 def test_channels_in_files_of_their_own_may_have_any_name(tmp_path: Path) -> None:
@@ -108,7 +111,7 @@ def test_channels_in_files_of_their_own_may_have_any_name(tmp_path: Path) -> Non
             tmp_path / f"{name}.ome.tif", data, ome=True, metadata=dict(axes="TZYX", Channel=dict(Name="C1"))
         )
     rows = [row(tmp_path / f"{name}.ome.tif", channel=name) for name in ("green", "red")]
-    np.testing.assert_array_equal(open_channels(rows)[1].read(2), stack(3, (3, 4, 5, 6))[2])
+    np.testing.assert_array_equal(open_channels(rows, READING)[1].read(2), stack(3, (3, 4, 5, 6))[2])
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
@@ -126,7 +129,7 @@ def test_ome_zarr_frames_and_metadata(tmp_path: Path, version: str) -> None:
     )
     group.attrs.update(ome if version == "0.4" else {"ome": ome | {"version": version}})
     blank = dict(scan="none", angle_deg=None, step_um=None, pixel_um=None, interval_s=None)
-    record = register_movie([row(tmp_path / "m.zarr", **blank)], "fail")
+    record = register_movie([row(tmp_path / "m.zarr", **blank)], READING, "fail")
     assert record.problem is None
     assert record.acquisition is not None
     assert (record.acquisition.pixel_um, record.acquisition.step_um, record.acquisition.interval_s) == (
@@ -134,7 +137,7 @@ def test_ome_zarr_frames_and_metadata(tmp_path: Path, version: str) -> None:
         0.25,
         3.0,
     )
-    np.testing.assert_array_equal(open_channels([row(tmp_path / "m.zarr")])[0].read(1), data[1, 0])
+    np.testing.assert_array_equal(open_channels([row(tmp_path / "m.zarr")], READING)[0].read(1), data[1, 0])
 
 
 def test_missing_geometry_is_one_error_that_lists_everything(series: Path) -> None:
@@ -157,7 +160,7 @@ def test_a_path_that_matches_nothing(tmp_path: Path) -> None:
 def test_a_missing_time_point_fails_or_is_skipped(series: Path) -> None:
     file_of(series, 2).unlink()
     assert "no file for time point 2" in problem(series)
-    record = register_movie([row(series)], "skip")
+    record = register_movie([row(series)], READING, "skip")
     assert record.problem is None
     assert record.frames == 4
     assert list(record.skipped) == [2]
@@ -169,7 +172,7 @@ def test_a_truncated_tiff_fails_or_is_skipped(series: Path) -> None:
     message = problem(series)
     assert "truncated" in message
     assert path.name in message
-    assert list(register_movie([row(series)], "skip").skipped) == [1]
+    assert list(register_movie([row(series)], READING, "skip").skipped) == [1]
 
 
 @pytest.mark.parametrize("kept", [0.98, 0.7, 0.4])
@@ -180,7 +183,7 @@ def test_a_tiff_cut_anywhere_is_truncated(series: Path, kept: float, bigtiff: bo
     with tifffile.TiffWriter(path, bigtiff=bigtiff) as writer:
         for plane in stack(1):
             writer.write(plane, contiguous=False, photometric="minisblack", metadata=None)
-    assert register_movie([row(series)], "fail").problem is None
+    assert register_movie([row(series)], READING, "fail").problem is None
     path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
     message = problem(series)
     assert path.name in message
@@ -209,7 +212,7 @@ def test_frames_of_different_shapes(series: Path) -> None:
     message = problem(series)
     assert "(4, 5, 7)" in message
     assert "(4, 5, 6)" in message
-    assert list(register_movie([row(series)], "skip").skipped) == [3]
+    assert list(register_movie([row(series)], READING, "skip").skipped) == [3]
 
 
 def test_two_files_of_one_time_point(series: Path) -> None:
@@ -222,7 +225,7 @@ def test_channels_with_different_numbers_of_frames(series: Path) -> None:
         tifffile.imwrite(
             series.parent / f"cell_ch1_stack{frame:04}.tif", stack(frame), photometric="minisblack"
         )
-    record = register_movie([row(series), row(series.parent / "cell_ch1*", channel="560nm")], "fail")
+    record = register_movie([row(series), row(series.parent / "cell_ch1*", channel="560nm")], READING, "fail")
     assert record.problem is not None
     assert "{'488nm': 4, '560nm': 3}" in record.problem
 
@@ -240,10 +243,12 @@ def test_zeros_and_nan_are_refused() -> None:
 def test_the_real_yeast_movie(real_data: Path) -> None:
     blank = dict(scan="none", angle_deg=None, step_um=None, pixel_um=None, interval_s=None)
     path = real_data / "yeast_mitochondria" / "yeast_3d_mitochondria.ome.tif"
-    record = register_movie([row(path, **blank)], "fail")
+    record = register_movie([row(path, **blank)], READING, "fail")
     assert record.problem is None
     assert record.acquisition is not None
     assert (record.frames, record.shape_zyx) == (30, (17, 192, 279))
     assert (record.acquisition.pixel_um, record.acquisition.step_um) == (0.0655, 0.25)
     assert record.acquisition.interval_s == pytest.approx(4.5356, abs=1e-4)
-    np.testing.assert_array_equal(open_channels([row(path, **blank)])[0].read(7), tifffile.imread(path)[7])
+    np.testing.assert_array_equal(
+        open_channels([row(path, **blank)], READING)[0].read(7), tifffile.imread(path)[7]
+    )
