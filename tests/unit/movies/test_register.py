@@ -11,8 +11,8 @@ import tifffile
 import zarr
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.parameters import ReadingParameters
+from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.register import check_content, open_channels, register_movie
 from spatialdino_core.movies.sheet import SheetRow
 
