@@ -12,7 +12,7 @@ rule deskew:
         f"{RESULTS}/benchmarks/deskew/{{movie}}.tsv"
     conda:
         "../envs/cpu.yaml"
-    threads: 1
+    threads: 4
     resources:
         mem_mb=memory_mb(6),
         runtime=minutes(240),
@@ -23,4 +23,5 @@ rule deskew:
         code=code_hash("workflow_scripts.deskew"),
     shell:
         "python -m workflow_scripts.deskew --sheet {params.sheet:q} --movie-record {input.record:q} "
-        "--output {output.record:q} --code {params.code} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        "--output {output.record:q} --code {params.code} --threads {threads} "
+        "--settings {params.settings:q} 2>&1 | tee {log:q}"

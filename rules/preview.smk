@@ -1,4 +1,4 @@
-"""Look at each movie's first frame: measures and a picture."""
+"""Look at a few frames of each movie: measures and a picture."""
 
 
 rule preview:
@@ -16,13 +16,15 @@ rule preview:
     threads: 1
     resources:
         mem_mb=memory_mb(4),
-        runtime=minutes(10),
+        runtime=minutes(30),
     params:
         raw=lambda wildcards: raw_state(wildcards.movie),
         sheet=lambda wildcards: CONFIG.movies,
+        # Not the section it stands in: a threshold that changes must not read all movies again.
+        frames=CONFIG.quality.frames,
         settings=settings("reading", "on_bad_frame"),
         code=code_hash("workflow_scripts.preview"),
     shell:
         "python -m workflow_scripts.preview --sheet {params.sheet:q} --record {input.record:q} "
-        "--measures {output.measures:q} --picture {output.picture:q} --settings {params.settings:q} "
-        "2>&1 | tee {log:q}"
+        "--frames {params.frames} --measures {output.measures:q} --picture {output.picture:q} "
+        "--settings {params.settings:q} 2>&1 | tee {log:q}"

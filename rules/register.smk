@@ -31,6 +31,7 @@ rule register:
 rule refuse:
     input:
         record=f"{RESULTS}/{{movie}}/movie.json",
+        preview=f"{RESULTS}/qc/previews/{{movie}}.json",
     output:
         usable=f"{RESULTS}/{{movie}}/usable.json",
     log:
@@ -42,4 +43,5 @@ rule refuse:
     params:
         raw=lambda wildcards: raw_state(wildcards.movie),
     shell:
-        "python -m workflow_scripts.refuse --record {input.record:q} --output {output.usable:q} 2>&1 | tee {log:q}"
+        "python -m workflow_scripts.refuse --record {input.record:q} --preview {input.preview:q} "
+        "--output {output.usable:q} 2>&1 | tee {log:q}"

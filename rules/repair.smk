@@ -20,7 +20,7 @@ rule repair:
         runtime=minutes(240),
         gpu=1,
     params:
-        settings=settings("repair", "seed", "device"),
+        settings=settings("repair", "crops", "seed", "device"),
         key=model_key(TRAINING),
         code=code_hash("workflow_scripts.repair"),
     shell:

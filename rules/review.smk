@@ -1,8 +1,11 @@
-"""Judge all movies: one contact sheet, one table of measures, and the decisions that humans may edit.
+"""Judge all movies: one contact sheet, tables of measures, and the decisions that humans may edit.
 
 qc/decisions.tsv is not an output: Snakemake deletes outputs before it reruns a job, and that file is the
-user's. It is read when the workflow is planned.
+user's. It is read when the workflow is planned; what humans decided is a parameter, so that the contact sheet
+shows it, while the rows that the review itself adds change nothing.
 """
+
+from spatialdino_core.quality.decisions import human_decisions
 
 
 rule review:
@@ -12,6 +15,7 @@ rule review:
         pictures=expand(f"{RESULTS}/qc/previews/{{movie}}.png", movie=SHEET),
     output:
         metrics=f"{RESULTS}/qc/metrics.tsv",
+        metrics_by_channel=f"{RESULTS}/qc/metrics_by_channel.tsv",
         contact_sheet=f"{RESULTS}/qc/contact_sheet.html",
     log:
         f"{RESULTS}/logs/review.log",
@@ -27,9 +31,11 @@ rule review:
         judged=lambda wildcards: ",".join(
             f"{movie}={judgement(movie)}" for movie in SHEET
         ),
+        decided=human_decisions(f"{RESULTS}/qc/decisions.tsv"),
         settings=settings("quality"),
         code=code_hash("workflow_scripts.review"),
     shell:
         "python -m workflow_scripts.review --records {input.records:q} --measures {input.measures:q} "
-        "--judged {params.judged:q} --metrics {output.metrics:q} --contact-sheet {output.contact_sheet:q} "
+        "--judged {params.judged:q} --metrics {output.metrics:q} "
+        "--metrics-by-channel {output.metrics_by_channel:q} --contact-sheet {output.contact_sheet:q} "
         "--settings {params.settings:q} 2>&1 | tee {log:q}"

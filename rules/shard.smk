@@ -22,4 +22,4 @@ rule shard:
         code=code_hash("workflow_scripts.shard"),
     shell:
         "python -m workflow_scripts.shard --deskewed {input.deskewed:q} --index {output.index:q} "
-        "--settings {params.settings:q} 2>&1 | tee {log:q}"
+        "--code {params.code} --settings {params.settings:q} 2>&1 | tee {log:q}"

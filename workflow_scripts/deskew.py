@@ -19,8 +19,9 @@ def main(a: Arguments) -> None:
         device=a.settings["device"],
         code=a.code,
         skip_bad=a.settings["on_bad_frame"] == "skip",
+        threads=int(a.threads),
     )
 
 
 if __name__ == "__main__":
-    run(main, __doc__, "sheet", "movie_record", "output", "code")
+    run(main, __doc__, "sheet", "movie_record", "output", "code", "threads")

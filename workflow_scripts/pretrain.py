@@ -17,6 +17,7 @@ def main(a: Arguments) -> None:
         seed=a.settings["seed"],
         device=a.settings["device"],
         version=a.version,
+        on_corrupt_shard=a.settings["crops"]["on_corrupt_shard"],
     )
 
 

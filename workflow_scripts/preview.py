@@ -1,9 +1,9 @@
-"""Measure the first frame of one movie and draw its maximum projections."""
+"""Measure a few frames of one movie and draw the first and the last."""
 
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.sheet import read_sheet
-from spatialdino_core.quality.stage import preview_movie
+from spatialdino_core.quality.preview import preview_movie
 from workflow_scripts.arguments import Arguments, run
 
 
@@ -12,8 +12,9 @@ def main(a: Arguments) -> None:
     skip_bad = a.settings["on_bad_frame"] == "skip"
     rows = read_sheet(a.sheet)[record.movie]
     reading = a.section("reading", ReadingParameters)
-    preview_movie(rows, record, a.measures, a.picture, reading, skip_bad=skip_bad)
+    frames = int(a.frames)
+    preview_movie(rows, record, a.measures, a.picture, reading, frames=frames, skip_bad=skip_bad)
 
 
 if __name__ == "__main__":
-    run(main, __doc__, "sheet", "record", "measures", "picture")
+    run(main, __doc__, "sheet", "record", "frames", "measures", "picture")

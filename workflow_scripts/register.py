@@ -10,6 +10,8 @@ def main(a: Arguments) -> None:
     rows = read_sheet(a.sheet)[a.movie]
     record = register_movie(rows, a.section("reading", ReadingParameters), a.settings["on_bad_frame"])
     record.write(a.output)
+    for warning in record.warnings:
+        print(f"{a.movie}: WARNING: {warning}")
     print(record.problem or f"{a.movie}: {record.frames} frames of {record.shape_zyx} voxels, {record.dtype}")
 
 

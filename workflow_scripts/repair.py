@@ -15,6 +15,7 @@ def main(a: Arguments) -> None:
         seed=a.settings["seed"],
         device=a.settings["device"],
         key=a.key,
+        on_corrupt_shard=a.settings["crops"]["on_corrupt_shard"],
     )
 
 

@@ -6,6 +6,8 @@ Random positions in a sparse volume show mostly background, and the encoder then
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,19 +19,41 @@ from spatialdino_core.geometry.background import histogram_quantile, intensity_h
 
 MOST_VOXELS = 5000  # enough for stable centres, and KMeans stays below a second
 LEVELS = 65535
+Origin = Literal["foreground", "fallback", "uniform"]
 
 
-def crop_origins(
+@dataclass(frozen=True)
+class CropBox:
+    """Where a crop lies.
+
+    Attributes
+    ----------
+    origin_voxels
+        First voxel (z, y, x).
+    shape_voxels
+        Sides (z, y, x); beyond the volume only along an axis that is shorter than a smallest crop.
+    placed_on
+        What it is centred on: ``foreground`` (between the two percentiles), ``fallback`` (above the
+        lower one) or ``uniform`` (any valid voxel).
+    """
+
+    origin_voxels: tuple[int, int, int]
+    shape_voxels: tuple[int, int, int]
+    placed_on: Origin
+
+
+def crop_boxes(
     volume: NDArray[np.float32],
     valid: NDArray[np.bool_],
     parameters: CropParameters,
     generator: np.random.Generator,
-) -> NDArray[np.intp]:
-    """First voxels of the crops of one frame.
+) -> list[CropBox]:
+    """Boxes of the crops of one frame, one per cluster of bright voxels.
 
-    Content is what lies between two percentiles of the valid voxels, and above their median. Each
-    cluster of it attracts a crop; crops without a cluster of their own lie at random valid voxels, in a
-    volume without contrast all of them.
+    Bright is what lies between two percentiles of the valid voxels, and above their median. Where
+    fewer such voxels exist than crops (little signal, no contrast), it is all voxels above the lower
+    ``fallback_percentile`` and the median, with no upper limit; where these are too few as well, all
+    valid voxels.
 
     Parameters
     ----------
@@ -38,49 +62,77 @@ def crop_origins(
     valid
         Bool, same shape: where there are data.
     parameters
-        ``crops_per_frame`` boxes of ``crop_voxels`` are placed.
+        ``crops_per_frame`` boxes are placed, of sides drawn between the two fractions of the volume's,
+        axis by axis, but of ``crop_voxels`` at least.
     generator
         Source of all randomness.
 
     Returns
     -------
-    ndarray
-        (crops_per_frame, 3) int, each box inside the volume; along an axis that is shorter than a
-        crop, 0.
+    list of CropBox
+        Inside the volume; along an axis that is shorter than ``crop_voxels``, from voxel 0 on.
     """
-    low, high = content_levels(volume, valid, parameters)
-    # At most two copies of each plane at a time, never of the volume.
-    content = sample_voxels(
-        lambda z: valid[z] & (_levels(volume[z]) >= low) & (_levels(volume[z]) <= high),
-        len(volume),
-        MOST_VOXELS,
-        generator,
+    voxels, placed_on = bright_voxels(volume, valid, parameters, generator)
+    centres = _cluster(voxels, parameters.crops_per_frame, generator)
+    fractions = generator.uniform(
+        parameters.min_size_fraction, parameters.max_size_fraction, (len(centres), 3)
     )
-    clusters = min(parameters.crops_per_frame, len(content))
-    centres = _cluster(content, clusters, generator)
-    missing = parameters.crops_per_frame - clusters
+    lengths = np.array(volume.shape)
+    shapes = np.maximum(np.rint(fractions * lengths).astype(np.intp), parameters.crop_voxels)
+    origins = np.rint(centres - (shapes - 1) / 2).astype(np.intp)
+    origins = np.clip(origins, 0, np.maximum(lengths - shapes, 0))
+    return [
+        CropBox((z, y, x), (depth, height, width), placed_on)
+        for (z, y, x), (depth, height, width) in zip(origins.tolist(), shapes.tolist(), strict=True)
+    ]
+
+
+def bright_voxels(
+    volume: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    parameters: CropParameters,
+    generator: np.random.Generator,
+) -> tuple[NDArray[np.intp], Origin]:
+    """At most 5,000 voxels (voxels, 3) that attract crops, and by which rule they do."""
+
+    def between(low: int, high: int) -> NDArray[np.intp]:
+        # At most two copies of each plane at a time, never of the volume.
+        return sample_voxels(
+            lambda z: valid[z] & (_levels(volume[z]) >= low) & (_levels(volume[z]) <= high),
+            len(volume),
+            MOST_VOXELS,
+            generator,
+        )
+
+    low, high, lower = content_levels(volume, valid, parameters)
+    rules: tuple[tuple[Origin, int, int], ...] = (("foreground", low, high), ("fallback", lower, LEVELS))
+    for name, lowest, highest in rules:
+        voxels = between(lowest, highest)
+        if len(voxels) >= parameters.crops_per_frame:
+            return voxels, name
     somewhere = valid if valid.any() else np.ones(volume.shape, bool)
-    random = sample_voxels(lambda z: somewhere[z], len(volume), missing, generator)
-    if 0 < len(random) < missing:
-        random = random[generator.integers(len(random), size=missing)]
-    side = parameters.crop_voxels
-    corners = np.rint(np.concatenate([centres, random]) - (side - 1) / 2).astype(np.intp)
-    return np.clip(corners, 0, np.maximum(np.array(volume.shape) - side, 0))
+    return sample_voxels(lambda z: somewhere[z], len(volume), MOST_VOXELS, generator), "uniform"
 
 
 def content_levels(
     volume: NDArray[np.float32], valid: NDArray[np.bool_], parameters: CropParameters
-) -> tuple[int, int]:
-    """Lowest and highest of the 65,536 intensity levels between 0 and 1 that count as content."""
+) -> tuple[int, int, int]:
+    """Lowest and highest of the 65,536 intensity levels between 0 and 1 that count as foreground, and
+    the lowest that does if nothing lies between them."""
     histogram = sum(
         (intensity_histogram(_levels(plane[inside])) for plane, inside in zip(volume, valid, strict=True)),
         np.zeros(LEVELS + 1, np.int64),
     )
-    low, median, high = (
+    low, high, lower, median = (
         histogram_quantile(histogram, percent / 100)
-        for percent in (parameters.low_percentile, 50, parameters.high_percentile)
+        for percent in (
+            parameters.low_percentile,
+            parameters.high_percentile,
+            parameters.fallback_percentile,
+            50,
+        )
     )
-    return max(low, median + 1), high
+    return max(low, median + 1), high, max(lower, median + 1)
 
 
 def sample_voxels(
@@ -101,7 +153,7 @@ def sample_voxels(
     counts = [int(np.count_nonzero(chosen(z))) for z in range(planes)]
     ends = np.cumsum(counts)
     total = int(ends[-1])
-    ranks = np.arange(total)
+    ranks = np.arange(min(total, most))
     if total > most:
         ranks = np.sort(generator.choice(total, most, replace=False))
     found = []
@@ -113,11 +165,15 @@ def sample_voxels(
     return np.concatenate(found) if found else np.empty((0, 3), np.intp)
 
 
-def cut_crop(volume: NDArray[np.float32], origin: NDArray[np.intp], side: int) -> NDArray[np.float32]:
-    """Crop of ``side`` voxels from ``origin`` on; a volume that is too small is reflected at its far edge."""
-    crop = volume[tuple(slice(o, o + side) for o in origin)]
-    missing = [(0, side - n) for n in crop.shape]
-    return np.pad(crop, missing, mode="symmetric") if any(m for _, m in missing) else crop
+def cut_crop(volume: NDArray[np.float32], box: CropBox) -> NDArray[np.float32]:
+    """Voxels of a box of (..., z, y, x); a volume that is too small is reflected at its far edge."""
+    sides = zip(box.origin_voxels, box.shape_voxels, strict=True)
+    where: tuple[Any, ...] = (..., *(slice(o, o + n) for o, n in sides))
+    crop = volume[where]
+    missing = [(0, n - m) for n, m in zip(box.shape_voxels, crop.shape[-3:], strict=True)]
+    if not any(m for _, m in missing):
+        return crop
+    return np.pad(crop, [(0, 0)] * (crop.ndim - 3) + missing, mode="symmetric")
 
 
 def _levels(values: NDArray[np.float32]) -> NDArray[np.uint16]:
@@ -125,8 +181,9 @@ def _levels(values: NDArray[np.float32]) -> NDArray[np.uint16]:
 
 
 def _cluster(points: NDArray[np.intp], clusters: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    if clusters == 0:
-        return np.empty((0, 3))
+    """Centres of k clusters (Lloyd, 1982); of as many voxels as clusters, the voxels themselves."""
+    if len(points) <= clusters:
+        return points[generator.integers(len(points), size=clusters)].astype(np.float64)
     kmeans = KMeans(clusters, n_init=1, random_state=int(generator.integers(2**31)))
     # Several threads add up distances in changing order, and centres would differ in their last bits.
     with threadpool_limits(1):

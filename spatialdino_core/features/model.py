@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from spatialdino_core.crops.shards import CropShards
+from spatialdino_core.crops.shards import CropShards, OnCorrupt
 from spatialdino_core.device import choose_device
 from spatialdino_core.encoder.weights import load_encoder, save_encoder, weights_hash
 from spatialdino_core.errors import BadInputError
@@ -27,6 +27,7 @@ def finish_model(
     seed: int,
     device: str,
     key: str,
+    on_corrupt_shard: OnCorrupt = "fail",
 ) -> None:
     """Make weights ready for features.
 
@@ -41,12 +42,14 @@ def finish_model(
         Weights and JSON report to publish.
     key
         Digest of the choices that the model was made from; it goes into the report.
+    on_corrupt_shard
+        Whether a damaged shard ends the repair (``fail``) or is left out (``skip``).
     """
     encoder, header, extra = load_encoder(Path(weights))
     encoder.eval()
     found: dict[str, object] = {"key": key, "weights": weights_hash(Path(weights)), "diagnosed": False}
     if shards:
-        crops = CropShards(shards)
+        crops = CropShards(shards, on_corrupt=on_corrupt_shard, channels=header.architecture.channels)
         encoder, outcome = repair(encoder, crops, parameters, choose_device(device), seed)
         extra = dict(extra) | fit_basis(encoder.eval(), crops, min(header.field_of_view_voxels))
         found |= {"diagnosed": True, **asdict(outcome)}

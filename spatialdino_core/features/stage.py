@@ -94,7 +94,7 @@ def extract_features(
         description=f"features {folder.name}",
         key=key,
         stamps=movie.record.checksums,
-        compute=compute,
+        steps={"compute": compute},
         exists=lambda frame: all(store.has(frame) for store in stores),
     ).run()
     StageRecord.of([FEATURES, FOREGROUND], entries, about | {"parameters": asdict(parameters)}).write(output)

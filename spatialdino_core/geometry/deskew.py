@@ -1,10 +1,14 @@
-"""Deskew: resample a skewed raw stack onto upright voxels. Not the rotation to the coverslip.
+"""Resample raw stacks of one channel onto the movie's output grid.
 
-Linear interpolation within each raw plane, never between planes: the plane spacing stays as recorded,
-and neighbouring planes are never mixed at positions that the shear has drawn apart.
+What a frame needs is worked out once per channel; then of every frame only that block is read, and its camera
+is undone, it is resampled and projected in one pass over slabs.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,106 +16,166 @@ from numpy.typing import NDArray
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.geometry.background import estimate_background
-from spatialdino_core.geometry.parameters import DeskewParameters
-from spatialdino_core.geometry.scan import ScanGeometry, Shape
-from spatialdino_core.kernels.shear import shear_planes, valid_columns
+from spatialdino_core.geometry.camera import Camera
+from spatialdino_core.geometry.grid import OutputGrid
+from spatialdino_core.geometry.registration import registered_map
+from spatialdino_core.kernels.combine import Projections, Stack, combine
+from spatialdino_core.kernels.combine_affine import combine_affine
+from spatialdino_core.kernels.fourier_shear import shear_fourier
+from spatialdino_core.kernels.taps import Taps, make_taps
+from spatialdino_core.movies.source import Region
 
-BLOCK_BYTES = 256 * 2**20
+ORDERS = {"linear": 1, "cubic": 3}
 
 
-def deskew_frame(
-    raw: NDArray[np.uint16],
-    geometry: ScanGeometry,
-    parameters: DeskewParameters,
-    device: torch.device | str = "cpu",
-    fill: float | None = None,
-    *,
-    block_bytes: int = BLOCK_BYTES,
-) -> NDArray[np.uint16]:
-    """Deskew one frame.
+@dataclass(frozen=True)
+class DeskewedFrame:
+    """One resampled frame of one channel.
 
-    Parameters
+    Attributes
     ----------
-    raw
-        uint16 (plane, y, x), planes in the order of recording.
-    geometry
-        Where its voxels lie.
-    parameters
-        How to resample.
-    device
-        Where to compute.
+    voxels
+        uint16 (z, y, x) of the grid's shape.
+    along_z, along_y, along_x
+        Maximum projections, uint16 (y, x), (z, x) and (z, y); no lower than the fill value.
     fill
-        Value of voxels without data (counts); by default what ``parameters.fill`` says of this frame.
-    block_bytes
-        Bound on memory beyond the result; it does not change a bit of the result.
-
-    Returns
-    -------
-    ndarray
-        uint16 (z, y, x) of shape ``geometry.deskewed_shape(raw.shape)``; voxel size ``geometry.voxel_um``.
-
-    Raises
-    ------
-    BadInputError
-        If ``raw`` is not a three-dimensional uint16 stack.
+        Value of voxels without data, counts.
     """
-    shape = _shape_of(raw)
-    if fill is None:
-        fill = estimate_background(raw) if parameters.fill == "background" else parameters.fill
-    out = np.empty(geometry.deskewed_shape(shape), np.uint16)
-    source = _skew_axis_last(raw[::-1] if geometry.descending else raw, geometry)
-    target = _skew_axis_last(out, geometry)
-    planes = max(1, block_bytes // (2 * (source[0].nbytes + target[0].nbytes)))
-    for first in range(0, shape[0], planes):
-        block = torch.from_numpy(np.array(source[first : first + planes], order="C")).to(device)
-        sheared = shear_planes(
-            block,
-            first,
-            geometry.shear_voxels,
-            geometry.sampling_offset_voxels(shape[0], parameters.grid_offset_um),
-            target.shape[2],
-            fill,
-            block_bytes=block_bytes // 4,
-        )
-        target[first : first + planes] = sheared.cpu().numpy()
-    return out
+
+    voxels: NDArray[np.uint16]
+    along_z: NDArray[np.uint16]
+    along_y: NDArray[np.uint16]
+    along_x: NDArray[np.uint16]
+    fill: int
 
 
-def valid_range(geometry: ScanGeometry, raw_shape: Shape, grid_offset_um: float = 0.0) -> NDArray[np.bool_]:
-    """Deskewed voxels that lie between raw voxels; the others are fill.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Deskew:
+    """Resampling of one channel of a movie.
 
-    Parameters
+    Attributes
     ----------
-    raw_shape
-        Shape of the raw stack (plane, y, x).
-    grid_offset_um
-        Offset of the output grid, as in ``DeskewParameters``.
-
-    Returns
-    -------
-    ndarray
-        bool (z, 1, x) for skew axis x, (z, y, 1) for y: broadcasts to the deskewed shape.
+    grid
+        The voxels to make.
+    interpolation
+        ``linear``, ``cubic`` or ``fft``.
+    fill
+        ``background`` or counts.
+    camera
+        What the camera did.
+    registration
+        4 × 4, from the first channel to this one; ``None`` for the first channel itself.
+    device
+        Where to compute; registered channels are computed on the CPU.
+    threads
+        At most so many on the CPU; ``None``: all cores of the process.
     """
-    dimension = geometry.skew_dimension
-    planes, width = raw_shape[0], geometry.deskewed_shape(raw_shape)[dimension]
-    offset = geometry.sampling_offset_voxels(planes, grid_offset_um)
-    mask = np.zeros((planes, width), bool)
-    for plane in range(planes):
-        start, stop = valid_columns(plane, geometry.shear_voxels, offset, raw_shape[dimension], width)
-        mask[plane, start:stop] = True
-    return np.expand_dims(mask, 3 - dimension)
 
+    grid: OutputGrid
+    interpolation: str = "cubic"
+    fill: str | float = "background"
+    camera: Camera = field(default_factory=Camera)
+    registration: NDArray[np.float64] | None = None
+    device: torch.device | str = "cpu"
+    threads: int | None = None
 
-def _shape_of(raw: NDArray[np.uint16]) -> Shape:
-    if raw.ndim != 3 or raw.dtype != np.uint16:
-        raise BadInputError(
-            "raw stack",
-            found=f"{raw.dtype} array of shape {raw.shape}",
-            expected="uint16 (plane, y, x)",
-            remedy="Convert the movie to one uint16 stack per frame and channel.",
+    @cached_property
+    def _taps(self) -> Taps:
+        return make_taps(self.grid.plane_map, ORDERS[self.interpolation])
+
+    @property
+    def _planewise(self) -> bool:
+        """Whether all that is needed is a block of the raw stack that the grid knows beforehand."""
+        return self.registration is None and self.interpolation != "fft"
+
+    @property
+    def region(self) -> Region:
+        """Block (z, y, x) of the raw stack, as recorded, that frames are to be read from."""
+        return self.camera.region(self._oriented_region, self.grid.raw_shape)
+
+    @property
+    def _oriented_region(self) -> Region:
+        grid = self.grid
+        whole = (slice(0, grid.raw_shape[0]), slice(0, grid.raw_shape[1]), slice(0, grid.raw_shape[2]))
+        if self.registration is not None:
+            return whole
+        batch = slice(grid.batch.start, grid.batch.stop)
+        planes, pixels = (
+            self._taps.block if self._planewise else (whole[0], whole[grid.geometry.skew_dimension])
         )
-    return (raw.shape[0], raw.shape[1], raw.shape[2])
+        return (planes, batch, pixels) if grid.pixel_last else (planes, pixels, batch)
 
+    def __call__(self, raw: NDArray[np.uint16]) -> DeskewedFrame:
+        """Resample one frame.
 
-def _skew_axis_last(stack: NDArray[np.uint16], geometry: ScanGeometry) -> NDArray[np.uint16]:
-    return stack if geometry.skew_axis == "x" else stack.swapaxes(1, 2)
+        Parameters
+        ----------
+        raw
+            uint16 (plane, y, x): the ``region`` of the raw stack.
+
+        Raises
+        ------
+        BadInputError
+            If ``raw`` is not such a block.
+        """
+        self._check(raw)
+        stack = self.camera.oriented(raw)
+        fill = self._fill(raw)
+        if self.registration is not None:
+            return self._registered(stack, fill)
+        options: dict[str, Any] = {
+            "pixel_last": self.grid.pixel_last,
+            "correction": self._correction if self.camera.dark is not None else None,
+            "device": self.device,
+        }
+        if self.interpolation == "fft":
+            return self._frame(*shear_fourier(stack, self.grid.plane_map, fill, **options), fill)
+        return self._frame(*combine(stack, self._taps, fill, threads=self.threads, **options), fill)
+
+    def _check(self, raw: NDArray[Any]) -> None:
+        expected = tuple(s.stop - s.start for s in self.region)
+        if raw.shape != expected or raw.dtype != np.uint16:
+            raise BadInputError(
+                "raw stack",
+                found=f"{raw.dtype} array of shape {raw.shape}",
+                expected=f"uint16 (plane, y, x) of shape {expected}",
+                remedy="Convert the movie to one uint16 stack per frame and channel.",
+            )
+
+    def _fill(self, raw: NDArray[np.uint16]) -> int:
+        value = estimate_background(raw) if self.fill == "background" else float(self.fill)
+        return round(value)
+
+    def _correction(self, part: Stack, low: int) -> NDArray[np.float32]:
+        """Counts of a part that begins at ``low`` of the batch axis of the block."""
+        _, y, x = self._oriented_region
+        if self.grid.pixel_last:
+            y = slice(y.start + low, y.start + low + part.shape[1])
+        else:
+            x = slice(x.start + low, x.start + low + part.shape[2])
+        return self.camera.corrected(part, y, x)
+
+    def _registered(self, stack: Stack, fill: int) -> DeskewedFrame:
+        assert self.registration is not None
+        grid = self.grid
+        if self.camera.dark is not None:
+            stack = self.camera.corrected(stack, slice(None), slice(None))
+        rows, columns = grid.plane_map.shape
+        out = combine_affine(
+            stack if grid.pixel_last else stack.swapaxes(1, 2),
+            registered_map(grid, self.registration),
+            grid.plane_map.shear,
+            ORDERS[self.interpolation],
+            grid.plane_map.reversed_planes,
+            fill,
+            (rows, len(grid.batch), columns),
+            threads=self.threads,
+        )
+        projections = Projections(*(np.maximum(out.max(axis), fill).astype(np.uint16) for axis in range(3)))
+        return self._frame(out if grid.pixel_last else out.swapaxes(1, 2), projections, fill)
+
+    def _frame(self, voxels: NDArray[np.uint16], projections: Projections, fill: int) -> DeskewedFrame:
+        along_k, along_batch, along_i = projections.arrays
+        if self.grid.pixel_last:
+            return DeskewedFrame(voxels, along_k, along_batch, along_i, fill)
+        return DeskewedFrame(voxels, along_k.T, along_i, along_batch, fill)

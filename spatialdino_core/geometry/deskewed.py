@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from spatialdino_core.geometry.deskew import valid_range
+from spatialdino_core.geometry.grid import OutputGrid, output_grid
 from spatialdino_core.geometry.scan import ScanGeometry
 from spatialdino_core.movies.ledger import StageRecord
 from spatialdino_core.movies.store import FrameStore
+
+PROJECTIONS = {axis: f"projections/along_{axis}.ome.zarr" for axis in "zyx"}
+
+
+def recorded_grid(about: dict[str, Any]) -> OutputGrid:
+    """The output grid that a completion record or a store's attributes describe."""
+    parameters = about["parameters"]
+    return output_grid(
+        ScanGeometry(**about["geometry"]),
+        about["raw_shape_zyx"],
+        frame=parameters["frame"],
+        isotropic=parameters["isotropic"],
+        crop=parameters["crop"],
+        roi_um=about["roi_um"],
+        grid_offset_um=parameters["grid_offset_um"],
+    )
 
 
 class DeskewedMovie:
@@ -26,19 +44,22 @@ class DeskewedMovie:
         Frames, checksums and what they depend on.
     store
         Voxels, uint16 (t, c, z, y, x). The first channel is the one that is segmented and tracked.
+    grid
+        Where they lie, in the output frame and in the raw stack.
     valid
-        Bool (z, y, x): True where the raw stack was sampled, False in the fill of the sheared box.
+        Bool (z, y, x): True where the raw stack was sampled, False in the fill of the box.
     """
 
     def __init__(self, record: Path | str) -> None:
         self.folder = Path(record).parent
         self.record = StageRecord.read(record)
         self.store = FrameStore(self.folder / self.record.stores[0])
-        about = self.record.about
-        z, y, x = about["raw_shape_zyx"]
-        geometry = ScanGeometry(**about["geometry"])
-        mask = valid_range(geometry, (z, y, x), about["parameters"]["grid_offset_um"])
-        self.valid = np.broadcast_to(mask, self.store.shape[2:])
+        self.grid = recorded_grid(self.record.about)
+        self.valid = np.broadcast_to(self.grid.valid, self.store.shape[2:])
+
+    def raw_voxels(self, position_um: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where positions of tracks (z_um, y_um, x_um) lie in the raw stack: (plane, y, x), voxels from 0."""
+        return self.grid.raw_voxels(position_um)
 
     @property
     def frames(self) -> int:

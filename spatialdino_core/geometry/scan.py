@@ -1,4 +1,4 @@
-"""The geometry of a scan: where raw voxels lie in the deskewed frame. Maths only, no images.
+"""The geometry of a scan: how planes and pixels lie in space. Not the output grids, which are in ``grid.py``.
 
 The deskewed frame (µm) has z along the normal of the image planes and the skew axis along the tilted
 in-plane pixel axis; the third axis is common. With plane s, tilted pixel r, step dz, pixel size px, the
@@ -24,11 +24,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.kernels.shear import SNAP_PIXELS
 
 Scan = Literal["stage", "objective", "z-stage", "none"]
 Shape = tuple[int, int, int]
@@ -45,7 +41,7 @@ class ScanGeometry:
         What moves between planes.
     angle_deg
         Angle between the image plane and the stage travel (coverslip), degrees, 0 to 90 exclusive; needed
-        for ``stage`` and ``z-stage`` only.
+        for ``stage`` and ``z-stage``, and for every scan that is rotated to the coverslip.
     step_um
         Distance that the stage or objective moves between planes (not the plane spacing, except for
         ``objective`` and ``none``), µm.
@@ -76,7 +72,7 @@ class ScanGeometry:
         _require("skew_axis", self.skew_axis, self.skew_axis in ("x", "y"), "x or y")
         _require("scan_sign", self.scan_sign, self.scan_sign in (1, -1), "+1 or -1")
         tilted = _positive(self.angle_deg) and (self.angle_deg or 0) < 90
-        if self.scan in ("stage", "z-stage"):
+        if self.scan in ("stage", "z-stage") or self.angle_deg is not None:
             _require("angle_deg", self.angle_deg, tilted, "an angle above 0 and below 90 degrees")
 
     @property
@@ -101,11 +97,6 @@ class ScanGeometry:
         return 0.0
 
     @property
-    def voxel_um(self) -> tuple[float, float, float]:
-        """Voxel size of the deskewed stack (z, y, x), µm."""
-        return (self.plane_spacing_um, self.pixel_um, self.pixel_um)
-
-    @property
     def skew_dimension(self) -> int:
         """Array dimension of the skew axis in (z, y, x)."""
         return 2 if self.skew_axis == "x" else 1
@@ -115,44 +106,18 @@ class ScanGeometry:
         """Whether planes were recorded down z, so that their order is to be reversed."""
         return (self.scan_sign == -1) != (self.scan == "z-stage")
 
-    def deskewed_shape(self, raw_shape: Shape) -> Shape:
-        """Shape (z, y, x) of the deskewed stack: as many planes, longer by the whole displacement."""
-        planes = raw_shape[0]
-        shape = list(raw_shape)
-        shape[self.skew_dimension] += math.ceil((planes - 1) * abs(self.shear_voxels) - SNAP_PIXELS)
-        return (shape[0], shape[1], shape[2])
+    @property
+    def tilt(self) -> float:
+        """Angle between the image plane and the coverslip, radians.
 
-    def sampling_offset_voxels(self, planes: int, grid_offset_um: float = 0.0) -> float:
-        """Raw position along the skew axis that deskewed voxel 0 of the lowest plane samples.
-
-        With planes k ascending in z, voxel i along the axis samples ``i - shear_voxels k + offset``.
+        Raises
+        ------
+        BadInputError
+            If it is not known: ``objective`` and ``none`` need it for the coverslip frame only.
         """
-        return grid_offset_um / self.pixel_um + min(0.0, (planes - 1) * self.shear_voxels)
-
-    def origin_um(self, grid_offset_um: float = 0.0) -> tuple[float, float, float]:
-        """Centre of deskewed voxel (0, 0, 0) in the deskewed frame (z, y, x), µm.
-
-        The frame begins where that voxel lies without a grid offset.
-        """
-        return (0.0, 0.0, grid_offset_um) if self.skew_axis == "x" else (0.0, grid_offset_um, 0.0)
-
-    def deskewed_to_raw(self, raw_shape: Shape, grid_offset_um: float = 0.0) -> NDArray[np.float64]:
-        """4 × 4 matrix that takes deskewed voxel indices (z, y, x, 1) to raw ones (plane, y, x, 1).
-
-        Indices count voxel centres from 0. The determinant is +1 for planes recorded up z, and -1 for
-        planes recorded down z, whose order is reversed: then it is the raw array that is a mirror image.
-        """
-        planes, dimension = raw_shape[0], self.skew_dimension
-        matrix = np.eye(4)
-        matrix[dimension, 0] = -self.shear_voxels
-        matrix[dimension, 3] = self.sampling_offset_voxels(planes, grid_offset_um)
-        if self.descending:
-            matrix[0, 0], matrix[0, 3] = -1, planes - 1
-        return matrix
-
-    def raw_to_deskewed(self, raw_shape: Shape, grid_offset_um: float = 0.0) -> NDArray[np.float64]:
-        """Inverse of ``deskewed_to_raw``."""
-        return np.linalg.inv(self.deskewed_to_raw(raw_shape, grid_offset_um)).astype(np.float64)
+        if self.angle_deg is None:
+            _require("angle_deg", None, False, "an angle above 0 and below 90 degrees, for frame: coverslip")
+        return self._angle
 
     @property
     def _angle(self) -> float:

@@ -1,29 +1,35 @@
-"""Deskew a movie, frame by frame, into an OME-Zarr store."""
+"""Deskew a movie, frame by frame, into an OME-Zarr store with its maximum projections."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from spatialdino_core.device import choose_device
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.geometry.background import estimate_background
-from spatialdino_core.geometry.deskew import deskew_frame
+from spatialdino_core.geometry.camera import Camera
+from spatialdino_core.geometry.deskew import Deskew, DeskewedFrame
+from spatialdino_core.geometry.deskewed import PROJECTIONS
+from spatialdino_core.geometry.grid import OutputGrid, output_grid
 from spatialdino_core.geometry.parameters import DeskewParameters
+from spatialdino_core.geometry.registration import read_registration
 from spatialdino_core.geometry.scan import ScanGeometry
+from spatialdino_core.geometry.tiffs import TiffFolder
 from spatialdino_core.movies.ledger import Entry, FrameJob, FrameLedger, FrameResult, StageRecord
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.provenance import software
 from spatialdino_core.movies.record import MovieRecord
-from spatialdino_core.movies.register import check_content, open_channels
+from spatialdino_core.movies.register import as_counts, check_content, open_channels
 from spatialdino_core.movies.sheet import SheetRow
 from spatialdino_core.movies.store import FrameStore, StoreLayout, checksum
 from spatialdino_core.parameters import digest
 
 STORE = "deskewed.ome.zarr"
+TIFFS = "deskewed_tiff"
 LEFT_OUT = {"expected": "a complete frame", "remedy": "It is left out, as on_bad_frame: skip asks."}
 
 
@@ -50,8 +56,11 @@ def deskew_movie(
     device: str,
     code: str,
     skip_bad: bool,
+    threads: int | None = None,
 ) -> None:
     """Deskew every frame that is not finished and publish the completion record.
+
+    Reading, resampling and writing of successive frames overlap.
 
     Parameters
     ----------
@@ -61,6 +70,8 @@ def deskew_movie(
         What the register knows of it.
     output
         Completion record to publish; the store lies beside it.
+    parameters
+        How to resample.
     reading
         How files are put in order.
     device
@@ -69,93 +80,169 @@ def deskew_movie(
         Hash of the stage's code.
     skip_bad
         Whether a bad frame is recorded and left out instead of ending the job.
+    threads
+        Threads of the computation on the CPU; by default all cores of the process.
     """
-    geometry = scan_geometry(record)
-    sources = open_channels(rows, reading)
-    target = choose_device(device)
-    folder = Path(output).parent
-    key = digest(asdict(geometry), asdict(parameters), code)
-    layout = StoreLayout(
-        shape_czyx=(len(sources), *geometry.deskewed_shape(record.shape_zyx)),
-        dtype="uint16",
-        voxel_um=geometry.voxel_um,
-        origin_um=geometry.origin_um(parameters.grid_offset_um),
-        interval_s=record.usable().interval_s,
-        channels=tuple(record.channels),
+    grid = output_grid(
+        scan_geometry(record),
+        record.shape_zyx,
+        frame=parameters.frame,
+        isotropic=parameters.isotropic,
+        crop=parameters.crop,
+        roi_um=rows[0].roi_um,
+        grid_offset_um=parameters.grid_offset_um,
     )
+    channels = [_deskew(row, rows[0], grid, parameters, choose_device(device), threads) for row in rows]
+    chosen = {name: value for name, value in asdict(parameters).items() if name != "tiff"}
+    key = digest(asdict(grid.geometry), chosen, rows[0].roi_um, _calibrations(rows), code)
     about = {
-        "geometry": asdict(geometry),
+        "geometry": asdict(grid.geometry),
         "acquisition": asdict(record.usable()),
         "raw_shape_zyx": list(record.shape_zyx),
-        "deskewed_to_raw_voxels": geometry.deskewed_to_raw(
-            record.shape_zyx, parameters.grid_offset_um
-        ).tolist(),
+        "roi_um": rows[0].roi_um,
+        "frame": grid.frame,
+        "coordinateTransformations": grid.transformations(),
         "parameters": asdict(parameters),
         "key": key,
     }
-    store = FrameStore.prepare(folder / STORE, layout, record.frames, about | software())
-
+    outputs = _Outputs.prepare(Path(output).parent, record, grid, parameters.tiff, about)
+    sources = open_channels(rows, reading)
     where = f"movie '{record.movie}'"
 
-    def read(frame: int) -> np.ndarray:
+    def read(frame: int) -> tuple[int, list[np.ndarray]]:
         if frame in record.skipped:
-            raise BadInputError(
-                f"movie '{record.movie}', frame {frame}", found=record.skipped[frame], **LEFT_OUT
-            )
-        stacks = [source.read(frame) for source in sources]
-        return np.stack([as_counts(check_content(frame, s, where), where) for s in stacks])
+            raise BadInputError(f"{where}, frame {frame}", found=record.skipped[frame], **LEFT_OUT)
+        parts = [source.read(frame, c.region) for source, c in zip(sources, channels, strict=True)]
+        stacks = [check_content(frame, part, where) for part in parts]
+        return frame, [as_counts(stack, f"{where}, frame {frame}") for stack in stacks]
 
-    def compute(frame: int) -> FrameResult:
-        raw = read(frame)
-        fills = [
-            estimate_background(stack) if parameters.fill == "background" else parameters.fill
-            for stack in raw
-        ]
-        deskewed = [
-            deskew_frame(stack, geometry, parameters, target, fill)
-            for stack, fill in zip(raw, fills, strict=True)
-        ]
-        output_sum = store.write(frame, np.stack(deskewed))
-        return FrameResult(
-            output=output_sum, content=checksum(raw), facts={"fill": [float(fill) for fill in fills]}
-        )
+    def resample(loaded: tuple[int, list[np.ndarray]]) -> tuple[int, str, list[DeskewedFrame]]:
+        frame, stacks = loaded
+        done = [channel(stack) for channel, stack in zip(channels, stacks, strict=True)]
+        return frame, _content(stacks), done
+
+    def write(resampled: tuple[int, str, list[DeskewedFrame]]) -> FrameResult:
+        frame, content, done = resampled
+        fills = [channel.fill for channel in done]
+        return FrameResult(output=outputs.write(frame, done), content=content, facts={"fill": fills})
 
     def unchanged(frame: int, entry: Entry) -> bool:
-        return entry.content == checksum(read(frame))
+        return entry.content == _content(read(frame)[1])
 
     entries = FrameJob(
-        ledger=FrameLedger(folder / "ledger" / "deskew.jsonl"),
+        ledger=FrameLedger(Path(output).parent / "ledger" / "deskew.jsonl"),
         description=f"deskew {record.movie}",
         key=key,
         stamps={
             frame: "|".join(source.stamp(frame) or "missing" for source in sources)
             for frame in range(record.frames)
         },
-        compute=compute,
-        exists=store.has,
+        steps={"read": read, "resample": resample, "write": write},
+        exists=outputs.have,
         unchanged=unchanged,
         skip_bad=skip_bad,
     ).run()
+    outputs.set_display(entries)
     StageRecord.of(
-        [STORE], entries, about | {"fills": {e.frame: e.facts.get("fill") for e in entries}}
+        [STORE, *PROJECTIONS.values()],
+        entries,
+        about | {"fills": {e.frame: e.facts.get("fill") for e in entries}},
     ).write(output)
 
 
-def as_counts(stack: np.ndarray, where: str) -> np.ndarray:
-    """A raw stack as uint16 camera counts; values of another type are rounded, never rescaled.
-
-    Raises
-    ------
-    BadInputError
-        For values that do not fit: negative beyond rounding, above 65,535, or fractions of one.
-    """
-    if stack.dtype == np.uint16:
-        return stack
-    if stack.dtype.kind == "f" and (stack.min() < -0.5 or stack.max() > 65535 or stack.max() < 2):
+def _deskew(
+    row: SheetRow,
+    first: SheetRow,
+    grid: OutputGrid,
+    parameters: DeskewParameters,
+    device: Any,
+    threads: int | None,
+) -> Deskew:
+    registration = read_registration(row.registration) if row.registration else None
+    if registration is not None and (row is first or parameters.interpolation == "fft"):
         raise BadInputError(
-            where,
-            found=f"values from {stack.min():g} to {stack.max():g} ({stack.dtype})",
-            expected="camera counts between 0 and 65535",
-            remedy="Export the movie unscaled, as 16-bit counts.",
+            f"movie '{row.movie}', channel '{row.channel}'",
+            found=f"a registration ({row.registration})",
+            expected="none for the first channel, to which the others are registered, and none with fft",
+            remedy="Leave 'registration' blank there, or set interpolation: cubic.",
         )
-    return np.clip(np.rint(stack), 0, 65535).astype(np.uint16)
+    return Deskew(
+        grid=grid,
+        interpolation=parameters.interpolation,
+        fill=parameters.fill,
+        camera=Camera.of(row, (grid.raw_shape[1], grid.raw_shape[2])),
+        registration=registration,
+        device=device,
+        threads=threads,
+    )
+
+
+def _calibrations(rows: Sequence[SheetRow]) -> list[Any]:
+    """What the corrections of each channel depend on: flips, and the content of its files."""
+    files = [
+        {column: checksum(np.fromfile(path, np.uint8)) for column, path in row.calibrations().items()}
+        for row in rows
+    ]
+    return [[row.flip, str(row.dark), contents] for row, contents in zip(rows, files, strict=True)]
+
+
+def _content(stacks: Sequence[np.ndarray]) -> str:
+    return digest([checksum(stack) for stack in stacks])
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """What a frame is written to."""
+
+    voxels: FrameStore
+    projections: dict[str, FrameStore]
+    tiffs: TiffFolder | None
+
+    @classmethod
+    def prepare(
+        cls, folder: Path, record: MovieRecord, grid: OutputGrid, tiff: bool, about: dict[str, Any]
+    ) -> _Outputs:
+        def store(name: str, flat: int | None) -> FrameStore:
+            shape = [1 if axis == flat else length for axis, length in enumerate(grid.shape)]
+            layout = StoreLayout(
+                shape_czyx=(len(record.channels), shape[0], shape[1], shape[2]),
+                dtype="uint16",
+                voxel_um=grid.voxel_um,
+                origin_um=grid.origin_um,
+                interval_s=record.usable().interval_s,
+                channels=tuple(record.channels),
+                kind="image" if flat is None else "map",
+            )
+            return FrameStore.prepare(folder / name, layout, record.frames, about | software())
+
+        tiffs = TiffFolder(folder / TIFFS, record.movie, record.channels, grid.voxel_um) if tiff else None
+        flat = {name: store(path, axis) for axis, (name, path) in enumerate(PROJECTIONS.items())}
+        return cls(store(STORE, None), flat, tiffs)
+
+    def have(self, frame: int) -> bool:
+        stores = [self.voxels, *self.projections.values()]
+        tiff = self.tiffs is None or self.tiffs.path(frame).exists()
+        return tiff and all(store.has(frame) for store in stores)
+
+    def write(self, frame: int, channels: Sequence[DeskewedFrame]) -> str:
+        """Write a frame; returns the checksum of its voxels."""
+        for axis, (name, store) in enumerate(self.projections.items()):
+            flat = [np.expand_dims(getattr(channel, f"along_{name}"), axis) for channel in channels]
+            store.write(frame, np.stack(flat))
+        voxels = [channel.voxels for channel in channels]
+        if self.tiffs is not None:
+            self.tiffs.write(frame, voxels)
+        return self.voxels.write(frame, voxels[0][None] if len(voxels) == 1 else np.stack(voxels))
+
+    def set_display(self, entries: Sequence[Entry]) -> None:
+        """Let viewers show the first frame from its fill value to the top of its projection."""
+        first = next((entry for entry in entries if entry.skipped is None), None)
+        if first is None:
+            return
+        peaks = self.projections["z"].read(first.frame, slice(None))
+        tops = np.quantile(peaks.reshape(len(peaks), -1), 0.999, axis=1)
+        windows = [
+            (low, max(high, low + 1)) for low, high in zip(first.facts["fill"], tops.tolist(), strict=True)
+        ]
+        for store in (self.voxels, *self.projections.values()):
+            store.set_display(windows)

@@ -11,13 +11,17 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import read_json, write_json
 from spatialdino_core.movies.provenance import software
+from spatialdino_core.pipeline import pipelined
 from spatialdino_core.progress import progress
 
 
@@ -42,7 +46,7 @@ class Entry:
     facts
         JSON-able measurements of the frame.
     seconds
-        Time that it took.
+        Time that each step took, s; steps of successive frames overlap.
     """
 
     frame: int
@@ -52,7 +56,7 @@ class Entry:
     output: str = ""
     skipped: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -110,8 +114,9 @@ class FrameJob:
         See `Entry.key`.
     stamps
         Frame number to the stamp of its input.
-    compute
-        Computes and stores a frame.
+    steps
+        What computes and stores a frame, by name; the first takes the frame number, each of the others the
+        result of the one before, the last returns a `FrameResult`. They overlap for successive frames.
     exists
         Whether a frame's result is still there.
     unchanged
@@ -124,7 +129,7 @@ class FrameJob:
     description: str
     key: str
     stamps: Mapping[int, str]
-    compute: Callable[[int], FrameResult]
+    steps: Mapping[str, Callable[[Any], Any]]
     exists: Callable[[int], bool]
     unchanged: Callable[[int, Entry], bool] = lambda frame, entry: False
     skip_bad: bool = False
@@ -134,8 +139,16 @@ class FrameJob:
         finished = [frame for frame in self.stamps if self._is_finished(frame)]
         waiting = [frame for frame in self.stamps if frame not in set(finished)]
         computed = 0
-        for frame in progress(waiting, self.description, "frame", total=len(self.stamps), done=len(finished)):
-            computed += self._finish(frame)
+        chain: list[Callable[[Any], Any]] = [
+            self._begin,
+            *(partial(_timed, name, step) for name, step in self.steps.items()),
+        ]
+        # Closed at once when a frame ends the job: nothing may go on computing behind its back.
+        with closing(pipelined(waiting, chain)) as outcomes:
+            for frame, outcome in progress(
+                outcomes, self.description, "frame", total=len(self.stamps), done=len(finished)
+            ):
+                computed += self._record(frame, outcome)
         print(f"{self.description}: {computed} of {len(self.stamps)} frames computed, the rest up to date")
         return [self.ledger.entries[frame] for frame in self.stamps]
 
@@ -145,33 +158,54 @@ class FrameJob:
             return False
         return entry.skipped is not None or self.exists(frame)
 
-    def _finish(self, frame: int) -> bool:
-        """Bring one frame up to date; whether it had to be computed."""
-        started = time.monotonic()
-        common: dict[str, Any] = {"frame": frame, "key": self.key, "stamp": self.stamps[frame]}
+    def _begin(self, frame: int) -> _Passed:
+        """Whether there is anything to do for a frame, asked where its input is read anyway."""
         old = self.ledger.entries.get(frame)
+        current = old is not None and old.key == self.key and not old.skipped and self.exists(frame)
+        return _Passed(frame, settled=bool(old and current and self.unchanged(frame, old)))
+
+    def _record(self, frame: int, outcome: Future[_Passed]) -> bool:
+        """Enter a frame that went through all steps; whether it had to be computed."""
+        common: dict[str, Any] = {"frame": frame, "key": self.key, "stamp": self.stamps[frame]}
         try:
-            if (
-                old
-                and old.key == self.key
-                and not old.skipped
-                and self.exists(frame)
-                and self.unchanged(frame, old)
-            ):
-                self.ledger.add(Entry(**(asdict(old) | common)))
-                return False
-            result = self.compute(frame)
+            passed = outcome.result()
         except BadInputError as error:
             if not self.skip_bad:
                 raise
             print(f"{self.description}: frame {frame} skipped. {error}")
             self.ledger.add(Entry(**common, skipped=str(error)))
             return True
-        seconds = round(time.monotonic() - started, 3)
+        if passed.settled:
+            self.ledger.add(Entry(**(asdict(self.ledger.entries[frame]) | common)))
+            return False
+        result: FrameResult = passed.value
         self.ledger.add(
-            Entry(**common, content=result.content, output=result.output, facts=result.facts, seconds=seconds)
+            Entry(
+                **common,
+                content=result.content,
+                output=result.output,
+                facts=result.facts,
+                seconds=passed.seconds,
+            )
         )
         return True
+
+
+@dataclass(frozen=True)
+class _Passed:
+    """A frame on its way through the steps."""
+
+    value: Any
+    settled: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def _timed(name: str, step: Callable[[Any], Any], before: _Passed) -> _Passed:
+    if before.settled:
+        return before
+    started = time.monotonic()
+    value = step(before.value)
+    return _Passed(value, seconds=before.seconds | {name: round(time.monotonic() - started, 3)})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 
-from spatialdino_core.movies.source import S_PER_UNIT, UM_PER_UNIT, FileMetadata, Readable, pick_channel
+from spatialdino_core.movies.source import (
+    S_PER_UNIT,
+    UM_PER_UNIT,
+    WHOLE,
+    FileMetadata,
+    Readable,
+    Region,
+    pick_channel,
+    quantity,
+)
 
 
 class OmeZarr:
@@ -23,17 +31,10 @@ class OmeZarr:
             ome: Any = attributes.get("ome", attributes)
             image = ome["multiscales"][0]
             self._array: Any = group[image["datasets"][0]["path"]]
-        self._axes = "".join(axis["name"].upper() for axis in image["axes"])
-        scale = _zarr_scale(image)
-        units = [axis.get("unit") for axis in image["axes"]]
-        names = tuple(c.get("label", "") for c in ome.get("omero", {}).get("channels", []))
-        self.metadata = FileMetadata(
-            pixel_um=_length(scale, units, self._axes, "X"),
-            plane_spacing_um=_length(scale, units, self._axes, "Z"),
-            interval_s=_duration(scale, units, self._axes),
-            channels=names,
-            origin=f"OME-Zarr metadata of {path.name}",
-        )
+            self._axes = "".join(axis["name"].upper() for axis in image["axes"])
+            names = tuple(c.get("label", "") for c in ome.get("omero", {}).get("channels", []))
+            said = _metadata(image, self._axes, names, f"OME-Zarr metadata of {path.name}")
+        self.metadata = (said,)
         self._channel = pick_channel(path, self._axis("C"), names, channel, channel_index)
 
     def _axis(self, name: str) -> int:
@@ -42,10 +43,11 @@ class OmeZarr:
     def __len__(self) -> int:
         return self._axis("T")
 
-    def read(self, frame: int) -> np.ndarray:
-        index = tuple({"T": frame, "C": self._channel}.get(axis, slice(None)) for axis in self._axes)
+    def read(self, frame: int, region: Region = WHOLE) -> np.ndarray:
+        chosen: dict[str, int | slice] = {"T": frame, "C": self._channel}
+        chosen |= dict(zip("ZYX", region, strict=True))
         with Readable(self.path):
-            return np.asarray(self._array[index])
+            return np.asarray(self._array[tuple(chosen[axis] for axis in self._axes)])
 
     def describe(self, frame: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
         return tuple(self._axis(axis) for axis in "ZYX"), self._array.dtype
@@ -55,18 +57,25 @@ class OmeZarr:
         return f"{len(members)}:{max(p.stat().st_mtime_ns for p in members)}"
 
 
-def _zarr_scale(image: Any) -> list[float]:
-    transforms = image["datasets"][0].get("coordinateTransformations", [])
-    return next((t["scale"] for t in transforms if t["type"] == "scale"), [])
+def _metadata(image: Any, axes: str, channels: tuple[str, ...], origin: str) -> FileMetadata:
+    """What ``multiscales`` says: the scale of the first level times the one that all levels share."""
+    scale = dict.fromkeys(axes, 1.0)
+    stated = False
+    for holder in (image["datasets"][0], image):
+        for transform in holder.get("coordinateTransformations", []):
+            if transform["type"] == "scale":
+                stated = True
+                scale = {axis: scale[axis] * s for axis, s in zip(axes, transform["scale"], strict=True)}
+    units = {name: axis.get("unit") for name, axis in zip(axes, image["axes"], strict=True)}
 
+    def along(axis: str, per_unit: dict[str, float]) -> float | None:
+        return quantity(scale.get(axis), units.get(axis), per_unit) if stated else None
 
-def _length(scale: Sequence[float], units: Sequence[str | None], axes: str, axis: str) -> float | None:
-    position = axes.find(axis)
-    unit = units[position] if 0 <= position < len(scale) else None
-    return scale[position] * UM_PER_UNIT[unit] if unit in UM_PER_UNIT else None
-
-
-def _duration(scale: Sequence[float], units: Sequence[str | None], axes: str) -> float | None:
-    position = axes.find("T")
-    unit = units[position] if 0 <= position < len(scale) else None
-    return scale[position] * S_PER_UNIT[unit] if unit in S_PER_UNIT else None
+    return FileMetadata(
+        pixel_um=along("X", UM_PER_UNIT),
+        pixel_y_um=along("Y", UM_PER_UNIT),
+        plane_spacing_um=along("Z", UM_PER_UNIT),
+        interval_s=along("T", S_PER_UNIT),
+        channels=channels,
+        origin=origin,
+    )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.czi import CziMovie
 from spatialdino_core.movies.ome_zarr import OmeZarr
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.source import FrameSource
@@ -33,22 +34,24 @@ def open_source(
         raise BadInputError(
             pattern,
             found="no file that matches",
-            expected="a TIFF series, a TIFF file or an OME-Zarr store",
+            expected="a TIFF series, a TIFF file, a CZI file or an OME-Zarr store",
             remedy="Correct 'path' in the sample sheet; relative paths start at the sheet's folder.",
         )
     if files[0].is_dir():
         return OmeZarr(_only(pattern, files), channel, channel_index)
+    if files[0].suffix.lower() == ".czi":
+        return CziMovie(_only(pattern, files), channel, channel_index)
     if len(files) == 1:
         return TiffFile(files[0], channel, channel_index)
-    return TiffSeries(pattern, files, reading.time_point)
+    return TiffSeries(pattern, files, reading.time_point, channel, channel_index)
 
 
 def _only(pattern: str, files: Sequence[Path]) -> Path:
     if len(files) > 1:
         raise BadInputError(
             pattern,
-            found=f"{len(files)} folders",
-            expected="one OME-Zarr store per row",
-            remedy="Make the path match a single store.",
+            found=f"{len(files)} folders or CZI files",
+            expected="one OME-Zarr store or CZI file per row",
+            remedy="Make the path match a single one.",
         )
     return files[0]

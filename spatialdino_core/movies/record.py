@@ -67,6 +67,8 @@ class MovieRecord:
         Of the raw stacks.
     skipped
         Frames that are left out, with the reason (policy ``on_bad_frame: skip``).
+    warnings
+        What is odd but does not keep the movie from being used, e.g. a sheet and a file that disagree.
     problem
         Why the movie cannot be used, or ``None``.
     """
@@ -80,6 +82,7 @@ class MovieRecord:
     shape_zyx: tuple[int, int, int] = (0, 0, 0)
     dtype: str = ""
     skipped: dict[int, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
     problem: str | None = None
 
     def write(self, path: Path | str) -> None:

@@ -6,7 +6,8 @@ Reads headers only; the content of frames (zeros, NaN) is judged where they are 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from spatialdino_core.movies.source import FileMetadata, FrameSource
 
 BadFramePolicy = Literal["fail", "skip"]
 DTYPES = ("uint8", "uint16", "float32")
+SKEWED = ("stage", "z-stage")
+DISAGREEMENT = 1e-3  # relative difference from which two numbers are not the same value, differently rounded
 
 
 def register_movie(
@@ -50,8 +53,10 @@ def register_movie(
         "train": first.train,
     }
     try:
+        _check_calibrations(rows)
         sources = open_channels(rows, reading)
-        acquisition = settle_acquisition(first, sources[0].metadata, len(sources[0]))
+        said = list(dict.fromkeys(metadata for source in sources for metadata in source.metadata))
+        acquisition, warnings = settle_acquisition(first, said, len(sources[0]))
         shape, dtype, skipped = _survey(rows, sources, on_bad_frame)
     except BadInputError as error:
         return MovieRecord(**names, problem=str(error))  # type: ignore[arg-type]
@@ -62,7 +67,24 @@ def register_movie(
         shape_zyx=shape,
         dtype=dtype,
         skipped=skipped,
+        warnings=warnings,
     )
+
+
+def _check_calibrations(rows: Sequence[SheetRow]) -> None:
+    missing = [
+        f"{column} of channel '{row.channel}': {path}"
+        for row in rows
+        for column, path in row.calibrations().items()
+        if not Path(path).is_file()
+    ]
+    if missing:
+        raise BadInputError(
+            f"movie '{rows[0].movie}'",
+            found=f"no file at {'; '.join(missing)}",
+            expected="the files that the sample sheet names",
+            remedy="Correct the cells; relative paths start at the sheet's folder.",
+        )
 
 
 def open_channels(rows: Sequence[SheetRow], reading: ReadingParameters) -> list[FrameSource]:
@@ -84,45 +106,116 @@ def open_channels(rows: Sequence[SheetRow], reading: ReadingParameters) -> list[
     return sources
 
 
-def settle_acquisition(row: SheetRow, metadata: FileMetadata, frames: int) -> Acquisition:
-    """Take each value from the sheet, else from the file; never from a default.
+def settle_acquisition(
+    row: SheetRow, said: Sequence[FileMetadata], frames: int
+) -> tuple[Acquisition, list[str]]:
+    """Take each value from the sheet, else from the files; never from a default.
+
+    Parameters
+    ----------
+    row
+        The movie's first row of the sample sheet.
+    said
+        What its files say, the most trusted first.
+    frames
+        Number of time points; a single one needs no interval.
+
+    Returns
+    -------
+    Acquisition
+        With the source of each value.
+    list of str
+        Where sheet and files, or two files, disagree.
 
     Raises
     ------
     BadInputError
-        Listing every value that neither gives.
+        Listing every value that none of them gives, or for pixels that are not square.
     """
-    skewed = row.scan in ("stage", "z-stage")
-    candidates = {
-        "pixel_um": (row.pixel_um, metadata.pixel_um),
-        # The plane spacing of a file is not the step of a stage.
-        "step_um": (row.step_um, None if skewed else metadata.plane_spacing_um),
-        "interval_s": (row.interval_s, metadata.interval_s),
-        "angle_deg": (row.angle_deg, None),
-        "skew_axis": (row.skew_axis, None),
-        "scan_sign": (row.scan_sign, None),
-    }
-    needed = ["pixel_um", "step_um"]
+    stated = {name: _stated(row, said, name) for name in ("scan", "pixel_um", "interval_s")}
+    scan = stated["scan"][0][0] if stated["scan"] else None
+    if scan in (*SKEWED, None):
+        stated["step_um"] = _stated(row, said, "step_um")
+        stated |= {name: _stated(row, said, name) for name in ("angle_deg", "skew_axis", "scan_sign")}
+        needed = ["scan", "pixel_um", "step_um", "angle_deg", "skew_axis", "scan_sign"]
+    else:
+        # The plane spacing of a file is not the step of a stage; without a skew it is what is meant.
+        stated["step_um"] = _stated(row, said, "step_um", "plane_spacing_um")
+        stated["scan_sign"] = _stated(row, said if scan == "objective" else [], "scan_sign")
+        needed = ["scan", "pixel_um", "step_um"]
     needed += ["interval_s"] if frames > 1 else []
-    needed += ["angle_deg", "skew_axis", "scan_sign"] if skewed else []
-    missing = [name for name in needed if candidates[name] == (None, None)]
+    missing = [name for name in needed if not stated[name]]
     if missing:
+        origins = " or the ".join(["sample sheet", *dict.fromkeys(metadata.origin for metadata in said)])
         raise BadInputError(
             f"movie '{row.movie}' ({row.path})",
-            found=f"no value for {', '.join(missing)} in the sample sheet or the {metadata.origin}",
-            expected=f"{', '.join(needed)} for scan '{row.scan}'",
+            found=f"no value for {', '.join(missing)} in the {origins}",
+            expected=f"{', '.join(needed)} for scan '{scan}'"
+            if scan
+            else f"{', '.join(needed)}; without skew (scan 'objective' or 'none') no angle, axis or sign",
             remedy="Fill in these columns of the sample sheet.",
         )
-    values = {name: sheet if sheet is not None else file for name, (sheet, file) in candidates.items()}
-    sources = {
-        name: "sample sheet" if sheet is not None else metadata.origin
-        for name, (sheet, file) in candidates.items()
-        if (sheet, file) != (None, None)
-    }
-    if not skewed:
-        values |= {"angle_deg": None, "skew_axis": None}
-    values["scan_sign"] = values["scan_sign"] or 1
-    return Acquisition(scan=row.scan, sources=sources, **values)  # type: ignore[arg-type]
+    chosen = {name: values[0] for name, values in stated.items() if values}
+    warnings = _disagreements(stated) + _oblong_pixels(row, said, chosen["pixel_um"][1])
+    acquisition = Acquisition(
+        scan=str(scan),
+        angle_deg=_value(chosen, "angle_deg"),
+        step_um=_value(chosen, "step_um"),
+        pixel_um=_value(chosen, "pixel_um"),
+        interval_s=_value(chosen, "interval_s"),
+        skew_axis=_value(chosen, "skew_axis"),
+        scan_sign=_value(chosen, "scan_sign") or 1,
+        sources={name: origin for name, (_, origin) in chosen.items()},
+    )
+    return acquisition, warnings
+
+
+def _stated(
+    row: SheetRow, said: Sequence[FileMetadata], name: str, in_files: str | None = None
+) -> list[tuple[Any, str]]:
+    """Every stated value with its source, the one that counts first."""
+    values = [(getattr(row, name), "sample sheet")]
+    values += [(getattr(metadata, in_files or name), metadata.origin) for metadata in said]
+    return [(value, origin) for value, origin in values if value is not None]
+
+
+def _value(chosen: dict[str, tuple[Any, str]], name: str) -> Any:
+    return chosen[name][0] if name in chosen else None
+
+
+def _disagreements(stated: dict[str, list[tuple[Any, str]]]) -> list[str]:
+    return [
+        f"{name}: {values[0][0]} ({values[0][1]}) is used, not {value} ({origin})"
+        for name, values in stated.items()
+        for value, origin in values[1:]
+        if _differ(values[0][0], value)
+    ]
+
+
+def _differ(one: Any, other: Any) -> bool:
+    if isinstance(one, str) or isinstance(other, str):
+        return bool(one != other)
+    return bool(abs(one - other) > DISAGREEMENT * max(abs(one), abs(other)))
+
+
+def _oblong_pixels(row: SheetRow, said: Sequence[FileMetadata], pixel_source: str) -> list[str]:
+    """Warn of metadata with pixels that are not square; refuse to take the pixel size from it."""
+    warnings = []
+    for metadata in said:
+        x, y = metadata.pixel_um, metadata.pixel_y_um
+        if x is None or y is None or not _differ(x, y):
+            continue
+        if metadata.origin == pixel_source:
+            raise BadInputError(
+                f"movie '{row.movie}' ({row.path})",
+                found=f"pixels of {x} × {y} µm in the {metadata.origin}",
+                expected="square pixels",
+                remedy="Give pixel_um in the sample sheet if the file's metadata is wrong.",
+            )
+        warnings.append(
+            f"pixel_um: square pixels ({pixel_source}) are used, not {x} × {y} µm ({metadata.origin})"
+        )
+    return warnings
 
 
 def _survey(
@@ -161,6 +254,13 @@ def _survey(
             found=f"shape {shape}, {dtype}",
             expected=f"3D stacks (z, y, x) of {', '.join(DTYPES)}",
             remedy="Export the movie as 16-bit stacks.",
+        )
+    if shape[0] < 2:
+        raise BadInputError(
+            rows[0].path,
+            found=f"stacks of {shape[0]} plane",
+            expected="at least 2 planes per time point",
+            remedy="Give whole 3D stacks: one file per time point with all planes, or one with axes TZYX.",
         )
     if bad and on_bad_frame == "fail":
         frame, reason = min(bad.items())
@@ -204,3 +304,24 @@ def check_content(frame: int, stack: np.ndarray, where: str) -> np.ndarray:
             remedy="Remove or restore the frame, or set on_bad_frame: skip in the config.",
         )
     return stack
+
+
+def as_counts(stack: np.ndarray, where: str) -> np.ndarray:
+    """A raw stack as uint16 camera counts; values of another type are rounded, never rescaled.
+
+    Raises
+    ------
+    BadInputError
+        For values that do not fit: negative beyond rounding, above 65,535, or fractions of one.
+    """
+    if stack.dtype in (np.uint8, np.uint16):
+        return stack.astype(np.uint16, copy=False)
+    low, high = float(stack.min()), float(stack.max())
+    if stack.dtype.kind == "f" and (low < -0.5 or high > 65535 or high < 2):
+        raise BadInputError(
+            where,
+            found=f"values from {low:g} to {high:g} ({stack.dtype})",
+            expected="camera counts between 0 and 65535",
+            remedy="Export the movie unscaled, as 16-bit counts.",
+        )
+    return np.clip(np.rint(stack), 0, 65535).astype(np.uint16)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,10 +15,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.settings_file import settings_beside
 
 Scan = Literal["stage", "objective", "z-stage", "none"]
-REQUIRED_COLUMNS = ("movie", "channel", "path", "scan")
-OPTIONAL_COLUMNS = ("angle_deg", "step_um", "pixel_um", "interval_s", "skew_axis", "scan_sign", "train")
+Bounds = tuple[float, float]
+REQUIRED_COLUMNS = ("movie", "channel", "path")
+GEOMETRY_COLUMNS = ("scan", "angle_deg", "step_um", "pixel_um", "interval_s", "skew_axis", "scan_sign")
+# What all channels of a movie share.
+MOVIE_COLUMNS = (*GEOMETRY_COLUMNS, "train", "roi_um")
+CALIBRATION_COLUMNS = ("dark", "flat", "registration")
+OPTIONAL_COLUMNS = (*MOVIE_COLUMNS, "flip", *CALIBRATION_COLUMNS)
 
 
 class SheetRow(BaseModel):
@@ -28,7 +35,7 @@ class SheetRow(BaseModel):
     movie: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
     channel: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+-]+$")]
     path: Annotated[str, Field(min_length=1)]
-    scan: Scan
+    scan: Scan | None = None
     angle_deg: Annotated[float, Field(gt=0, lt=90)] | None = None
     step_um: Annotated[float, Field(gt=0)] | None = None
     pixel_um: Annotated[float, Field(gt=0)] | None = None
@@ -36,6 +43,11 @@ class SheetRow(BaseModel):
     skew_axis: Literal["x", "y"] | None = None
     scan_sign: Literal[1, -1] | None = None
     train: bool = False
+    roi_um: tuple[Bounds, Bounds, Bounds] | None = None
+    flip: Literal["x", "y", "xy"] | None = None
+    dark: float | str | None = None
+    flat: str | None = None
+    registration: str | None = None
 
     @field_validator("train", mode="before")
     @classmethod
@@ -52,9 +64,66 @@ class SheetRow(BaseModel):
     def _sign(cls, value: object) -> object:
         return int(value) if isinstance(value, str) and value in ("+1", "1", "-1") else value
 
+    @field_validator("dark", mode="before")
+    @classmethod
+    def _counts_or_path(cls, value: object) -> object:
+        counts = _as_number(value)
+        if counts is not None and not (math.isfinite(counts) and counts >= 0):
+            raise ValueError("a number of counts (0 or more), or the path of a TIFF")
+        return value if counts is None else counts
+
+    @field_validator("roi_um", mode="before")
+    @classmethod
+    def _bounds(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        parts = [[_as_number(bound) for bound in part.split(":")] for part in value.split(",")]
+        if len(parts) != 3 or not all(_is_interval(part) for part in parts):
+            raise ValueError("z0:z1,y0:y1,x0:x1 in µm, each from low to high")
+        return tuple((low, high) for low, high in parts)
+
     def files(self) -> list[Path]:
-        """Paths that the glob in ``path`` matches, sorted by name; empty when there are none."""
-        return sorted(Path(match) for match in glob.glob(self.path))
+        """Paths that the glob in ``path`` matches, sorted by name; empty when there are none.
+
+        Folders that exist under their very name are taken as they are, and where nothing else matches,
+        brackets in file names are, too: ``[`` is a sign of globs, but also one that people use in names.
+        """
+        folder, pattern = _without_glob(Path(self.path))
+        if pattern is None:
+            return [folder]
+        matches = glob.glob(pattern, root_dir=folder) or glob.glob(
+            pattern.replace("[", "[[]"), root_dir=folder
+        )
+        return sorted(folder / match for match in matches)
+
+    def calibrations(self) -> dict[str, str]:
+        """Column to path, for the calibration files that the row names."""
+        named = {column: getattr(self, column) for column in CALIBRATION_COLUMNS}
+        return {column: path for column, path in named.items() if isinstance(path, str)}
+
+
+def _as_number(value: object) -> float | None:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+
+
+def _is_interval(bounds: Sequence[float | None]) -> bool:
+    if len(bounds) != 2 or bounds[0] is None or bounds[1] is None:
+        return False
+    return math.isfinite(bounds[0]) and math.isfinite(bounds[1]) and bounds[0] < bounds[1]
+
+
+def _without_glob(path: Path) -> tuple[Path, str | None]:
+    """The leading part of a path that exists, and the rest, which is a glob; ``None`` if all of it exists."""
+    existing = Path(path.anchor)
+    parts = path.parts[1:] if path.anchor else path.parts
+    for position, part in enumerate(parts):
+        if not (existing / part).exists():
+            return existing, str(Path(*parts[position:]))
+        existing /= part
+    return existing, None
 
 
 def read_sheet(path: Path | str) -> dict[str, list[SheetRow]]:
@@ -133,8 +202,10 @@ def _read_row(sheet: Path, number: int, header: Sequence[str], cells: Sequence[s
             remedy="Separate cells by single tabs; leave a cell empty where a value is not known.",
         )
     values: dict[str, Any] = {name: cell.strip() or None for name, cell in zip(header, cells, strict=True)}
-    if values["path"] is not None and not Path(values["path"]).is_absolute():
-        values["path"] = str(sheet.parent / values["path"])
+    for column in ("path", *CALIBRATION_COLUMNS):
+        cell = values.get(column)
+        if cell is not None and not (column == "dark" and _as_number(cell) is not None):
+            values[column] = str(sheet.parent / cell)
     try:
         return SheetRow(**values)
     except ValidationError as error:
@@ -159,27 +230,28 @@ def _check_against(sheet: Path, number: int, row: SheetRow, known: Sequence[Shee
             expected="each movie and channel once",
             remedy="Give each movie an identifier of its own.",
         )
-    shared = ("scan", "angle_deg", "step_um", "pixel_um", "interval_s", "skew_axis", "scan_sign", "train")
     for other in known[:1]:
-        differing = [name for name in shared if getattr(other, name) != getattr(row, name)]
+        differing = [name for name in MOVIE_COLUMNS if getattr(other, name) != getattr(row, name)]
         if differing:
             raise BadInputError(
                 f"{sheet}, line {number}",
                 found=f"'{other.channel}' and '{row.channel}' of '{row.movie}' differ in {differing}",
-                expected="the same geometry, interval and 'train' for all channels of a movie",
+                expected="the same geometry, interval, region and 'train' for all channels of a movie",
                 remedy="Correct the row, or give the channel a movie identifier of its own.",
             )
 
 
 def fingerprint(rows: Sequence[SheetRow]) -> list[tuple[str, int, int]]:
-    """Name, size (bytes) and modification time (ns) of every raw file of a movie: what it takes to
-    notice that a movie grew or was rewritten, without reading it.
+    """Name, size (bytes) and modification time (ns) of every file that a movie is made of: what it takes to
+    notice that it grew or was rewritten, without reading it.
 
-    For an OME-Zarr store (a folder) every file in it counts.
+    These are the raw files (for an OME-Zarr store, a folder, every file in it), the microscope's settings
+    files beside them, and the calibration files that the rows name.
     """
     stamps = []
     for row in rows:
-        for match in row.files():
+        raw = row.files()
+        for match in [*raw, *settings_beside(raw), *map(Path, row.calibrations().values())]:
             members = sorted(p for p in match.rglob("*") if p.is_file()) if match.is_dir() else [match]
-            stamps += [(str(p), (s := p.stat()).st_size, s.st_mtime_ns) for p in members]
+            stamps += [(str(p), (s := p.stat()).st_size, s.st_mtime_ns) for p in members if p.exists()]
     return stamps

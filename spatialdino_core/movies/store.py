@@ -5,19 +5,22 @@ Which frames of a store are finished is the ledger's knowledge, not the store's.
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import math
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import xxhash
 import zarr
 from zarr.codecs import BloscCodec
 
 from spatialdino_core.files import flush
+from spatialdino_core.kernels.halve import halved
 
 AXES = ("t", "c", "z", "y", "x")
 CHUNK_ZYX = (32, 128, 128)
@@ -118,6 +121,13 @@ class FrameStore:
         """What ``prepare`` was told about the store."""
         return dict(self._group.attrs[NAMESPACE])
 
+    def set_display(self, windows: Sequence[tuple[float, float]]) -> None:
+        """Keep the intensities that viewers show as black and white, for each channel."""
+        ome: Any = dict(self._group.attrs["ome"])
+        for channel, (low, high) in zip(ome["omero"]["channels"], windows, strict=True):
+            channel["window"] |= {"start": float(low), "end": float(high)}
+        self._group.attrs["ome"] = ome
+
     def has(self, frame: int) -> bool:
         """Whether the frame's shard files exist, for all channels."""
         folder = self.path / "0" / "c" / str(frame)
@@ -141,8 +151,8 @@ class FrameStore:
         str
             Checksum of the voxels.
         """
-        for level, factors in zip(self._levels, self._factors, strict=True):
-            level[frame] = _reduced(data, factors)
+        for level, reduced in zip(self._levels, _pyramid(data, self._factors), strict=True):
+            level[frame] = reduced
         folder = self.path / "0" / "c" / str(frame)
         for shard in folder.rglob("0"):
             if shard.is_file():
@@ -151,8 +161,8 @@ class FrameStore:
 
 
 def checksum(data: np.ndarray) -> str:
-    """BLAKE2b (16 hexadecimal digits) of an array's shape, dtype and voxels."""
-    total = hashlib.blake2b(f"{data.shape}{data.dtype}".encode(), digest_size=8)
+    """XXH3 (32 hexadecimal digits) of an array's shape, dtype and voxels: as fast as they are read."""
+    total = xxhash.xxh3_128(f"{data.shape}{data.dtype}".encode())
     total.update(np.ascontiguousarray(data).view(np.uint8).data)
     return total.hexdigest()
 
@@ -187,7 +197,7 @@ def _create(path: Path, layout: StoreLayout, frames: int) -> None:
             dtype=layout.dtype,
             chunks=(1, 1, *chunks),
             shards=(1, 1, *shards),
-            compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
+            compressors=BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"),
             dimension_names=AXES,
         )
     group.attrs["ome"] = ome_metadata(layout)
@@ -224,23 +234,39 @@ def ome_metadata(layout: StoreLayout) -> dict[str, Any]:
     if layout.kind == "labels":
         metadata["image-label"] = {"source": {"image": "../deskewed.ome.zarr"}}
     else:
-        metadata["omero"] = {"channels": [_display(name, layout.dtype) for name in layout.channels]}
+        top = float(np.iinfo(layout.dtype).max) if np.dtype(layout.dtype).kind in "iu" else 1.0
+        window = {"min": 0.0, "max": top, "start": 0.0, "end": top}
+        colours = channel_colours(layout.channels)
+        metadata["omero"] = {
+            "channels": [
+                {"label": name, "color": colour, "window": dict(window), "active": True}
+                for name, colour in zip(layout.channels, colours, strict=True)
+            ]
+        }
     return metadata
 
 
-def _display(name: str, dtype: str) -> dict[str, Any]:
-    top = float(np.iinfo(dtype).max) if np.dtype(dtype).kind in "iu" else 1.0
-    window = {"min": 0.0, "max": top, "start": 0.0, "end": top}
-    return {"label": name, "color": "FFFFFF", "window": window, "active": True}
+def channel_colours(channels: Sequence[str]) -> list[str]:
+    """Display colours as RRGGBB: grey for a single channel; else by the excitation wavelength in the name, or
+    by order where a name has none."""
+    if len(channels) == 1:
+        return ["FFFFFF"]
+    by_order = itertools.cycle(["00FF00", "FF00FF", "00FFFF", "FFFF00"])
+    found = [re.search(r"(?<!\d)([3-9]\d\d)(?!\d)", name) for name in channels]
+    return [_by_wavelength(int(match[1])) if match else next(by_order) for match in found]
 
 
-def _reduced(data: np.ndarray, factors: Sequence[int]) -> np.ndarray:
-    """Block means of (c, z, y, x), the last block of an axis completed by its edge."""
-    if max(factors) == 1:
-        return data
-    padding = [(0, 0)] + [(0, -n % f) for n, f in zip(data.shape[1:], factors, strict=True)]
-    padded = np.pad(data, padding, mode="edge")
-    z, y, x = (n // f for n, f in zip(padded.shape[1:], factors, strict=True))
-    blocks = padded.reshape(data.shape[0], z, factors[0], y, factors[1], x, factors[2])
-    means = blocks.mean(axis=(2, 4, 6), dtype=np.float32)
-    return np.rint(means).astype(data.dtype) if data.dtype.kind in "iu" else means.astype(data.dtype)
+def _by_wavelength(nanometres: int) -> str:
+    limits = {430: "0080FF", 475: "00FFFF", 525: "00FF00", 600: "FFA000"}
+    return next((colour for limit, colour in limits.items() if nanometres < limit), "FF0000")
+
+
+def _pyramid(data: np.ndarray, factors: Sequence[Sequence[int]]) -> Iterator[np.ndarray]:
+    """Levels of (c, z, y, x): block means, rounded where the dtype is an integer's."""
+    yield data
+    means: list[np.ndarray] = list(data)
+    for finer, coarser in itertools.pairwise(factors):
+        steps = [c // f for c, f in zip(coarser, finer, strict=True)]
+        means = [halved(channel, steps) for channel in means]
+        level = np.stack(means)
+        yield (np.rint(level) if data.dtype.kind in "iu" else level).astype(data.dtype)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from spatialdino_core.crops.parameters import AugmentationParameters
 from spatialdino_core.parameters import STRICT
 
 
@@ -59,16 +60,7 @@ class PretrainParameters:
     mask_ratio_min: Annotated[float, Field(gt=0, lt=1, description="Smallest share of masked patches")] = 0.1
     mask_ratio_max: Annotated[float, Field(gt=0, lt=1, description="Largest share of masked patches")] = 0.5
 
-    gamma_max: Annotated[
-        float, Field(ge=1, description="Intensities are raised to a power in [1/gamma_max, gamma_max]")
-    ] = 1.25
-    contrast_change: Annotated[
-        float, Field(ge=0, lt=1, description="Contrast is scaled by a factor in 1 ± this")
-    ] = 0.1
-    noise_max: Annotated[
-        float, Field(ge=0, description="Largest standard deviation of added noise (normalised intensity)")
-    ] = 0.05
-
+    augmentation: AugmentationParameters = Field(default_factory=AugmentationParameters)
     log_interval_steps: Annotated[int, Field(ge=1, description="Steps between rows of metrics.csv")] = 10
     checkpoint_interval_steps: Annotated[int, Field(ge=1, description="Steps between checkpoints")] = 100
     checkpoints_kept: Annotated[int, Field(ge=1, description="Newest checkpoints that are kept")] = 2

@@ -15,7 +15,8 @@ class CropSource(Protocol):
     """A sequence of crops: float32 (C, Z, Y, X), normalised to [0, 1], of isotropic voxels.
 
     Every axis z, y, x is at least as long as a global view. Items may be memory maps: only the voxels
-    of a view are read.
+    of a view are read. A source whose crops lie in several files says so in an attribute
+    ``shard_lengths``, the crops of each.
     """
 
     def __len__(self) -> int:
@@ -47,15 +48,22 @@ class CropDescription:
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
+def shard_lengths(crops: CropSource) -> list[int]:
+    """Crops of each file of a source; a source that does not say is one file."""
+    return list(getattr(crops, "shard_lengths", [len(crops)]))
+
+
 def check_crop(crop: NDArray[np.float32], index: int, channels: int, side_voxels: int) -> None:
     """Refuse a crop of the wrong type or shape, or too small for a view of this side.
+
+    For an encoder of one channel a crop may have several: each view shows one of them.
 
     Raises
     ------
     BadInputError
         Naming the crop.
     """
-    fits = crop.ndim == 4 and crop.shape[0] == channels and min(crop.shape[1:]) >= side_voxels
+    fits = crop.ndim == 4 and channels in (1, crop.shape[0]) and min(crop.shape[1:]) >= side_voxels
     if not fits or crop.dtype != np.float32:
         raise BadInputError(
             f"training crop {index}",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spatialdino_core.crops.parameters import NormalisationParameters
-from spatialdino_core.crops.shards import CropShards
+from spatialdino_core.crops.shards import CropShards, OnCorrupt
 from spatialdino_core.device import choose_device
 from spatialdino_core.encoder.parameters import EncoderParameters
 from spatialdino_core.errors import BadInputError
@@ -29,6 +29,7 @@ def pretrain_model(
     seed: int,
     device: str,
     version: str,
+    on_corrupt_shard: OnCorrupt = "fail",
 ) -> None:
     """Train an encoder and publish ``pretrained.safetensors``.
 
@@ -40,8 +41,10 @@ def pretrain_model(
         Weights to publish; metrics and checkpoints lie beside them.
     version
         The user's name of the model; another name trains anew.
+    on_corrupt_shard
+        Whether a damaged shard ends training (``fail``) or is left out (``skip``).
     """
-    crops = CropShards(indices)
+    crops = CropShards(indices, on_corrupt=on_corrupt_shard)
     voxel_um = _common_voxel(crops)
     description = CropDescription(
         voxel_um=(voxel_um, voxel_um, voxel_um),

@@ -1,21 +1,25 @@
 """Who is in and who is out: automatic verdicts, and human decisions that always win.
 
 ``metrics.tsv`` belongs to the software: measures and automatic verdict of every movie. ``decisions.tsv``
-belongs to the user: the software only ever appends a row ``auto`` for a movie that is new to it.
+belongs to the user, who edits it by hand or exports it from the contact sheet: the software only ever
+appends a row ``auto`` for a movie that is new to it.
 """
 
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import write_text
+from spatialdino_core.parameters import digest
 
 DECISION_COLUMNS = ("movie", "decision", "who", "when", "why")
 DECISIONS = ("auto", "accept", "reject")
+NEEDED_COLUMNS = DECISION_COLUMNS[:2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +35,16 @@ class Standing:
     reason
         Why, in words.
     decided_by
-        ``automatic`` or who edited the decision.
+        ``automatic`` or who made the decision.
+    decided_when
+        When a human decided, as written in ``decisions.tsv``; else empty.
     """
 
     verdict: str
     judged: str
     reason: str
     decided_by: str = "automatic"
+    decided_when: str = ""
 
 
 def read_table(path: Path | str) -> list[dict[str, str]]:
@@ -46,31 +53,95 @@ def read_table(path: Path | str) -> list[dict[str, str]]:
     if not path.exists():
         return []
     with path.open(encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file, delimiter="\t"))
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def write_table(path: Path | str, columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """Publish a tab-separated table with a header."""
+    """Publish a tab-separated table with a header; white space within a cell becomes single spaces."""
     names = list(columns)
     lines = ["\t".join(names)]
-    lines += ["\t".join(str(row.get(name, "")).replace("\t", " ") for name in names) for row in rows]
+    lines += ["\t".join(" ".join(str(row.get(name, "")).split()) for name in names) for row in rows]
     write_text(path, "\n".join(lines) + "\n")
+
+
+def read_decisions(path: Path | str) -> list[dict[str, str]]:
+    """Rows of ``decisions.tsv``, made whole: cells that are missing at the end of a row are blank.
+
+    Only ``movie`` and ``decision`` are needed; further columns are kept. Spreadsheets may have put quotes
+    around cells.
+
+    Raises
+    ------
+    BadInputError
+        Naming the line, if the file is not such a table or a decision is none of auto, accept, reject.
+    """
+    path = Path(path)
+    if not path.exists():
+        return []
+    rows = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, delimiter="\t", restval="", strict=True)
+            header = reader.fieldnames or []
+            if not set(NEEDED_COLUMNS) <= set(header):
+                raise _bad(f"{path}, header", list(header))
+            for cells in reader:
+                if None in cells:  # more cells than columns
+                    raise _bad(f"{path}, line {reader.line_num}", cells.values())
+                row = {name: cell.strip() for name, cell in cells.items()}
+                row["decision"] = row["decision"].lower()
+                if row["decision"] not in DECISIONS or not row["movie"]:
+                    raise _bad(f"{path}, line {reader.line_num}", cells.values())
+                rows.append(row)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise BadInputError(
+            path,
+            found=f"a file that cannot be read as a table ({error})",
+            expected=f"UTF-8 text, tab-separated: {', '.join(DECISION_COLUMNS)}",
+            remedy="Save it as tab-separated UTF-8 text; a cell with a quote must be quoted as a whole.",
+        ) from None
+    return rows
+
+
+def _bad(where: str, cells: Iterable[object]) -> BadInputError:
+    return BadInputError(
+        where,
+        found="\t".join(str(cell) for cell in cells),
+        expected=f"tab-separated {', '.join(DECISION_COLUMNS)}; a decision: {', '.join(DECISIONS)}",
+        remedy="Correct the line; 'auto' follows the automatic verdict.",
+    )
+
+
+def human_decisions(path: Path | str) -> str:
+    """Digest of what humans decided: unchanged while the software adds rows ``auto``."""
+    rows = [row for row in read_decisions(path) if row["decision"] != "auto"]
+    return digest(*(sorted(row.items()) for row in rows))
 
 
 def add_new_movies(path: Path | str, movies: Iterable[str]) -> None:
     """Append a row ``auto`` for each movie that the decisions do not know; touch nothing else."""
     path = Path(path)
-    known = {row["movie"] for row in read_table(path)}
-    new = [f"{movie}\tauto\t\t\t" for movie in movies if movie not in known]
-    text = path.read_text(encoding="utf-8") if path.exists() else "\t".join(DECISION_COLUMNS) + "\n"
-    if text and not text.endswith("\n"):
-        text += "\n"
-    if new or not path.exists():
-        write_text(path, text + "".join(line + "\n" for line in new))
+    if not path.exists():
+        write_text(path, "\t".join(DECISION_COLUMNS) + "\n")
+    known = {row["movie"] for row in read_decisions(path)}
+    new = [movie for movie in movies if movie not in known]
+    if not new:
+        return
+    text = path.read_text(encoding="utf-8-sig")
+    header = next(csv.reader([text.splitlines()[0]], delimiter="\t"))
+    blank = dict.fromkeys(header, "")
+    lines = ["\t".join((blank | {"movie": movie, "decision": "auto"}).values()) for movie in new]
+    # Appended, not published anew: an edit that is saved meanwhile must not be undone.
+    with path.open("ab") as file:
+        file.write(("" if text.endswith("\n") else "\n").encode() + ("\n".join(lines) + "\n").encode())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def standings(folder: Path | str) -> dict[str, Standing]:
     """Where every reviewed movie stands: the automatic verdict unless a human decided otherwise.
+
+    A human may reject a movie with a problem, but not accept it. Of several rows for a movie the last holds.
 
     Parameters
     ----------
@@ -82,38 +153,22 @@ def standings(folder: Path | str) -> dict[str, Standing]:
     BadInputError
         If ``decisions.tsv`` holds something other than auto, accept or reject.
     """
-    decisions = {row["movie"]: row for row in _checked(Path(folder) / "decisions.tsv")}
-    found = {}
-    for row in read_table(Path(folder) / "metrics.tsv"):
-        standing = Standing(verdict=row["verdict"], judged=row["judged"], reason=row["reason"])
-        human = decisions.get(row["movie"])
-        if human and human["decision"] != "auto" and standing.verdict != "problem":
-            standing = Standing(
-                verdict=human["decision"],
-                judged=row["judged"],
-                reason=human.get("why") or "no reason given",
-                decided_by=human.get("who") or "decisions.tsv",
-            )
-        elif human and human["decision"] == "reject":
-            standing = Standing(
-                verdict="reject", judged=row["judged"], reason=row["reason"], decided_by="decisions.tsv"
-            )
-        found[row["movie"]] = standing
-    return found
+    decisions = {row["movie"]: row for row in read_decisions(Path(folder) / "decisions.tsv")}
+    return {
+        row["movie"]: _standing(row, decisions.get(row["movie"], {}))
+        for row in read_table(Path(folder) / "metrics.tsv")
+    }
 
 
-def _checked(path: Path) -> list[dict[str, str]]:
-    rows = read_table(path)
-    for number, row in enumerate(rows, 2):
-        if (
-            None in row.values()
-            or not set(DECISION_COLUMNS[:2]) <= set(row)
-            or row["decision"] not in DECISIONS
-        ):
-            raise BadInputError(
-                f"{path}, line {number}",
-                found="\t".join(str(value) for value in row.values()),
-                expected=f"tab-separated {', '.join(DECISION_COLUMNS)}; a decision: {', '.join(DECISIONS)}",
-                remedy="Correct the line; 'auto' follows the automatic verdict.",
-            )
-    return rows
+def _standing(automatic: Mapping[str, str], human: Mapping[str, str]) -> Standing:
+    verdict, reason, judged = (automatic[name] for name in ("verdict", "reason", "judged"))
+    decision = human.get("decision", "auto")
+    if decision == "auto" or (verdict == "problem" and decision == "accept"):
+        return Standing(verdict=verdict, judged=judged, reason=reason)
+    return Standing(
+        verdict=decision,
+        judged=judged,
+        reason=human.get("why") or (reason if verdict == "problem" else "") or "no reason given",
+        decided_by=human.get("who") or "decisions.tsv",
+        decided_when=human.get("when", ""),
+    )

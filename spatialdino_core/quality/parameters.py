@@ -12,20 +12,61 @@ from spatialdino_core.parameters import STRICT
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class QualityParameters:
-    """Limits that a movie's first frame must keep to be accepted without a human."""
+    """How much of a movie is looked at, and the limits that each of its channels must keep to be accepted
+    without a human."""
 
+    frames: Annotated[
+        int, Field(ge=1, le=100, description="frames looked at, evenly spread over the movie (frames)")
+    ] = 5
     min_snr: Annotated[
         float,
-        Field(ge=0, description="lowest signal-to-noise ratio of the brightest 1e-4 of the voxels (1)"),
+        Field(
+            ge=0,
+            description="lowest signal-to-noise ratio of the brightest 1e-4 of the voxels, first frame (1)",
+        ),
     ] = 5.0
     max_saturated_fraction: Annotated[
         float,
         Field(ge=0, le=1, description="largest fraction of voxels at the top of the camera's range (1)"),
     ] = 0.001
-    max_empty_planes: Annotated[int, Field(ge=0, description="most planes of zeros (planes)")] = 0
-    max_repeated_planes: Annotated[
-        int, Field(ge=0, description="most planes identical to the one before (planes)")
+    max_empty_planes: Annotated[
+        int, Field(ge=0, description="most planes of a single value in one frame (planes)")
     ] = 0
+    max_repeated_planes: Annotated[
+        int, Field(ge=0, description="most planes identical to the one before in one frame (planes)")
+    ] = 0
+    max_repeated_frames: Annotated[
+        int,
+        Field(ge=0, description="most looked-at frames identical to the one looked at before (frames)"),
+    ] = 0
+    max_missing_fraction: Annotated[
+        float,
+        Field(ge=0, le=1, description="largest fraction of frames that may be left out as bad (1)"),
+    ] = 0.25
     min_focus: Annotated[
-        float, Field(ge=0, le=1, description="lowest focus score; 0: sharpness is not judged (1)")
+        float,
+        Field(ge=0, le=1, description="lowest focus score, first frame; 0: sharpness is not judged (1)"),
     ] = 0.0
+    max_signal_loss: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="largest fraction of the signal lost from first to last frame; 1: not judged (1)",
+        ),
+    ] = 0.9
+    min_half_life_s: Annotated[
+        float, Field(ge=0, description="shortest half-life of the signal; 0: bleaching is not judged (s)")
+    ] = 0.0
+    max_motion_um: Annotated[
+        float | None,
+        Field(
+            ge=0, description="largest rigid shift from the first frame to the next; null: not judged (µm)"
+        ),
+    ] = 1.0
+    max_drift_um: Annotated[
+        float | None,
+        Field(
+            ge=0, description="largest rigid shift from the first frame to the last; null: not judged (µm)"
+        ),
+    ] = None

@@ -89,7 +89,7 @@ def segment_movie(
         description=f"segment {folder.name}",
         key=key,
         stamps=stamps,
-        compute=compute,
+        steps={"compute": compute},
         exists=lambda frame: store.has(frame) and (tables / f"{frame}.parquet").exists(),
     ).run()
     _join(tables, entries, movie, objects)

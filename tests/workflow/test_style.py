@@ -78,8 +78,12 @@ def test_config_yaml_names_every_key_with_a_comment() -> None:
     for name in WorkflowConfig.__dataclass_fields__:
         assert name in content
         section = getattr(config, name)
-        if hasattr(section, "__dataclass_fields__"):
-            assert set(content[name]) == set(section.__dataclass_fields__), name
+        for part, given in [(section, content[name])] + [
+            (getattr(section, key), value)
+            for key, value in (content[name].items() if isinstance(content[name], dict) else ())
+        ]:
+            if hasattr(part, "__dataclass_fields__"):
+                assert set(given) == set(part.__dataclass_fields__), name
     lines = text.splitlines()
     for number, line in enumerate(lines):
         if ":" in line and not line.lstrip().startswith("#"):

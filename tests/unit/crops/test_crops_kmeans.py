@@ -3,10 +3,18 @@
 import numpy as np
 import pytest
 
-from spatialdino_core.crops.kmeans import content_levels, crop_origins, cut_crop, sample_voxels
+from spatialdino_core.crops.kmeans import (
+    CropBox,
+    bright_voxels,
+    content_levels,
+    crop_boxes,
+    cut_crop,
+    sample_voxels,
+)
 from spatialdino_core.crops.parameters import CropParameters
 
-PARAMETERS = CropParameters(crop_voxels=12, crops_per_frame=4)
+FIXED = dict(crop_voxels=12, min_size_fraction=0, max_size_fraction=0)
+PARAMETERS = CropParameters(**FIXED, low_percentile=99.0, high_percentile=99.99)
 SHAPE = (40, 60, 70)
 BLOBS = np.array([[10, 12, 15], [30, 45, 20], [20, 15, 55], [28, 48, 58]])
 
@@ -21,13 +29,40 @@ def volume():
 
 def place(volume, parameters=PARAMETERS, valid=None, seed=1):
     valid = np.ones(volume.shape, bool) if valid is None else valid
-    return crop_origins(volume, valid, parameters, np.random.default_rng(seed))
+    return crop_boxes(volume, valid, parameters, np.random.default_rng(seed))
+
+
+def origins(boxes):
+    return np.array([box.origin_voxels for box in boxes])
+
+
+def shapes(boxes):
+    return np.array([box.shape_voxels for box in boxes])
 
 
 def test_every_blob_has_a_crop_centred_on_it(volume):
-    centres = place(volume) + (12 - 1) / 2
+    boxes = place(volume)
+    centres = origins(boxes) + (12 - 1) / 2
     distance = np.linalg.norm(BLOBS[:, None] - centres, axis=2).min(axis=1)
     assert distance.max() < 2
+    assert {box.placed_on for box in boxes} == {"foreground"}
+
+
+def test_sides_are_drawn_between_fractions_of_the_volume(volume):
+    parameters = CropParameters(crop_voxels=8, low_percentile=99.0, high_percentile=99.99)
+    boxes = [box for seed in range(100) for box in place(volume, parameters, seed=seed)]
+    fractions = shapes(boxes) / SHAPE
+    assert len(boxes) == 400
+    for axis in range(3):
+        assert fractions[:, axis].min() == pytest.approx(0.3, abs=0.02)
+        assert fractions[:, axis].max() == pytest.approx(0.6, abs=0.02)
+        assert fractions[:, axis].mean() == pytest.approx(0.45, abs=0.01)
+    assert abs(np.corrcoef(fractions.T)[0, 1]) < 0.2, "axis by axis"
+    assert (origins(boxes) >= 0).all()
+    assert (origins(boxes) + shapes(boxes) <= SHAPE).all()
+    for box in boxes:
+        nearest = np.clip(BLOBS, origins([box]), origins([box]) + shapes([box]) - 1)
+        assert (nearest == BLOBS).all(axis=1).any(), "a blob lies in every crop"
 
 
 def test_invalid_voxels_attract_nothing(volume):
@@ -35,63 +70,84 @@ def test_invalid_voxels_attract_nothing(volume):
     valid = np.ones(SHAPE, bool)
     valid[:, :, :6] = False
     spoilt[:, :, :6] = 0.65
-    assert np.array_equal(place(spoilt, valid=valid), place(np.where(valid, volume, 0), valid=valid))
+    assert place(spoilt, valid=valid) == place(np.where(valid, volume, 0), valid=valid)
 
 
 def test_hot_voxels_attract_nothing(volume):
     spoilt = volume.copy()
     spoilt[0, 0, 56:70] = 1.0
-    more = CropParameters(crop_voxels=12, crops_per_frame=6, low_percentile=99.95)
-    origins = np.concatenate([place(spoilt, more, seed=seed) for seed in range(5)])
-    assert not ((origins[:, :2] == 0).all(axis=1) & (origins[:, 2] > 50)).any()
+    more = CropParameters(**FIXED, crops_per_frame=6, low_percentile=99.95, high_percentile=99.99)
+    found = np.concatenate([origins(place(spoilt, more, seed=seed)) for seed in range(5)])
+    assert not ((found[:, :2] == 0).all(axis=1) & (found[:, 2] > 50)).any()
 
 
 def test_content_lies_between_percentiles_of_the_valid_voxels(volume):
     valid = np.random.default_rng(2).random(SHAPE) < 0.5
-    low, high = content_levels(volume, valid, PARAMETERS)
-    for level, percent in [(low, PARAMETERS.low_percentile), (high, PARAMETERS.high_percentile)]:
+    levels = content_levels(volume, valid, PARAMETERS)
+    percentiles = PARAMETERS.low_percentile, PARAMETERS.high_percentile, PARAMETERS.fallback_percentile
+    for level, percent in zip(levels, percentiles, strict=True):
         assert level / 65535 == pytest.approx(np.percentile(volume[valid], percent), abs=2e-3)
 
 
 def test_same_seed_same_crops(volume):
-    assert np.array_equal(place(volume, seed=3), place(volume, seed=3))
+    assert place(volume, seed=3) == place(volume, seed=3)
     noise = np.random.default_rng(4).random(SHAPE, dtype=np.float32)
-    assert not np.array_equal(place(noise, seed=3), place(noise, seed=4))
+    assert place(noise, seed=3) != place(noise, seed=4)
+
+
+def test_first_fallback_is_what_lies_above_the_lower_percentile():
+    """Sparse specks in a true zero: both percentiles are 0, and nothing lies between them."""
+    sparse = np.zeros(SHAPE, np.float32)
+    sparse[10:13, 12:15, 14:17] = 0.9
+    sparse[30:33, 42:45, 54:57] = 0.7
+    parameters = CropParameters(**FIXED, crops_per_frame=2)
+    low, high, lower = content_levels(sparse, np.ones(SHAPE, bool), parameters)
+    assert low > high
+    assert lower == 1
+    boxes = place(sparse, parameters)
+    assert {box.placed_on for box in boxes} == {"fallback"}
+    centres = sorted((origins(boxes) + 5.5).tolist())
+    assert np.abs(np.array(centres) - [[11, 13, 15], [31, 43, 55]]).max() <= 0.5
+
+
+def test_second_fallback_is_any_valid_voxel():
+    flat = np.full(SHAPE, 0.2, np.float32)
+    valid = np.zeros(SHAPE, bool)
+    valid[20:22, 30:32, 40:42] = True
+    parameters = CropParameters(crop_voxels=8, min_size_fraction=0, max_size_fraction=0, crops_per_frame=20)
+    boxes = place(flat, parameters, valid)
+    assert {box.placed_on for box in boxes} == {"uniform"}
+    assert (np.abs(origins(boxes) + 3.5 - [20.5, 30.5, 40.5]) <= 1).all()
+    spread = origins([box for seed in range(50) for box in place(flat, seed=seed)])
+    assert np.ptp(spread, axis=0).min() > 10
 
 
 @pytest.mark.parametrize("crops", [1, 4, 9])
 def test_there_are_as_many_crops_as_asked_for_all_inside(crops):
-    parameters = CropParameters(crop_voxels=12, crops_per_frame=crops)
+    parameters = CropParameters(**FIXED, crops_per_frame=crops)
     two_voxels = np.zeros(SHAPE, np.float32)
     two_voxels[0, 0, 0] = two_voxels[39, 59, 69] = 0.5
-    lenient = CropParameters(
-        crop_voxels=12, crops_per_frame=crops, low_percentile=99.9995, high_percentile=100
-    )
     cases = [
-        (np.zeros(SHAPE, np.float32), None, parameters),
-        (np.ones(SHAPE, np.float32), None, parameters),
-        (np.zeros(SHAPE, np.float32), np.zeros(SHAPE, bool), parameters),
-        (two_voxels, None, lenient),
-        (np.random.default_rng(5).random((3, 12, 70), dtype=np.float32), None, parameters),
+        (np.zeros(SHAPE, np.float32), None),
+        (np.ones(SHAPE, np.float32), None),
+        (np.zeros(SHAPE, np.float32), np.zeros(SHAPE, bool)),
+        (two_voxels, None),
+        (np.random.default_rng(5).random((3, 12, 70), dtype=np.float32), None),
+        (np.random.default_rng(5).random((1, 1, 1), dtype=np.float32), None),
     ]
-    for image, valid, chosen in cases:
-        origins = place(image, chosen, valid)
-        assert origins.shape == (crops, 3)
-        assert (origins >= 0).all()
-        assert (origins <= np.maximum(np.array(image.shape) - 12, 0)).all()
-        assert all(cut_crop(image, origin, 12).shape == (12, 12, 12) for origin in origins)
+    for image, valid in cases:
+        boxes = place(image, parameters, valid)
+        assert len(boxes) == crops
+        assert (origins(boxes) >= 0).all()
+        assert (origins(boxes) <= np.maximum(np.array(image.shape) - 12, 0)).all()
+        assert all(cut_crop(image, box).shape == (12, 12, 12) for box in boxes)
 
 
-def test_a_volume_without_contrast_is_cropped_at_random_valid_places():
-    flat = np.full(SHAPE, 0.2, np.float32)
-    low, high = content_levels(flat, np.ones(SHAPE, bool), PARAMETERS)
-    assert low > high, "nothing is content"
-    valid = np.zeros(SHAPE, bool)
-    valid[20:22, 30:32, 40:42] = True
-    parameters = CropParameters(crop_voxels=8, crops_per_frame=20)
-    origins = place(flat, parameters, valid)
-    assert (np.abs(origins + 3.5 - [20.5, 30.5, 40.5]) <= 1).all()
-    assert not np.array_equal(place(flat, seed=1), place(flat, seed=2))
+def test_at_most_five_thousand_voxels_are_clustered(volume):
+    wide = CropParameters(**FIXED, low_percentile=50, high_percentile=100, fallback_percentile=10)
+    voxels, placed_on = bright_voxels(volume, np.ones(SHAPE, bool), wide, np.random.default_rng(0))
+    assert len(voxels) == 5000
+    assert placed_on == "foreground"
 
 
 def test_sampling_equals_argwhere_and_thins_it_out_evenly():
@@ -105,6 +161,8 @@ def test_sampling_equals_argwhere_and_thins_it_out_evenly():
 
 
 def test_a_crop_is_a_slice_and_small_volumes_are_reflected(volume):
-    assert np.array_equal(cut_crop(volume, np.array([3, 4, 5]), 12), volume[3:15, 4:16, 5:17])
-    thin = cut_crop(volume[:5], np.array([0, 4, 5]), 12)
+    box = CropBox((3, 4, 5), (12, 13, 14), "foreground")
+    assert np.array_equal(cut_crop(volume, box), volume[3:15, 4:17, 5:19])
+    assert np.array_equal(cut_crop(volume[None], box), volume[None, 3:15, 4:17, 5:19])
+    thin = cut_crop(volume[:5], CropBox((0, 4, 5), (12, 12, 12), "foreground"))
     assert np.array_equal(thin[5:10], volume[4::-1, 4:16, 5:17])

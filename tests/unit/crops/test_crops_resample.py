@@ -1,10 +1,15 @@
 """Resampling against SciPy, and parts of a result against the whole."""
 
+import itertools
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import gaussian_filter1d, map_coordinates
 
-from spatialdino_core.crops.resample import isotropic_shape, resample_axis, resample_isotropic
+from spatialdino_core.crops.resample import CHUNK_BYTES, isotropic_shape, resample_axis, resample_isotropic
 
 VOXEL = (0.2612, 0.104, 0.104)
 
@@ -55,6 +60,40 @@ def test_a_box_has_the_bits_of_the_whole(frame, target_um):
         )
 
 
+@pytest.mark.parametrize("size", [7, 11, 28])
+@pytest.mark.parametrize("target_um", [0.0613, 0.104, 0.31])
+def test_chunks_along_all_axes_join_without_seams(frame, size, target_um):
+    """Chunks of primes and remainders of one voxel, each computed by itself, against the unchunked."""
+    whole = resample_isotropic(frame, VOXEL, target_um, chunk_planes=10**6)
+    joined = np.full(whole.shape, np.nan, np.float32)
+    steps = [range(0, n, size if axis else 5) for axis, n in enumerate(whole.shape)]
+    for z, y, x in itertools.product(*steps):
+        box = (slice(z, z + 5), slice(y, y + size), slice(x, x + size))
+        joined[box] = resample_isotropic(frame, VOXEL, target_um, box=box)
+    assert np.abs(joined - whole).max() <= 1e-5
+
+
+PEAK_MEMORY = """
+import resource, sys, numpy as np
+from spatialdino_core.crops.resample import resample_isotropic
+z, y, x = map(int, sys.argv[1:])
+frame = np.zeros((z, y, x), np.uint16)
+frame[::3] = 500
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+out = resample_isotropic(frame, (2.404 * 0.104, 0.104, 0.104), 0.104)
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(out.nbytes, (after - before) * 1024, after * 1024)
+"""
+
+
+def test_memory_beyond_the_result_is_bounded_by_the_chunk():
+    """A copy of the 126 MB result would be seen. (200 × 1024 × 1024: measured in benchmarks/crops.py.)"""
+    command = [sys.executable, "-c", PEAK_MEMORY, "200", "256", "256"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    result, grown, _ = map(int, done.stdout.split())
+    assert grown - result < 4 * CHUNK_BYTES
+
+
 def test_positions_in_micrometres_do_not_move():
     """A linear ramp in µm is the same ramp after resampling, also at the edges, when nothing shrinks."""
     z, y, x = (np.arange(n) * v for n, v in zip((9, 11, 12), VOXEL, strict=True))
@@ -83,6 +122,13 @@ def test_the_way_back_is_the_same_function():
     for column in range(4):
         expected = np.interp(position, origin + spacing * np.arange(6), coarse[:, column])
         assert np.allclose(found[:, column], expected, atol=1e-6)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("target_um", [0.104, 0.09, 0.31])
+def test_a_gpu_gives_the_same_bits(frame, target_um):
+    on_gpu = resample_isotropic(frame, VOXEL, target_um, device="cuda")
+    assert np.array_equal(on_gpu, resample_isotropic(frame, VOXEL, target_um))
 
 
 def test_same_voxel_size_copies_and_single_planes_survive(frame):

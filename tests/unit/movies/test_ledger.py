@@ -28,7 +28,7 @@ class Stage:
             description="test",
             key=key,
             stamps=stamps,
-            compute=self.compute,
+            steps={"compute": self.compute},
             exists=lambda frame: frame in self.results,
             **settings,  # type: ignore[arg-type]
         )

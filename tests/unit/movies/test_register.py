@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.register import check_content, open_channels, register_movie
 from spatialdino_core.movies.sheet import SheetRow
+from workflow_scripts.arguments import Arguments
+from workflow_scripts.register import main
 
 SHAPE = (4, 5, 6)
 
@@ -153,6 +156,157 @@ def test_the_plane_spacing_of_a_file_is_not_taken_for_a_stage_step(tmp_path: Pat
     assert "no value for step_um" in problem(tmp_path / "m.ome.tif", step_um=None)
 
 
+def settings(series: Path, motion: str = "Sample piezo", interval: str = "-0.4", name: str = "cell") -> None:
+    """Settings file beside the series: 31.5°, and 6.5 µm camera pixels magnified 62.5 times (0.104 µm)."""
+    lines = ["***** *****   Waveform   ***** *****", f"Z motion :\t{motion}"]
+    lines += [f"S PZT Offset, Interval (um), # of Pixels for Excitation (0) :\t50\t{interval}\t141"]
+    lines += ["***** *****   Camera   ***** *****", "Model :\tC11440-22C"]
+    lines += ["***** *****   .ini File   ***** *****", "[Detection optics]", "Magnification = 62.5"]
+    lines += ["[Sample stage]", "Angle between stage and bessel beam (deg) = 31.5"]
+    (series.parent / f"{name}_Settings.txt").write_text("\n".join(lines), encoding="latin-1")
+
+
+BLANK: dict[str, Any] = dict(scan=None, angle_deg=None, step_um=None, pixel_um=None, interval_s=None)
+BLANK |= dict(scan_sign=None)
+
+
+def test_a_series_with_a_settings_file_needs_only_the_skew_axis(series: Path) -> None:
+    settings(series)
+    record = register_movie([row(series, **BLANK)], READING, "fail")
+    assert record.problem is None
+    acquisition = record.acquisition
+    assert acquisition is not None
+    assert (acquisition.scan, acquisition.angle_deg, acquisition.step_um) == ("stage", 31.5, 0.4)
+    assert acquisition.pixel_um == pytest.approx(0.104)
+    assert (acquisition.interval_s, acquisition.scan_sign) == (2.0, -1)
+    origin = "settings file cell_Settings.txt"
+    expected = dict.fromkeys(("scan", "angle_deg", "step_um", "pixel_um", "scan_sign"), origin)
+    expected |= dict(skew_axis="sample sheet", interval_s="msec in the file names")
+    assert acquisition.sources == expected
+    assert record.warnings == []
+    assert "no value for skew_axis in the sample sheet or the settings" in problem(
+        series, **BLANK, skew_axis=None
+    )
+
+
+def test_without_a_scan_everything_missing_is_listed(series: Path) -> None:
+    message = problem(series, **(BLANK | dict(skew_axis=None)))
+    assert "no value for scan, pixel_um, step_um, angle_deg, skew_axis, scan_sign in" in message
+
+
+def test_the_sheet_wins_and_every_disagreement_is_a_warning(series: Path) -> None:
+    settings(series)
+    record = register_movie([row(series, step_um=0.5, angle_deg=31.501, interval_s=3.0)], READING, "fail")
+    assert record.acquisition is not None
+    assert (record.acquisition.step_um, record.acquisition.interval_s) == (0.5, 3.0)
+    assert record.acquisition.scan_sign == 1
+    assert record.warnings == [
+        "interval_s: 3.0 (sample sheet) is used, not 2.0 (msec in the file names)",
+        "step_um: 0.5 (sample sheet) is used, not 0.4 (settings file cell_Settings.txt)",
+        "scan_sign: 1 (sample sheet) is used, not -1 (settings file cell_Settings.txt)",
+    ]
+
+
+def test_a_scan_that_the_file_contradicts(series: Path) -> None:
+    """The settings' stage step is no plane spacing of an objective scan."""
+    settings(series)
+    record = register_movie([row(series, scan="objective", scan_sign=None)], READING, "fail")
+    assert record.warnings == [
+        "scan: objective (sample sheet) is used, not stage (settings file cell_Settings.txt)"
+    ]
+    assert "no value for step_um" in problem(series, scan="objective", step_um=None)
+
+
+def test_settings_files_that_cannot_be_told_apart(series: Path) -> None:
+    settings(series, name="one")
+    settings(series, name="two", interval="0.3")
+    assert "one_Settings.txt and two_Settings.txt, which differ" in problem(series)
+    settings(series, name="cell")
+    assert register_movie([row(series)], READING, "fail").problem is None
+
+
+def test_channels_whose_files_disagree(tmp_path: Path) -> None:
+    for name, size in (("green", 0.1), ("red", 0.11)):
+        metadata = dict(axes="ZYX", PhysicalSizeX=size, PhysicalSizeY=size)
+        tifffile.imwrite(tmp_path / f"{name}.ome.tif", stack(0), ome=True, metadata=metadata)
+    rows = [row(tmp_path / f"{name}.ome.tif", channel=name, pixel_um=None) for name in ("green", "red")]
+    record = register_movie(rows, READING, "fail")
+    assert record.acquisition is not None
+    assert record.acquisition.pixel_um == 0.1
+    assert record.warnings == [
+        "pixel_um: 0.1 (OME-XML of green.ome.tif) is used, not 0.11 (OME-XML of red.ome.tif)"
+    ]
+
+
+@pytest.mark.parametrize("kind", ["ome", "imagej", "zarr"])
+def test_pixels_that_are_not_square(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"m.{kind}"
+    if kind == "ome":
+        metadata: dict[str, Any] = dict(axes="ZYX", PhysicalSizeX=0.1, PhysicalSizeY=0.2)
+        tifffile.imwrite(path, stack(0), ome=True, metadata=metadata)
+    elif kind == "imagej":
+        metadata = dict(axes="ZYX", unit="um")
+        tifffile.imwrite(path, stack(0), imagej=True, resolution=(1 / 0.1, 1 / 0.2), metadata=metadata)
+    else:
+        ome_zarr(path, stack(0), "zyx", [0.25, 0.2, 0.1])
+    assert "found pixels of 0.1 × 0.2 µm" in problem(path, pixel_um=None)
+    record = register_movie([row(path, pixel_um=0.1)], READING, "fail")
+    assert record.problem is None
+    assert len(record.warnings) == 1
+    assert "(sample sheet) are used, not 0.1 × 0.2 µm (" in record.warnings[0]
+
+
+def ome_zarr(
+    path: Path, data: np.ndarray, axes: str, scale: list[float], shared: list[float] | None = None
+) -> None:
+    group = zarr.create_group(path, zarr_format=3)
+    group.create_array("0", data=data, chunks=(*(1,) * (len(axes) - 2), *data.shape[-2:]))
+    units = dict(t="second") | dict.fromkeys("zyx", "micrometer")
+    image: dict[str, Any] = dict(axes=[dict(name=n, unit=units[n]) for n in axes])
+    level = [dict(type="scale", scale=scale)]
+    image |= dict(datasets=[dict(path="0", coordinateTransformations=level)])
+    if shared:
+        image |= dict(coordinateTransformations=[dict(type="scale", scale=shared)])
+    group.attrs["ome"] = dict(version="0.5", multiscales=[image])
+
+
+def test_a_scale_that_all_levels_share_counts(tmp_path: Path) -> None:
+    """OME-NGFF 0.5: the transformation of ``multiscales`` is applied after that of the level."""
+    ome_zarr(tmp_path / "m.zarr", stack(0, (2, *SHAPE)), "tzyx", [1, 2.5, 1, 1], [1.5, 0.1, 0.1, 0.1])
+    record = register_movie([row(tmp_path / "m.zarr", **(BLANK | dict(scan="none")))], READING, "fail")
+    assert record.acquisition is not None
+    assert (record.acquisition.step_um, record.acquisition.pixel_um) == (0.25, 0.1)
+    assert record.acquisition.interval_s == 1.5
+
+
+def test_part_of_a_zarr_touches_only_its_chunks(tmp_path: Path) -> None:
+    ome_zarr(tmp_path / "m.zarr", stack(0), "zyx", [0.25, 0.1, 0.1])
+    source = open_channels([row(tmp_path / "m.zarr")], READING)[0]
+    for plane in (0, 3):
+        (tmp_path / f"m.zarr/0/c/{plane}/0/0").write_bytes(b"no chunk")
+    part = (slice(1, 3), slice(2, 5), slice(None, 4))
+    np.testing.assert_array_equal(source.read(0, part), stack(0)[part])
+    with pytest.raises(BadInputError, match="cannot be read"):
+        source.read(0)
+
+
+def test_calibration_files_that_are_not_there(series: Path, tmp_path: Path) -> None:
+    (tmp_path / "flat.tif").touch()
+    names = dict(dark=str(tmp_path / "dark.tif"), flat=str(tmp_path / "flat.tif"))
+    message = problem(series, **names, registration="to_488.json")
+    assert f"no file at dark of channel '488nm': {tmp_path / 'dark.tif'}; registration of channel" in message
+    assert "flat" not in message
+    assert register_movie([row(series, dark=100.0)], READING, "fail").problem is None
+
+
+@pytest.mark.parametrize("size", [0, float("nan"), -1])
+def test_values_that_mean_unknown_are_not_taken(tmp_path: Path, size: float) -> None:
+    metadata = dict(axes="TZYX", PhysicalSizeX=size, PhysicalSizeZ=size, TimeIncrement=size)
+    tifffile.imwrite(tmp_path / "m.ome.tif", stack(0, (2, *SHAPE)), ome=True, metadata=metadata)
+    message = problem(tmp_path / "m.ome.tif", **(BLANK | dict(scan="none")))
+    assert "no value for pixel_um, step_um, interval_s" in message
+
+
 def test_a_path_that_matches_nothing(tmp_path: Path) -> None:
     assert "no file that matches" in problem(tmp_path / "none*.tif")
 
@@ -252,3 +406,18 @@ def test_the_real_yeast_movie(real_data: Path) -> None:
     np.testing.assert_array_equal(
         open_channels([row(path, **blank)], READING)[0].read(7), tifffile.imread(path)[7]
     )
+
+
+def test_the_script_prints_the_warnings(series: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings(series)
+    header = ["movie", "channel", "path", "angle_deg", "step_um", "skew_axis"]
+    cells = ["a", "488nm", series.name, "30", "0.4", "x"]
+    sheet = series.parent / "movies.tsv"
+    sheet.write_text("\t".join(header) + "\n" + "\t".join(cells) + "\n")
+    output = series.parent / "movie.json"
+    chosen = dict(reading={}, on_bad_frame="fail")
+    main(Arguments(sheet=sheet, movie="a", output=output, settings=chosen))
+    assert MovieRecord.read(output).warnings == [
+        "angle_deg: 30.0 (sample sheet) is used, not 31.5 (settings file cell_Settings.txt)"
+    ]
+    assert "a: WARNING: angle_deg: 30.0 (sample sheet) is used" in capsys.readouterr().out

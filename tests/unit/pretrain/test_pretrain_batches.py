@@ -1,13 +1,15 @@
-"""Views and batches: geometry voxel by voxel, intensity by its formula, randomness by counter."""
+"""Batches: which crops, in which order, and that all randomness follows from a counter."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from spatialdino_core.crops.parameters import AugmentationParameters
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.pretrain.augment import change_intensity, random_view
+from spatialdino_core.pretrain import batches as batches_module
 from spatialdino_core.pretrain.batches import batches, crop_order, make_batch
 from spatialdino_core.pretrain.parameters import PretrainParameters
 from spatialdino_core.pretrain.source import check_source
@@ -17,43 +19,6 @@ RECIPE = PretrainParameters(steps=4, batch_size=3, global_crop_voxels=8, local_c
 
 def crops(count=5, side=10):
     return [np.random.default_rng(i).random((1, side, side, side), dtype=np.float32) for i in range(count)]
-
-
-def symmetries(cube):
-    """All 48 orientations of a (C, n, n, n) cube."""
-    return [
-        np.flip(cube.transpose(0, *order), [axis + 1 for axis in range(3) if flips[axis]])
-        for order in itertools.permutations((1, 2, 3))
-        for flips in itertools.product((0, 1), repeat=3)
-    ]
-
-
-def test_views_are_all_orientations_of_all_places():
-    crop = np.arange(27, dtype=np.float32).reshape(1, 3, 3, 3)
-    expected = {
-        turned.tobytes()
-        for z, y, x in itertools.product(range(2), repeat=3)
-        for turned in symmetries(crop[:, z : z + 2, y : y + 2, x : x + 2])
-    }
-    assert len(expected) == 8 * 48
-    rng = np.random.default_rng(0)
-    seen = {random_view(crop, 2, rng).tobytes() for _ in range(6000)}
-    assert seen == expected
-
-
-def test_views_copy_nothing(tmp_path):
-    np.save(tmp_path / "crop.npy", crops(1)[0])
-    mapped = np.load(tmp_path / "crop.npy", mmap_mode="r")
-    assert np.shares_memory(random_view(mapped, 4, np.random.default_rng(0)), mapped)
-
-
-def test_intensity_follows_its_formula():
-    views = torch.rand(2, 1, 4, 4, 4, dtype=torch.float64)
-    noise = torch.randn(2, 1, 4, 4, 4, dtype=torch.float64)
-    changes = torch.tensor([[1.0, 1.0, 0.0], [2.0, 0.5, 0.1]], dtype=torch.float64)
-    squared = views[1] ** 2
-    truth = torch.stack([views[0], 0.5 * (squared - squared.mean()) + squared.mean() + 0.1 * noise[1]])
-    torch.testing.assert_close(change_intensity(views, changes, noise.clone()), truth)
 
 
 def test_batch_has_the_promised_shapes_and_depends_on_seed_and_step_alone():
@@ -96,19 +61,92 @@ def test_no_local_views():
 
 
 def test_each_epoch_visits_every_crop_once():
-    steps = [crop_order(7, 3, seed=0, step=step) for step in range(14)]
+    steps = [crop_order([4, 3], 3, seed=0, step=step) for step in range(14)]
     visited = list(itertools.chain(*steps))
     epochs = [visited[start : start + 7] for start in range(0, 42, 7)]
     assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
     assert epochs[0] != epochs[1]
-    assert len(crop_order(2, 5, seed=0, step=1)) == 5
+    assert len(crop_order([2], 5, seed=0, step=1)) == 5
+
+
+def test_crops_of_many_shards_are_read_shard_by_shard():
+    lengths = [3000] * 4
+    epoch = [crop_order(lengths, 1000, seed=0, step=step) for step in range(12)]
+    spans = [len({index // 3000 for index in batch}) for batch in epoch]
+    assert max(spans) <= 2
+    assert sorted(itertools.chain(*epoch)) == list(range(12000))
+
+
+class Recorded(list):
+    """A source of crops that says how many there are in each of two files."""
+
+    shard_lengths = (2, 3)
+
+
+def test_the_order_follows_the_files_of_the_source(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        batches_module, "crop_order", lambda lengths, *args, **kwargs: asked.append(lengths) or [0, 1, 2]
+    )
+    make_batch(Recorded(crops()), RECIPE, 4, 1, seed=0, step=0)
+    make_batch(crops(), RECIPE, 4, 1, seed=0, step=0)
+    assert asked == [[2, 3], [5]]
+
+
+def plain(recipe=RECIPE, **changes):
+    """A recipe without changes of intensity, but those that are given."""
+    unchanged = {"gamma_min": 1.0, "gamma_max": 1.0, "contrast_change": 0.0, "noise_max": 0.0}
+    return replace(recipe, augmentation=AugmentationParameters(**(unchanged | changes)))
+
+
+def test_local_views_may_lie_inside_the_global_ones():
+    """Each voxel's intensity names its place."""
+    crop = np.arange(40**3, dtype=np.float32).reshape(1, 40, 40, 40) / 40**3
+    views = replace(RECIPE, local_crops=6, batch_size=2)
+
+    def places(view):
+        return set((view.double() * 40**3).round().flatten().tolist())
+
+    def local_outside(step, recipe):
+        batch = make_batch([crop], recipe, 4, 1, seed=0, step=step)
+        big = batch.global_views.unflatten(0, (2, 2))
+        small = batch.local_views.unflatten(0, (6, 2))
+        outside = 0
+        for item in range(2):
+            shown = [places(view) for view in big[:, item]]
+            inside = [places(view) for view in small[:, item]]
+            outside += sum(not any(view <= around for around in shown) for view in inside)
+        return outside
+
+    assert sum(local_outside(step, plain(views)) for step in range(3)) > 30
+    assert sum(local_outside(step, plain(views, local_inside_global=True)) for step in range(3)) == 0
+
+
+def test_noise_on_global_views_only():
+    flat = [np.full((1, 10, 10, 10), 0.5, np.float32)]
+    noisy = make_batch(flat, plain(noise_max=0.1, noise_views="all"), 4, 1, seed=0, step=0)
+    assert noisy.global_views.std() > 0.01
+    assert noisy.local_views.std() > 0.01
+    batch = make_batch(flat, plain(noise_max=0.1, noise_views="global"), 4, 1, seed=0, step=0)
+    assert batch.global_views.std() > 0.01
+    assert batch.local_views.std() == 0
+
+
+def test_views_of_a_crop_of_several_channels_show_one_each():
+    channels = np.stack([np.full((10, 10, 10), level, np.float32) for level in (0.2, 0.6, 0.9)])
+    recipe = plain()
+    levels = [make_batch([channels], recipe, 4, 1, seed=0, step=step).global_views for step in range(6)]
+    shown = torch.stack(levels).flatten(2).unique(dim=2).flatten()
+    assert {round(float(level), 3) for level in shown} == {0.2, 0.6, 0.9}
+    batch = make_batch([channels], recipe, 4, 3, seed=0, step=0)
+    assert batch.global_views.shape[1] == 3
 
 
 @pytest.mark.parametrize(
     ("crop", "message"),
     [
         (np.zeros((1, 10, 7, 10), np.float32), "every side >= 8"),
-        (np.zeros((2, 10, 10, 10), np.float32), r"float32 \(1, Z, Y, X\)"),
+        (np.zeros((10, 10, 10), np.float32), r"float32 \(1, Z, Y, X\)"),
         (np.zeros((1, 10, 10, 10)), "float64"),
         (np.full((1, 10, 10, 10), np.nan, np.float32), r"NaN|nan"),
     ],
@@ -120,6 +158,11 @@ def test_bad_crop_is_named(crop, message):
     assert "2" in raised.value.where
     with pytest.raises(BadInputError, match=message):
         check_source(source, 1, 8)
+
+
+def test_an_encoder_of_two_channels_wants_two():
+    with pytest.raises(BadInputError, match=r"float32 \(2, Z, Y, X\)"):
+        make_batch(crops(), RECIPE, 4, 2, seed=0, step=0)
 
 
 def test_raw_camera_counts_and_empty_sources_are_refused():

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from spatialdino_core.crops.parameters import AugmentationParameters
 from spatialdino_core.encoder.parameters import EncoderParameters
 from spatialdino_core.encoder.weights import load_encoder
 from spatialdino_core.errors import BadInputError
@@ -175,6 +176,7 @@ def test_training_lowers_the_loss(tmp_path):
         ema_momentum=0.95,
         warmup_steps=5,
         checkpoint_interval_steps=60,
+        augmentation=AugmentationParameters(gamma_min=0.8, gamma_max=1.25, contrast_change=0.1),
     )
     table = pd.read_csv(tmp_path / "metrics.csv")
     start, end = table.iloc[:10].mean(numeric_only=True), table.iloc[-10:].mean(numeric_only=True)

@@ -4,11 +4,20 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from spatialdino_core.quality.metrics import frame_metrics
 from spatialdino_core.quality.parameters import QualityParameters
-from spatialdino_core.quality.preview import max_projection
+from spatialdino_core.quality.pictures import (
+    GAP_PIXELS,
+    grey,
+    grey_range,
+    max_projection,
+    middle_plane,
+    tiled,
+)
 from spatialdino_core.quality.verdict import judge
 
 OFFSET, NOISE = 110.3, 4.2
@@ -121,34 +130,85 @@ def test_normal_frames_pass_and_noise_does_not(frame, real_data):
     assert cell.background == pytest.approx(98, abs=1.5)
 
 
-@pytest.mark.parametrize(
-    ("measure", "bad", "limit"),
-    [
-        ("snr", 4.9, {"min_snr": 5.0}),
-        ("saturated_fraction", 0.02, {"max_saturated_fraction": 0.01}),
-        ("empty_planes", 3, {"max_empty_planes": 2}),
-        ("repeated_planes", 3, {"max_repeated_planes": 2}),
-        ("focus", 0.1, {"min_focus": 0.2}),
-    ],
+def test_signal_is_the_contrast_without_the_noise():
+    """Gaussian spots of standard deviation s: the autocovariance at distance d is V exp(−d² / 4 s²), and the
+    product of differences over 1 and 4 pixels has the mean 2 C(1) − C(3) − C(5)."""
+    spread = 1.4
+    truth = spots(spread, shape=(12, 128, 128), number=150, height=80.0)
+    variance = np.mean(truth**2) - np.mean(truth) ** 2
+    shares = 2 * np.exp(-1 / 4 / spread**2) - np.exp(-9 / 4 / spread**2) - np.exp(-25 / 4 / spread**2)
+    for noise in (0.5, 4.0, 12.0):
+        assert frame_metrics(camera(truth, noise)).signal == pytest.approx(
+            np.sqrt(variance * shares), rel=0.04
+        )
+
+
+FEW_SPOTS = spots(1.4, shape=(6, 96, 96), number=60, height=200.0)
+
+
+@given(
+    factor=st.floats(0.2, 20), offset=st.floats(300, 5000), slope=st.floats(-2, 2), seed=st.integers(0, 1000)
 )
-def test_each_limit_rejects_for_its_own_reason(frame, measure, bad, limit):
-    lenient = {"min_snr": 0, "max_saturated_fraction": 1, "max_empty_planes": 99, "max_repeated_planes": 99}
-    measures = asdict(frame_metrics(frame)) | {measure: bad}
-    verdict = judge(measures, QualityParameters(**(lenient | limit)))
-    assert not verdict.accept
-    assert len(verdict.reasons) == 1
-    assert judge(measures, QualityParameters(**lenient)).accept
+@settings(max_examples=15, deadline=None)
+def test_signal_is_proportional_to_brightness_and_ignores_what_is_no_detail(factor, offset, slope, seed):
+    truth = FEW_SPOTS
+    ramp = offset + slope * np.arange(96)[:, None]
+    plain = frame_metrics(camera(truth, 2.0, seed)).signal
+    values = truth * factor + ramp + np.random.default_rng(seed).normal(0, 2.0, truth.shape)
+    found = frame_metrics(np.rint(values).clip(0, 65535).astype(np.uint16)).signal
+    # A ramp over 4 pixels adds (4 slope)² to the variance: the slow background of a real cell is far less.
+    assert found == pytest.approx(np.hypot(plain * factor, 4 * slope / np.sqrt(2)), rel=0.08)
+
+
+def test_noise_has_no_signal():
+    rng = np.random.default_rng(3)
+    found = [frame_metrics(camera(np.zeros((4, 64, 64)), 5.0, seed)).signal for seed in range(60)]
+    assert not any(found)
+    shot = 100 + 2 * rng.poisson(8, (8, 96, 96)) + rng.normal(0, 3, (8, 96, 96))
+    assert frame_metrics(np.rint(shot).clip(0).astype(np.uint16)).signal == 0
+
+
+@given(gain=st.floats(0.7, 4), photons=st.floats(2, 200), read=st.floats(1, 3), offset=st.floats(60, 2000))
+@settings(max_examples=40, deadline=None)
+def test_background_and_noise_of_a_camera(gain, photons, read, offset):
+    """offset + gain (Poisson(photons) + Normal(0, read)): its mean and standard deviation are known."""
+    rng = np.random.default_rng(0)
+    values = offset + gain * (rng.poisson(photons, (6, 80, 80)) + rng.normal(0, read, (6, 80, 80)))
+    found = frame_metrics(np.rint(values).clip(0, 65535).astype(np.uint16))
+    truth = np.sqrt(gain**2 * (photons + read**2) + 1 / 12)
+    assert found.noise == pytest.approx(truth, rel=0.12)
+    assert found.background == pytest.approx(offset + gain * photons, abs=0.6 * truth)
+
+
+@given(value=st.integers(0, 65535), planes=st.integers(1, 5), y=st.integers(1, 9), x=st.integers(1, 9))
+@settings(max_examples=40, deadline=None)
+def test_a_constant_frame_is_empty_planes_and_no_signal(value, planes, y, x):
+    found = frame_metrics(np.full((planes, y, x), value, np.uint16))
+    assert (found.empty_planes, found.repeated_planes) == (planes, 0)
+    assert found.snr == found.signal == found.focus == 0
+    assert np.isfinite(list(asdict(found).values())).all()
+    assert (found.lowest, found.highest) == (value, value)
+
+
+def test_a_saturated_frame_is_rejected_as_saturated():
+    found = frame_metrics(np.full((3, 8, 8), 65535, np.uint16))
+    assert found.saturated_fraction == 1
+    assert "100.00% of voxels are saturated" in "; ".join(judge(asdict(found), QualityParameters()).reasons)
 
 
 def test_projection_shows_the_brightest_voxel_of_each_column(frame):
-    picture = max_projection(frame)
+    assert np.array_equal(max_projection(frame), frame.max(0))
+    assert np.array_equal(middle_plane(frame), frame[5])
+
+
+def test_grey_runs_from_black_to_white_in_order(frame):
+    image = max_projection(frame)
+    picture = grey(image, grey_range(image))
     assert picture.dtype == np.uint8
-    assert picture.shape == frame.shape[1:]
-    flat = frame.max(0).ravel()
-    order = np.argsort(flat, kind="stable")
+    assert (picture.min(), picture.max()) == (0, 255)
+    order = np.argsort(image.ravel(), kind="stable")
     assert (np.diff(picture.ravel()[order].astype(int)) >= 0).all()
-    assert picture.max() == 255
-    assert picture.min() == 0
+    assert 0 < (picture == 255).mean() < 0.01
 
 
 def test_projection_keeps_a_single_voxel_of_a_large_picture_visible():
@@ -156,5 +216,15 @@ def test_projection_keeps_a_single_voxel_of_a_large_picture_visible():
     stack[1, 700:706, 451:457] = 1000
     picture = max_projection(stack)
     assert max(picture.shape) <= 400
-    assert picture[700 // 4, 451 // 4] == 255
-    assert np.median(picture) == 0
+    assert picture[700 // 4, 451 // 4] == 1000
+    assert np.median(picture) == 100
+
+
+def test_panels_stand_in_rows_and_columns():
+    panels = [[np.full((4, 5), 10 * r + c + 1, np.uint8) for c in range(3)] for r in range(2)]
+    sheet = tiled(panels)
+    assert sheet.shape == (2 * 4 + GAP_PIXELS, 3 * 5 + 2 * GAP_PIXELS)
+    for r in range(2):
+        for c in range(3):
+            top, left = r * (4 + GAP_PIXELS), c * (5 + GAP_PIXELS)
+            assert (sheet[top : top + 4, left : left + 5] == 10 * r + c + 1).all()

@@ -1,0 +1,180 @@
+"""Acquisition settings that lattice light-sheet control software writes beside the TIFF files.
+
+Two things: ``*_Settings.txt`` (how the stack was scanned) and the clock times in the names of the TIFF
+files. Light enough for planning a run: reads text, never images.
+
+The layout is that of the Janelia lattice light-sheet and MOSAIC instruments: sections between lines of
+asterisks (General, Waveform, Camera), then the instrument's .ini file with ``[Section]`` headers. The tilted
+axis of the camera image is not in it.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.source import FileMetadata, positive
+
+ENDING = "_Settings.txt"
+TIFF_ENDINGS = (".tif", ".tiff", ".tf2", ".tf8", ".btf")
+
+# Z motion -> scan of the sample sheet, and the devices whose interval is the step, the first that moved.
+# MOSAIC's combined "XZ stage" travels along the detection axis: an objective scan.
+MOTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "sample piezo": ("stage", ("s pzt", "s piezo", "x stage")),
+    "x stage": ("stage", ("x stage",)),
+    "z galvo & piezo": ("objective", ("z pzt",)),
+    "xz stage": ("objective", ("xz stage",)),
+}
+
+# Cameras of these models have pixels of 6.5 µm (Hamamatsu ORCA-Flash4.0 and ORCA-Fusion).
+CAMERA_PIXEL_UM = {"C11440": 6.5, "C13440": 6.5, "C14440": 6.5, "C15440": 6.5}
+
+_WAVEFORM = re.compile(
+    r"^(?P<device>[^\n]*?)\s+Offset,\s*Interval \(um\),\s*# of Pixels for Excitation\s*\(\d+\)\s*:"
+    r"\s*\S+\s+(?P<interval>[-+]?[\d.]+(?:[eE][-+]?\d+)?)\s+\d+",
+    re.MULTILINE | re.IGNORECASE,
+)
+_CLOCK = re.compile(r"_(\d+)msecAbs")
+_RELATIVE_CLOCK = re.compile(r"_(\d+)msec_")
+
+
+def settings_beside(files: Sequence[Path]) -> list[Path]:
+    """Settings files that belong to TIFF files, by their names; other files have none.
+
+    Each TIFF file belongs to the settings file in its folder with the longest name before
+    ``_Settings.txt`` that the TIFF file's name begins with. Where no name fits, every settings file of the
+    folder counts: one is then the right one, and several must agree.
+    """
+    chosen: set[Path] = set()
+    tiffs = [file for file in files if file.suffix.lower() in TIFF_ENDINGS]
+    for folder in sorted({file.parent for file in tiffs}):
+        present = sorted(folder.glob(f"*{ENDING}"))
+        for file in (f for f in tiffs if f.parent == folder):
+            fitting = [p for p in present if file.name.startswith(p.name.removesuffix(ENDING) + "_")]
+            chosen |= {max(fitting, key=lambda p: len(p.name))} if fitting else set(present)
+    return sorted(chosen)
+
+
+def read_settings(paths: Sequence[Path]) -> list[FileMetadata]:
+    """What the settings files of one movie say; empty if there are none.
+
+    Raises
+    ------
+    BadInputError
+        If several files differ in what they say.
+    """
+    said = [_read(path) for path in paths]
+    for path, other in zip(paths[1:], said[1:], strict=True):
+        if replace(other, origin="") != replace(said[0], origin=""):
+            raise BadInputError(
+                path.parent,
+                found=f"{paths[0].name} and {path.name}, which differ, for the same movie",
+                expected="one settings file that the names of the TIFF files begin with, or files that agree",
+                remedy="Move the settings files of other movies to another folder.",
+            )
+    return said[:1]
+
+
+def _read(path: Path) -> FileMetadata:
+    text = path.read_bytes().decode("latin-1")
+    scan, step = _scan_and_step(text)
+    angle = _number(_ini(text, "Sample stage", "Angle between stage and bessel beam (deg)"))
+    tilted = angle is not None and 0 < abs(angle) < 90
+    return FileMetadata(
+        pixel_um=_pixel_um(text),
+        plane_spacing_um=abs(step) if step and scan == "objective" else None,
+        step_um=abs(step) if step and scan == "stage" else None,
+        scan=scan,
+        angle_deg=abs(angle) if tilted and angle else None,
+        # With a negative angle it is not clear which of the two signs turns the scan around.
+        scan_sign=(1 if step > 0 else -1) if step and not (angle and angle < 0) else None,
+        origin=f"settings file {path.name}",
+    )
+
+
+def _scan_and_step(text: str) -> tuple[str | None, float | None]:
+    """Scan and signed step, µm; ``None`` where the file does not say or its channels differ."""
+    intervals: dict[str, set[float]] = {}
+    for match in _WAVEFORM.finditer(text):
+        device = " ".join(match["device"].lower().split())
+        intervals.setdefault(device, set()).add(float(match["interval"]))
+    motion = re.search(r"^Z motion\s*:\s*(.*?)\s*$", text, re.MULTILINE | re.IGNORECASE)
+    named = " ".join(motion[1].lower().split()) if motion else ""
+    if named not in MOTIONS:
+        stages = [device for device in ("x stage", "xz stage") if intervals.get(device, {0.0}) != {0.0}]
+        if len(stages) != 1:
+            return None, None
+        named = stages[0]
+    scan, devices = MOTIONS[named]
+    for device in devices:
+        steps = intervals.get(device, set())
+        if len(steps) == 1 and steps != {0.0}:
+            return scan, steps.pop()
+    return scan, None
+
+
+def _pixel_um(text: str) -> float | None:
+    """Camera pixel over magnification, for camera models whose pixel is known."""
+    camera = _section(text, "Camera")
+    model = re.search(r"^Model\s*:\s*(\w+)", camera, re.MULTILINE | re.IGNORECASE)
+    binning = re.search(r"^Binning\s*:\s*(\d+)", camera, re.MULTILINE | re.IGNORECASE)
+    magnification = positive(_ini(text, "Detection optics", "Magnification"))
+    camera_um = CAMERA_PIXEL_UM.get(model[1].upper()) if model else None
+    if camera_um is None or magnification is None:
+        return None
+    return camera_um * (int(binning[1]) if binning else 1) / magnification
+
+
+def _section(text: str, name: str) -> str:
+    """Text between the asterisks of a section's heading and the next asterisks."""
+    match = re.search(rf"\*\s+{re.escape(name)}\s+\*[*\s]*\n([^*]*)", text)
+    return match[1] if match else ""
+
+
+def _ini(text: str, section: str, key: str) -> str | None:
+    """Value of a key in the part that is an .ini file."""
+    here = False
+    for line in text.splitlines():
+        heading = re.fullmatch(r"\s*\[(.+)\]\s*", line)
+        if heading:
+            here = heading[1].lower() == section.lower()
+        elif here and "=" in line:
+            name, _, value = line.partition("=")
+            if name.strip().lower() == key.lower():
+                return value.strip().strip('"')
+    return None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text is not None else None
+    except ValueError:
+        return None
+
+
+def times_in_names(by_frame: Sequence[Path | None]) -> list[FileMetadata]:
+    """Time between frames from the times in file names: ``_0020931273msecAbs``, else ``_0002520msec_``.
+
+    Parameters
+    ----------
+    by_frame
+        File of each time point, ``None`` where one is missing.
+
+    Returns
+    -------
+    list of FileMetadata
+        One with the median difference of successive time points; empty where names carry no times.
+    """
+    for clock in (_CLOCK, _RELATIVE_CLOCK):
+        found = [clock.search(path.name) if path else None for path in by_frame]
+        steps = [int(b[1]) - int(a[1]) for a, b in pairwise(found) if a and b]
+        interval = positive(statistics.median(steps), 1e-3) if steps else None
+        if interval is not None:
+            return [FileMetadata(interval_s=interval, origin="msec in the file names")]
+    return []

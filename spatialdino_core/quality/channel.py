@@ -1,0 +1,185 @@
+"""Measures of one channel of a movie, from a few of its frames and from what changes between them.
+
+Reads no files, and judges nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spatialdino_core.movies.record import Acquisition
+from spatialdino_core.quality.bleaching import signal_trend
+from spatialdino_core.quality.metrics import FrameMetrics, frame_metrics
+from spatialdino_core.quality.motion import motion_image, rigid_shift
+from spatialdino_core.quality.pictures import max_projection, middle_plane
+
+S_PER_MIN = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameLook:
+    """What is kept of a frame once its voxels are gone.
+
+    Attributes
+    ----------
+    frame
+        Its number.
+    metrics
+        Its measures.
+    content
+        Digest of its voxels, to tell identical frames.
+    motion
+        Image (y, x) that motion is read from.
+    projection, middle
+        Small maximum projection and middle plane, float32 (y, x).
+    """
+
+    frame: int
+    metrics: FrameMetrics
+    content: bytes
+    motion: NDArray[np.float32]
+    projection: NDArray[np.float32]
+    middle: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelMetrics:
+    """Measures of one channel of a movie; ``None`` where its frames do not tell.
+
+    Attributes
+    ----------
+    snr, background, noise, signal, focus, lowest, highest, percentile_1, percentile_50, percentile_99
+        Of the first frame looked at; see `spatialdino_core.quality.metrics.FrameMetrics`.
+    saturated_fraction, empty_planes, repeated_planes
+        Of the worst of the frames looked at.
+    snr_last, focus_last
+        Of the last frame looked at.
+    repeated_frames
+        Frames identical to the one looked at before: a camera or a file transfer that stood still.
+    background_change
+        Background of the last frame looked at less that of the first, counts.
+    signal_change, signal_slope_per_frame, half_life_s
+        See `spatialdino_core.quality.bleaching.SignalTrend`.
+    motion_um, motion_um_per_min
+        Rigid shift of the sample from the first to the second usable frame, in the image plane: its
+        length, µm, and its speed, µm/min.
+    drift_um, drift_um_per_min
+        The same from the first to the last frame looked at.
+    """
+
+    snr: float
+    background: float
+    noise: float
+    signal: float
+    focus: float
+    saturated_fraction: float
+    empty_planes: int
+    repeated_planes: int
+    repeated_frames: int
+    snr_last: float
+    focus_last: float
+    background_change: float | None
+    signal_change: float | None
+    signal_slope_per_frame: float | None
+    half_life_s: float | None
+    motion_um: float | None
+    motion_um_per_min: float | None
+    drift_um: float | None
+    drift_um_per_min: float | None
+    lowest: float
+    highest: float
+    percentile_1: float
+    percentile_50: float
+    percentile_99: float
+
+
+def frames_to_look_at(usable: Sequence[int], number: int) -> list[int]:
+    """Frames evenly spread from the first to the last, and the second, which the first is compared with.
+
+    Parameters
+    ----------
+    usable
+        Frames that can be read, increasing; at least one.
+    number
+        How many evenly spread frames; 1 gives the first alone.
+    """
+    if number == 1:
+        return [usable[0]]
+    spread = np.rint(np.linspace(0, len(usable) - 1, min(number, len(usable)))).astype(int)
+    return [usable[place] for place in sorted({*spread.tolist(), min(1, len(usable) - 1)})]
+
+
+def look_at(frame: int, stack: NDArray[Any]) -> FrameLook:
+    """Measure a raw stack (z, y, x) of camera counts."""
+    return FrameLook(
+        frame=frame,
+        metrics=frame_metrics(stack),
+        content=hashlib.blake2b(np.ascontiguousarray(stack).data, digest_size=16).digest(),
+        motion=motion_image(stack),
+        projection=max_projection(stack),
+        middle=middle_plane(stack),
+    )
+
+
+def channel_metrics(looks: Sequence[FrameLook], acquisition: Acquisition) -> ChannelMetrics:
+    """Put the looks at a channel's frames, in order of time, together.
+
+    Parameters
+    ----------
+    looks
+        At least one; the second, if any, is that at the second usable frame.
+    acquisition
+        For pixel size and interval.
+    """
+    first, last = looks[0].metrics, looks[-1].metrics
+    trend = signal_trend(
+        [look.frame for look in looks], [look.metrics.signal for look in looks], acquisition.interval_s
+    )
+    motion_um, motion_um_per_min = _motion(looks[0], looks[min(1, len(looks) - 1)], acquisition)
+    drift_um, drift_um_per_min = _motion(looks[0], looks[-1], acquisition)
+    return ChannelMetrics(
+        snr=first.snr,
+        background=first.background,
+        noise=first.noise,
+        signal=first.signal,
+        focus=first.focus,
+        saturated_fraction=max(look.metrics.saturated_fraction for look in looks),
+        empty_planes=max(look.metrics.empty_planes for look in looks),
+        repeated_planes=max(look.metrics.repeated_planes for look in looks),
+        repeated_frames=sum(look.content == before.content for before, look in itertools.pairwise(looks)),
+        snr_last=last.snr,
+        focus_last=last.focus,
+        background_change=last.background - first.background if len(looks) > 1 else None,
+        signal_change=trend.signal_change,
+        signal_slope_per_frame=trend.signal_slope_per_frame,
+        half_life_s=trend.half_life_s,
+        motion_um=motion_um,
+        motion_um_per_min=motion_um_per_min,
+        drift_um=drift_um,
+        drift_um_per_min=drift_um_per_min,
+        lowest=first.lowest,
+        highest=first.highest,
+        percentile_1=first.percentile_1,
+        percentile_50=first.percentile_50,
+        percentile_99=first.percentile_99,
+    )
+
+
+def _motion(
+    before: FrameLook, after: FrameLook, acquisition: Acquisition
+) -> tuple[float | None, float | None]:
+    """Rigid shift between two frames, µm and µm/min."""
+    shift = rigid_shift(before.motion, after.motion) if after.frame > before.frame else None
+    if shift is None:
+        return None, None
+    length_um = shift.length_um(acquisition.pixel_um)
+    if acquisition.interval_s is None:
+        return length_um, None
+    return length_um, length_um / (acquisition.interval_s * (after.frame - before.frame)) * S_PER_MIN

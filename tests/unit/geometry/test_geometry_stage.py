@@ -1,0 +1,177 @@
+"""The deskew stage on movies in files: what it writes, read by other programs, and what it repeats."""
+
+from __future__ import annotations
+
+import json
+import math
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from geometry_scenes import Beads
+from ome_zarr_models.v05 import Image
+
+from spatialdino_core.geometry.deskewed import DeskewedMovie
+from spatialdino_core.geometry.parameters import DeskewParameters
+from spatialdino_core.geometry.stage import deskew_movie
+from spatialdino_core.movies.parameters import ReadingParameters
+from spatialdino_core.movies.record import MovieRecord
+from spatialdino_core.movies.register import register_movie
+from spatialdino_core.movies.sheet import SheetRow
+
+PIXEL, STEP = 0.104, 0.5
+SHAPE = (20, 24, 60)
+
+
+def rows(folder: Path, angle: float = 31.5, **changes: object) -> list[SheetRow]:
+    values = {"movie": "cell", "scan": "stage", "angle_deg": angle, "step_um": STEP, "pixel_um": PIXEL}
+    values |= {"interval_s": 2.0, "skew_axis": "x", "scan_sign": 1}
+    return [
+        SheetRow(channel=channel, path=str(folder / f"{channel}_t*.tif"), **(values | changes))  # type: ignore[arg-type]
+        for channel in ("488nm", "560nm")
+    ]
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    for channel in ("488nm", "560nm"):
+        for frame in range(4):
+            random = np.random.default_rng([frame, len(channel), channel == "560nm"])
+            stack = random.poisson(120, SHAPE).astype(np.uint16)
+            tifffile.imwrite(folder / f"{channel}_t{frame:02d}.tif", stack)
+    return folder
+
+
+def run(sheet: list[SheetRow], out: Path, **parameters: object) -> DeskewedMovie:
+    record = register_movie(sheet, ReadingParameters(), "fail")
+    assert record.problem is None, record.problem
+    deskew_movie(
+        sheet, record, out / "deskewed.json", DeskewParameters(**parameters), ReadingParameters(),  # type: ignore[arg-type]
+        device="cpu", code="1", skip_bad=False,
+    )  # fmt: skip
+    return DeskewedMovie(out / "deskewed.json")
+
+
+def computed(out: Path) -> int:
+    return len((out / "ledger" / "deskew.jsonl").read_text().splitlines())
+
+
+@pytest.mark.parametrize("angle", [31.5, 45.0])
+@pytest.mark.parametrize("frame", ["deskewed", "coverslip"])
+def test_spacing_units_and_affine_are_read_by_others(raw, tmp_path, frame, angle):
+    movie = run(rows(raw, angle), tmp_path / "out", frame=frame, tiff=True)
+    spacing = STEP * math.sin(math.radians(angle)) if frame == "deskewed" else PIXEL
+    group = zarr.open_group(tmp_path / "out" / "deskewed.ome.zarr", mode="r")
+    image = Image.from_zarr(group).ome_attributes.multiscales[0]
+    assert [axis.name for axis in image.axes] == ["t", "c", "z", "y", "x"]
+    assert [getattr(axis, "unit", None) for axis in image.axes] == [
+        "second", None, "micrometer", "micrometer", "micrometer",
+    ]  # fmt: skip
+    scale = image.datasets[0].coordinateTransformations[0].scale
+    assert scale == pytest.approx([2.0, 1.0, spacing, PIXEL, PIXEL], rel=1e-12)
+    channels = group.attrs["ome"]["omero"]["channels"]
+    assert [(c["label"], c["color"]) for c in channels] == [("488nm", "00FF00"), ("560nm", "FFA000")]
+    assert all(c["window"]["start"] < c["window"]["end"] < 65535 for c in channels)
+    # The affine takes a voxel to the raw voxel that the microscope recorded there.
+    voxels, um = group.attrs["spatialdino"]["coordinateTransformations"]
+    assert np.shape(voxels["affine"]) == (3, 4)
+    assert (voxels["output"], um["output"]) == ("raw array", "raw")
+    beads = Beads(angle=angle)
+    point = np.array([6.0, 3.0, 40.0, 1.0])
+    u, _, w = beads.at(*(np.array(voxels["affine"]) @ point))
+    origin = beads.at(*(np.array(voxels["affine"]) @ [0.0, 3.0, 0.0, 1.0]))
+    shift = np.array([w - origin[2], u - origin[0]])
+    if frame == "coverslip":
+        cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+        shift = np.array([shift[0] * cos - shift[1] * sin, shift[1] * cos + shift[0] * sin])
+    np.testing.assert_allclose(shift, [6 * spacing, 40 * PIXEL], atol=1e-9)
+    # The calibrated TIFF holds the same voxels and says the same.
+    with tifffile.TiffFile(tmp_path / "out" / "deskewed_tiff" / "cell_t0002.ome.tif") as tif:
+        pixels = ElementTree.fromstring(tif.ome_metadata or "").find(".//{*}Pixels")
+        assert pixels is not None
+        sizes = [float(pixels.attrib[f"PhysicalSize{axis}"]) for axis in "ZYX"]
+        assert sizes == pytest.approx([spacing, PIXEL, PIXEL], rel=1e-12)
+        assert pixels.attrib["PhysicalSizeZUnit"] == "µm"
+        assert [c.attrib["Name"] for c in pixels.findall("{*}Channel")] == ["488nm", "560nm"]
+        np.testing.assert_array_equal(tif.asarray(), group["0"][2])
+    assert movie.voxel_um == pytest.approx((spacing, PIXEL, PIXEL))
+
+
+def test_projections_are_stored_beside_the_voxels(raw, tmp_path):
+    movie = run(rows(raw), tmp_path / "out")
+    for axis, name in enumerate("zyx"):
+        flat = zarr.open_group(tmp_path / "out" / "projections" / f"along_{name}.ome.zarr", mode="r")["0"]
+        for channel in (0, 1):
+            voxels = movie.store.read(1, channel)
+            fill = movie.record.about["fills"]["1"][channel]
+            expected = np.maximum(voxels.max(axis, keepdims=True), fill)
+            np.testing.assert_array_equal(flat[1, channel], expected)
+
+
+def test_one_file_per_frame_channel_and_level(raw, tmp_path):
+    run(rows(raw), tmp_path / "out")
+    store = tmp_path / "out" / "deskewed.ome.zarr"
+    levels = [p for p in store.iterdir() if p.is_dir()]
+    shards = [p for p in store.rglob("*") if p.is_file() and p.name != "zarr.json"]
+    assert len(shards) == 4 * 2 * len(levels)
+
+
+def test_empty_corners_cost_nothing(tmp_path):
+    """A long scan, of which most voxels are fill: its store is little larger than that of the raw data."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    stack = np.random.default_rng(0).poisson(120, (200, 24, 60)).astype(np.uint16)
+    for channel in ("488nm", "560nm"):
+        tifffile.imwrite(folder / f"{channel}_t00.tif", stack)
+    full = run(rows(folder), tmp_path / "full")
+    upright = run(rows(folder, scan="none", angle_deg=None), tmp_path / "none", interpolation="linear")
+    sizes = [
+        sum(p.stat().st_size for p in (movie.folder / "deskewed.ome.zarr" / "0").rglob("*") if p.is_file())
+        for movie in (full, upright)
+    ]
+    assert np.prod(full.store.shape) > 12 * np.prod(upright.store.shape)
+    assert sizes[0] < 1.25 * sizes[1]
+
+
+def test_what_changed_is_done_again_and_nothing_else(raw, tmp_path):
+    out = tmp_path / "out"
+    calibrated = [row.model_copy(update={"dark": str(tmp_path / "dark.tif")}) for row in rows(raw)]
+    tifffile.imwrite(tmp_path / "dark.tif", np.full(SHAPE[1:], 90, np.uint16))
+    run(calibrated, out)
+    assert computed(out) == 4
+    run(calibrated, out)
+    assert computed(out) == 4
+    run(calibrated, out, tiff=True)  # the files are missing, so every frame is made again, to the same bits
+    assert computed(out) == 8
+    (out / "deskewed_tiff" / "cell_t0001.ome.tif").unlink()
+    run(calibrated, out, tiff=True)
+    assert computed(out) == 9
+    tifffile.imwrite(tmp_path / "dark.tif", np.full(SHAPE[1:], 95, np.uint16))
+    run(calibrated, out)
+    assert computed(out) == 13
+    lines = [json.loads(line) for line in (out / "ledger" / "deskew.jsonl").read_text().splitlines()]
+    assert [line["output"] for line in lines[:4]] == [line["output"] for line in lines[4:8]]
+    assert set(lines[0]["seconds"]) == {"read", "resample", "write"}
+
+
+def test_a_region_of_interest_and_its_tracks(raw, tmp_path):
+    """A region is a cut-out of the full store, and its positions in µm lead to the same raw voxels."""
+    box = ((0.5, 2.0), (0.5, 1.5), (3.0, 6.0))
+    whole = run(rows(raw), tmp_path / "whole")
+    part = run([row.model_copy(update={"roi_um": box}) for row in rows(raw)], tmp_path / "part")
+    first = [round(o / v) for o, v in zip(part.store.origin_um, part.voxel_um, strict=True)]
+    cut = tuple(slice(f, f + n) for f, n in zip(first, part.store.shape[2:], strict=True))
+    np.testing.assert_array_equal(part.store.read(3, 1), whole.store.read(3, 1)[cut])
+    position = np.array([[1.1, 0.7, 4.2]])
+    np.testing.assert_allclose(part.raw_voxels(position), whole.raw_voxels(position), atol=1e-9)
+
+
+def test_registered_record_survives(raw, tmp_path):
+    record = register_movie(rows(raw), ReadingParameters(), "fail")
+    record.write(tmp_path / "movie.json")
+    assert MovieRecord.read(tmp_path / "movie.json") == record

@@ -1,0 +1,125 @@
+"""CZI files: planes, skew, scenes, and every way they can be unfit."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from czi_files import metadata_xml, write_czi
+
+from spatialdino_core.movies.parameters import ReadingParameters
+from spatialdino_core.movies.register import open_channels, register_movie
+from spatialdino_core.movies.sheet import SheetRow
+
+READING = ReadingParameters()
+DATA = np.random.default_rng(0).integers(90, 4000, (2, 2, 3, 40, 52)).astype(np.uint16)
+PLANES = {(t, c, z): DATA[t, c, z] for t in range(2) for c in range(2) for z in range(3)}
+
+
+def rows(path: Path, **changes: object) -> list[SheetRow]:
+    return [SheetRow(movie="a", channel=c, path=str(path), **changes) for c in ("488nm", "560nm")]  # type: ignore[arg-type]
+
+
+def problem(path: Path) -> str:
+    return register_movie(rows(path), READING, "fail").problem or "none"
+
+
+def test_without_the_extra_the_message_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "czifile", None)
+    write_czi(tmp_path / "a.czi", PLANES, metadata_xml())
+    assert "pip install 'spatialdino-workflow[czi]'" in problem(tmp_path / "a.czi")
+
+
+@pytest.fixture
+def czi(tmp_path: Path) -> Path:
+    """A lattice light-sheet file as ZEN marks it: 2 time points, 2 channels, 3 planes."""
+    pytest.importorskip("czifile")
+    write_czi(tmp_path / "a.czi", PLANES, metadata_xml("Skew60"))
+    return tmp_path / "a.czi"
+
+
+def test_every_channel_and_time_point_whole_and_in_part(czi: Path) -> None:
+    part = (slice(1, 3), slice(4, 30), slice(None, 9))
+    for channel, frames in enumerate(open_channels(rows(czi), READING)):
+        assert len(frames) == 2
+        for frame in range(2):
+            assert frames.describe(frame) == ((3, 40, 52), np.dtype("uint16"))
+            np.testing.assert_array_equal(frames.read(frame), DATA[frame, channel])
+            np.testing.assert_array_equal(frames.read(frame, part), DATA[frame, channel][part])
+
+
+def test_channels_are_found_by_name(czi: Path) -> None:
+    frames = open_channels(rows(czi)[1:], READING)[0]
+    np.testing.assert_array_equal(frames.read(0), DATA[0, 1])
+
+
+def test_a_skewed_stack_brings_its_whole_geometry(czi: Path) -> None:
+    """60° to the vertical is 30° to the cover glass, and z is the step of the stage (ZEISS, warpaffine)."""
+    record = register_movie(rows(czi), READING, "fail")
+    assert record.problem is None
+    acquisition = record.acquisition
+    assert acquisition is not None
+    assert (acquisition.scan, acquisition.angle_deg) == ("stage", 30.0)
+    assert (acquisition.skew_axis, acquisition.scan_sign) == ("y", 1)
+    assert (acquisition.step_um, acquisition.pixel_um) == pytest.approx((0.2, 0.1))
+    assert acquisition.interval_s == 2.5
+    assert set(acquisition.sources.values()) == {"CZI metadata of a.czi"}
+
+
+def test_without_the_mark_the_scan_must_be_in_the_sheet(czi: Path) -> None:
+    write_czi(czi, PLANES, metadata_xml("None"))
+    assert "no value for scan, step_um" in problem(czi)
+    record = register_movie(rows(czi, scan="none"), READING, "fail")
+    assert record.acquisition is not None
+    assert record.acquisition.step_um == pytest.approx(0.2)
+
+
+def test_several_scenes_are_refused_by_name(czi: Path) -> None:
+    xml = metadata_xml("Skew60", scenes=("P1", "P2"))
+    write_czi(czi, PLANES, xml, scene_of={place: place[0] for place in PLANES})
+    assert "found 2 scenes: 0 'P1', 1 'P2'; expected one scene per file" in problem(czi)
+
+
+def test_a_last_frame_that_was_not_finished(czi: Path) -> None:
+    write_czi(czi, {p: v for p, v in PLANES.items() if p != (1, 0, 2)}, metadata_xml("Skew60"))
+    assert "found 2 of 3 planes of frame 1" in problem(czi)
+    assert list(register_movie(rows(czi), READING, "skip").skipped) == [1]
+
+
+@pytest.mark.parametrize("kept", [0.99, 0.5, 0.01])
+def test_a_cut_file(czi: Path, kept: float) -> None:
+    czi.write_bytes(czi.read_bytes()[: int(kept * czi.stat().st_size)])
+    assert "a.czi: found a file that cannot be read" in problem(czi)
+
+
+@pytest.mark.parametrize(
+    "compression",
+    [
+        None,
+        "zstd0:ExplicitLevel=2",
+        "zstd1:ExplicitLevel=2",
+        "zstd1:ExplicitLevel=2;PreProcess=HiLoByteUnpack",
+    ],
+)
+def test_files_of_the_makers_own_library(tmp_path: Path, compression: str | None) -> None:
+    pytest.importorskip("czifile")
+    maker = pytest.importorskip("pylibCZIrw.czi")
+    with maker.create_czi(str(tmp_path / "a.czi"), compression_options=compression) as writer:
+        for (t, c, z), plane in PLANES.items():
+            writer.write(plane[..., None], plane=dict(T=t, C=c, Z=z))
+        writer.write_metadata("a", channel_names={0: "488nm", 1: "560nm"}, scale_x=1e-7, scale_y=1e-7)
+    for channel, frames in enumerate(open_channels(rows(tmp_path / "a.czi"), READING)):
+        np.testing.assert_array_equal(frames.read(1), DATA[1, channel])
+        assert frames.metadata[0].pixel_um == pytest.approx(0.1)
+
+
+def test_the_makers_own_library_reads_the_files_of_these_tests(tmp_path: Path) -> None:
+    maker = pytest.importorskip("pylibCZIrw.czi")
+    write_czi(tmp_path / "a.czi", PLANES, metadata_xml())
+    with maker.open_czi(str(tmp_path / "a.czi")) as reader:
+        for (t, c, z), plane in PLANES.items():
+            np.testing.assert_array_equal(reader.read(plane=dict(T=t, C=c, Z=z))[..., 0], plane)

@@ -1,0 +1,290 @@
+"""TIFF files of every kind that laboratories have: containers, compressions, names, parts of a stack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.parameters import ReadingParameters
+from spatialdino_core.movies.record import MovieRecord
+from spatialdino_core.movies.register import check_content, open_channels, register_movie
+from spatialdino_core.movies.sheet import SheetRow
+from spatialdino_core.movies.source import FrameSource, Region
+
+SHAPE = (5, 40, 72)
+READING = ReadingParameters()
+PART: Region = (slice(1, 4), slice(8, 31), slice(None, 17))
+
+
+def row(path: Path, **changes: object) -> SheetRow:
+    values = dict(movie="a", channel="488nm", path=str(path), scan="stage", angle_deg=31.5, step_um=0.4)
+    values |= dict(pixel_um=0.104, interval_s=2.0, skew_axis="x", scan_sign=1, train="no")
+    return SheetRow(**(values | changes))  # type: ignore[arg-type]
+
+
+def source(path: Path, **changes: object) -> FrameSource:
+    return open_channels([row(path, **changes)], READING)[0]
+
+
+def registered(path: Path, **changes: object) -> MovieRecord:
+    return register_movie([row(path, **changes)], READING, "fail")
+
+
+def problem(path: Path) -> str:
+    return registered(path).problem or "none"
+
+
+def stack(frame: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+    return np.random.default_rng(frame).integers(90, 200, shape).astype(np.uint16)
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": dict(metadata=None),
+    "bigtiff": dict(bigtiff=True),
+    "big-endian": dict(byteorder=">"),
+    "strips": dict(rowsperstrip=8, metadata=None),
+    "tiles": dict(tile=(16, 32)),
+    "zlib": dict(compression="zlib"),
+    "zlib with predictor": dict(compression="zlib", predictor=True, rowsperstrip=16),
+    "lzw": dict(compression="lzw"),
+    "zstd": dict(compression="zstd", byteorder=">"),
+    "imagej": dict(imagej=True, metadata=dict(axes="ZYX")),
+    "ome": dict(ome=True, metadata=dict(axes="ZYX")),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_tiff_is_read_whole_and_in_part(tmp_path: Path, kind: str) -> None:
+    for frame in range(2):
+        tifffile.imwrite(tmp_path / f"a_t{frame}.tif", stack(frame), photometric="minisblack", **KINDS[kind])
+    assert registered(tmp_path / "a_t*.tif").problem is None
+    # A series, and a single file (whose time axis has one point).
+    for frames in (source(tmp_path / "a_t*.tif"), source(tmp_path / "a_t1.tif")):
+        last = len(frames) - 1
+        assert frames.describe(last) == (SHAPE, np.dtype("uint16"))
+        np.testing.assert_array_equal(frames.read(last), stack(1))
+        np.testing.assert_array_equal(frames.read(last, PART), stack(1)[PART])
+        assert frames.read(last).dtype == np.dtype("uint16")
+
+
+@pytest.mark.parametrize("axes", ["TZCYX", "TCZYX", "CTZYX", "ZTCYX"])
+@pytest.mark.parametrize("kind", [dict(), dict(compression="zlib")])
+def test_parts_of_a_movie_in_one_file(tmp_path: Path, axes: str, kind: dict[str, Any]) -> None:
+    counts = dict(T=3, Z=4, C=2, Y=40, X=72)
+    data = stack(0, tuple(counts[axis] for axis in axes))
+    tifffile.imwrite(tmp_path / "m.ome.tif", data, ome=True, metadata=dict(axes=axes), **kind)
+    rows = [row(tmp_path / "m.ome.tif", channel=name) for name in ("488nm", "560nm")]
+    expected = data.transpose([axes.index(axis) for axis in "TCZYX"])
+    for channel, frames in enumerate(open_channels(rows, READING)):
+        assert len(frames) == 3
+        np.testing.assert_array_equal(frames.read(2), expected[2, channel])
+        np.testing.assert_array_equal(frames.read(1, PART), expected[1, channel][PART])
+
+
+def test_an_imagej_hyperstack_with_time_and_channels(tmp_path: Path) -> None:
+    data = stack(0, (3, 4, 2, 40, 72))
+    metadata = dict(axes="TZCYX", unit="\\u00B5m", spacing=0.25, finterval=1.5)
+    tifffile.imwrite(tmp_path / "m.tif", data, imagej=True, resolution=(1 / 0.1, 1 / 0.1), metadata=metadata)
+    rows = [
+        row(tmp_path / "m.tif", channel=c, scan="none", pixel_um=None, step_um=None, interval_s=None)
+        for c in ("a", "b")
+    ]
+    record = register_movie(rows, READING, "fail")
+    assert record.problem is None
+    assert record.acquisition is not None
+    assert (record.frames, record.shape_zyx) == (3, (4, 40, 72))
+    assert record.acquisition.pixel_um == pytest.approx(0.1)
+    assert (record.acquisition.step_um, record.acquisition.interval_s) == (0.25, 1.5)
+    np.testing.assert_array_equal(open_channels(rows, READING)[1].read(2), data[2, :, 1])
+
+
+def test_a_series_whose_files_hold_two_channels(tmp_path: Path) -> None:
+    for frame in range(2):
+        data = stack(frame, (5, 2, 40, 72))
+        tifffile.imwrite(tmp_path / f"m_t{frame}.tif", data, imagej=True, metadata=dict(axes="ZCYX"))
+    rows = [row(tmp_path / "m_t*.tif", channel=c) for c in ("a", "b")]
+    np.testing.assert_array_equal(open_channels(rows, READING)[1].read(1), stack(1, (5, 2, 40, 72))[:, 1])
+
+
+@pytest.mark.parametrize("axes", ["TYX", "CYX"])
+def test_the_only_axis_of_a_stack_in_a_series_is_z(tmp_path: Path, axes: str) -> None:
+    """ImageJ calls the planes of a stack frames or channels, unless it was told what they are."""
+    for frame in range(2):
+        tifffile.imwrite(tmp_path / f"m_t{frame}.tif", stack(frame), imagej=True, metadata=dict(axes=axes))
+    assert registered(tmp_path / "m_t*.tif").shape_zyx == SHAPE
+    np.testing.assert_array_equal(source(tmp_path / "m_t*.tif").read(1), stack(1))
+
+
+def test_122_unpadded_time_points_with_a_gap(tmp_path: Path) -> None:
+    for point in range(1, 123):
+        if point != 57:
+            tifffile.imwrite(tmp_path / f"Cell1 T{point}.tif", stack(point, (2, 4, 5)))
+    frames = source(tmp_path / "Cell1 T*.tif")
+    assert len(frames) == 122
+    assert [n for n in range(122) if frames.stamp(n) is None] == [56]
+    for frame in (0, 8, 9, 98, 99, 121):
+        np.testing.assert_array_equal(frames.read(frame), stack(frame + 1, (2, 4, 5)))
+
+
+@pytest.mark.parametrize("folder", ["with space", "Zellkörper µm", "exp [1] (new)", "a*b", "細胞"])
+def test_folders_with_any_name(tmp_path: Path, folder: str) -> None:
+    place = tmp_path / folder
+    place.mkdir()
+    for frame in range(2):
+        tifffile.imwrite(place / f"cell [x]_t{frame}.tif", stack(frame))
+    for path in (place / "cell*_t*.tif", place / "cell [x]_t*.tif"):
+        assert registered(path).frames == 2
+        np.testing.assert_array_equal(source(path).read(1), stack(1))
+    np.testing.assert_array_equal(source(place / "cell [x]_t1.tif").read(0), stack(1))
+
+
+def test_brackets_still_choose_between_letters(tmp_path: Path) -> None:
+    folder = tmp_path / "day [1]"
+    folder.mkdir()
+    (tmp_path / "day 1").mkdir()
+    for letter in "abc":
+        (folder / f"cell_{letter}.tif").touch()
+        (tmp_path / "day 1" / f"cell_{letter}.tif").touch()
+    assert row(folder / "cell_[ac].tif").files() == [folder / "cell_a.tif", folder / "cell_c.tif"]
+
+
+def test_frames_of_different_dtypes(tmp_path: Path) -> None:
+    for frame in range(3):
+        tifffile.imwrite(
+            tmp_path / f"a_t{frame}.tif", stack(frame).astype("uint8" if frame == 1 else "uint16")
+        )
+    message = problem(tmp_path / "a_t*.tif")
+    assert "frame 1" in message
+    assert "uint8" in message
+    assert "uint16" in message
+
+
+def test_a_float_movie_with_nan_is_refused_where_it_is_read(tmp_path: Path) -> None:
+    for frame in range(2):
+        data = stack(frame).astype(np.float32)
+        data[2, 3, 4] = np.nan if frame else 1
+        tifffile.imwrite(tmp_path / f"a_t{frame}.tif", data)
+    frames = source(tmp_path / "a_t*.tif")
+    assert registered(tmp_path / "a_t*.tif").dtype == "float32"
+    check_content(0, frames.read(0), "movie a")
+    with pytest.raises(BadInputError, match="movie a, frame 1: found 1 voxels that are NaN"):
+        check_content(1, frames.read(1), "movie a")
+
+
+def test_float64_is_refused_by_its_header(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a_t0.tif", stack(0).astype(np.float64))
+    assert "float64" in problem(tmp_path / "a_t0.tif")
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+@pytest.mark.parametrize("shape", [(40, 72), (1, 40, 72)])
+def test_stacks_of_one_plane(tmp_path: Path, frames: int, shape: tuple[int, ...]) -> None:
+    for frame in range(frames):
+        tifffile.imwrite(tmp_path / f"a_t{frame}.tif", stack(frame, shape))
+    message = problem(tmp_path / "a_t*.tif")
+    assert "found stacks of 1 plane; expected at least 2 planes per time point" in message
+
+
+def test_a_page_of_another_shape_is_not_part_of_the_stack(tmp_path: Path) -> None:
+    """Some programs append a thumbnail."""
+    for frame in range(2):
+        with tifffile.TiffWriter(tmp_path / f"a_t{frame}.tif") as writer:
+            writer.write(stack(frame), photometric="minisblack", metadata=None)
+            writer.write(stack(frame, (10, 12)), photometric="minisblack", metadata=None)
+    assert registered(tmp_path / "a_t*.tif").shape_zyx == SHAPE
+    np.testing.assert_array_equal(source(tmp_path / "a_t*.tif").read(1), stack(1))
+
+
+def test_an_rgb_picture_is_no_stack(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", stack(0, (40, 72, 3)).astype(np.uint8), photometric="rgb")
+    assert "axes YXS" in problem(tmp_path / "a.tif")
+
+
+def test_a_series_of_whole_movies_is_refused(tmp_path: Path) -> None:
+    for n in range(2):
+        tifffile.imwrite(tmp_path / f"a_t{n}.ome.tif", stack(n, (3, 4, 8, 9)), metadata=dict(axes="TZYX"))
+    assert "3 time points in one file of a series" in problem(tmp_path / "a_t*.ome.tif")
+
+
+@pytest.mark.parametrize("kind", ["imagej", "ome"])
+def test_fewer_planes_than_the_metadata_promise(tmp_path: Path, kind: str) -> None:
+    """Written plane by plane and never finished, with every directory in order."""
+    whole, path = tmp_path / "whole.tif", tmp_path / "a_t0.tif"
+    tifffile.imwrite(whole, stack(0), photometric="minisblack", **KINDS[kind])
+    with tifffile.TiffFile(whole) as tif:
+        description = tif.pages.first.description
+    with tifffile.TiffWriter(path) as writer:
+        for n, plane in enumerate(stack(0)[:3]):
+            writer.write(
+                plane,
+                contiguous=False,
+                photometric="minisblack",
+                metadata=None,
+                description=description if n == 0 else None,
+            )
+    message = problem(path)
+    assert "3 planes (the file is truncated)" in message
+    assert "5 planes" in message
+
+
+@pytest.mark.parametrize("kind", ["imagej", "plain"])
+def test_a_whole_stack_in_one_block_that_is_cut(tmp_path: Path, kind: str) -> None:
+    """Big ImageJ files have one directory for all planes: only the metadata know how many there should be."""
+    path = tmp_path / "a_t0.tif"
+    options = KINDS["imagej"] if kind == "imagej" else dict(photometric="minisblack")
+    tifffile.imwrite(path, stack(0), truncate=True, **options)
+    with tifffile.TiffFile(path) as tif:
+        assert len(tif.pages) == 1
+    np.testing.assert_array_equal(source(path).read(0, PART), stack(0)[PART])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    message = problem(path)
+    assert "truncated" in message
+    assert path.name in message
+
+
+@pytest.mark.parametrize("content", [b"", b"not a tiff at all", b"II*\x00\x08\x00\x00\x00"])
+def test_what_is_no_tiff(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a_t0.tif").write_bytes(content)
+    assert "a_t0.tif: found a file that cannot be read" in problem(tmp_path / "a_t0.tif")
+
+
+def test_a_wreck_at_the_beginning_is_one_bad_frame_among_others(tmp_path: Path) -> None:
+    for frame in range(3):
+        tifffile.imwrite(tmp_path / f"a_t{frame}.tif", stack(frame), metadata=None)
+    (tmp_path / "a_t0.tif").write_bytes(b"II*")
+    record = register_movie([row(tmp_path / "a_t*.tif")], READING, "skip")
+    assert (record.problem, record.frames, list(record.skipped)) == (None, 3, [0])
+    assert "a_t0.tif: found a file that cannot be read" in problem(tmp_path / "a_t*.tif")
+
+
+@pytest.mark.parametrize("kind", [dict(), dict(compression="zlib")])
+def test_an_empty_part(tmp_path: Path, kind: dict[str, Any]) -> None:
+    tifffile.imwrite(tmp_path / "a_t0.tif", stack(0), metadata=None, **kind)
+    nothing = (slice(3, 3), slice(None), slice(4))
+    assert source(tmp_path / "a_t0.tif").read(0, nothing).shape == (0, 40, 4)
+
+
+def test_three_planes_that_were_taken_for_colours(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", stack(0, (3, 40, 72)), photometric="rgb", compression="zlib")
+    np.testing.assert_array_equal(source(tmp_path / "a.tif").read(0, PART), stack(0, (3, 40, 72))[PART])
+
+
+def test_reading_a_part_decodes_only_its_planes(tmp_path: Path) -> None:
+    path = tmp_path / "a_t0.tif"
+    tifffile.imwrite(path, stack(0), compression="zlib", metadata=None)
+    frames = source(path)
+    with tifffile.TiffFile(path) as tif:
+        places = [(page.dataoffsets[0], page.databytecounts[0]) for page in tif.pages]
+    content = bytearray(path.read_bytes())
+    for offset, count in places[:2] + places[4:]:
+        content[offset : offset + count] = bytes(count)
+    path.write_bytes(content)
+    part: Region = (slice(2, 4), slice(None), slice(None))
+    np.testing.assert_array_equal(frames.read(0, part), stack(0)[part])
+    with pytest.raises(BadInputError, match="cannot be read"):
+        frames.read(0)
