@@ -150,13 +150,14 @@ if (
 
 def final_targets():
     """What a complete run has: a report per accepted movie, and the summary of all."""
-    if not ACCEPTED and not PROBLEMS:
-        return [f"{RESULTS}/qc/contact_sheet.html"]
     reports = [f"{RESULTS}/{movie}/report.html" for movie in ACCEPTED]
     refused = [f"{RESULTS}/{movie}/usable.json" for movie in PROBLEMS]
-    return [f"{RESULTS}/qc/contact_sheet.html", *refused, *reports] + (
-        [f"{RESULTS}/summary.html"] if reports else []
-    )
+    return [
+        f"{RESULTS}/qc/contact_sheet.html",
+        *refused,
+        *reports,
+        f"{RESULTS}/summary.html",
+    ]
 
 
 def same_command():

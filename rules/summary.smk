@@ -6,7 +6,7 @@ rule summary:
         metrics=rules.review.output.metrics,
         tracks=expand(rules.track.output.tracks, movie=ACCEPTED),
         reports=expand(rules.report.output.page, movie=ACCEPTED),
-        repair=MODEL_REPORT,
+        repair=[MODEL_REPORT] if ACCEPTED else [],
     output:
         page=f"{RESULTS}/summary.html",
         table=f"{RESULTS}/summary.tsv",

@@ -7,8 +7,8 @@ from workflow_scripts.arguments import Arguments, run
 
 
 def main(a: Arguments) -> None:
-    summarise(json.loads(a.standings), a.tracks, a.repair, a.page, a.table)
+    summarise(json.loads(a.standings), a.tracks, next(iter(a.repair), None), a.page, a.table)
 
 
 if __name__ == "__main__":
-    run(main, __doc__, "standings", "tracks*", "repair", "page", "table")
+    run(main, __doc__, "standings", "tracks*", "repair*", "page", "table")

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -19,6 +20,7 @@ from spatialdino_core.geometry.background import histogram_quantile, intensity_h
 
 MOST_VOXELS = 5000  # enough for stable centres, and KMeans stays below a second
 LEVELS = 65535
+SURROUNDINGS = 3.3
 Origin = Literal["foreground", "fallback", "uniform"]
 
 
@@ -50,10 +52,10 @@ def crop_boxes(
 ) -> list[CropBox]:
     """Boxes of the crops of one frame, one per cluster of bright voxels.
 
-    Bright is what lies between two percentiles of the valid voxels, and above their median. Where
-    fewer such voxels exist than crops (little signal, no contrast), it is all voxels above the lower
-    ``fallback_percentile`` and the median, with no upper limit; where these are too few as well, all
-    valid voxels.
+    Bright is what lies between two percentiles of the valid voxels, and above their median; percentiles
+    of the intensity, or with ``attracted_by: detail`` of `fine_detail`. Where fewer such voxels exist than
+    crops (little signal, no contrast), it is all voxels above the lower ``fallback_percentile`` and the
+    median, with no upper limit; where these are too few as well, all valid voxels.
 
     Parameters
     ----------
@@ -72,7 +74,9 @@ def crop_boxes(
     list of CropBox
         Inside the volume; along an axis that is shorter than ``crop_voxels``, from voxel 0 on.
     """
-    voxels, placed_on = bright_voxels(volume, valid, parameters, generator)
+    detailed = parameters.attracted_by == "detail"
+    content = fine_detail(volume, valid, parameters.detail_voxels) if detailed else volume
+    voxels, placed_on = bright_voxels(content, valid, parameters, generator)
     centres = _cluster(voxels, parameters.crops_per_frame, generator)
     fractions = generator.uniform(
         parameters.min_size_fraction, parameters.max_size_fraction, (len(centres), 3)
@@ -85,6 +89,44 @@ def crop_boxes(
         CropBox((z, y, x), (depth, height, width), placed_on)
         for (z, y, x), (depth, height, width) in zip(origins.tolist(), shapes.tolist(), strict=True)
     ]
+
+
+def fine_detail(
+    volume: NDArray[np.float32], valid: NDArray[np.bool_], sigma_voxels: float
+) -> NDArray[np.float32]:
+    """How much brighter each voxel is than its surroundings, at the scale of the smallest structures.
+
+    Difference of Gaussians (Marr & Hildreth, Proc. R. Soc. B 207, 187 (1980)) of the square root of the
+    intensity, which makes photon noise equally strong everywhere: so one bright organelle does not
+    outweigh all single particles around it. Voxels without data count for nothing.
+
+    Parameters
+    ----------
+    volume
+        Isotropic, normalised to [0, 1], (z, y, x).
+    valid
+        Bool, same shape: where there are data.
+    sigma_voxels
+        Standard deviation of the smaller Gaussian; the other one is `SURROUNDINGS` times as wide.
+
+    Returns
+    -------
+    ndarray
+        float32, in [0, 1], same shape.
+    """
+    weight = valid.astype(np.float32)
+    evened = np.sqrt(volume) * weight
+
+    def smoothed(sigma: float) -> NDArray[np.float32]:
+        result: NDArray[np.float32] = gaussian_filter(evened, sigma)
+        result /= np.maximum(gaussian_filter(weight, sigma), 1e-3)
+        return result
+
+    detail = smoothed(sigma_voxels)
+    detail -= smoothed(SURROUNDINGS * sigma_voxels)
+    np.clip(detail * weight, 0, None, out=detail)
+    highest = float(detail.max())
+    return detail / highest if highest > 0 else detail
 
 
 def bright_voxels(

@@ -65,6 +65,17 @@ class CropParameters:
     frames_per_movie: Annotated[
         int, Field(ge=1, description="frames that crops are taken from, evenly spread")
     ] = 12
+    attracted_by: Annotated[
+        Literal["detail", "intensity"],
+        Field(
+            description="what the percentiles are of: 'detail' (small bright structures, wherever they are) "
+            "or 'intensity' (the brightest regions)"
+        ),
+    ] = "detail"
+    detail_voxels: Annotated[
+        float,
+        Field(gt=0, le=20, description="standard deviation of the smallest structures (isotropic voxels)"),
+    ] = 1.2
     low_percentile: Annotated[
         float, Field(ge=0, le=100, description="voxels above this percentile may attract a crop (%)")
     ] = 99.75

@@ -78,7 +78,7 @@ class _Movie:
 def summarise(
     standings: Mapping[str, Sequence[str]],
     tracks: Sequence[Path | str],
-    repair: Path | str,
+    repair: Path | str | None,
     page: Path | str,
     table: Path | str,
 ) -> None:
@@ -91,7 +91,7 @@ def summarise(
     tracks
         ``tracks.csv`` of every accepted movie, in the movie's results folder.
     repair
-        JSON report of the model.
+        JSON report of the model; ``None`` where no movie was accepted and none was needed.
     page, table
         HTML page and tab-separated table to publish.
     """
@@ -116,7 +116,7 @@ def summarise(
         left_out=[row for row in rows if row["movie"] not in movies],
         pictures=_small_multiples(movies),
         links=links,
-        model=_model_facts(read_json(repair)),
+        model=_model_facts(read_json(repair)) if repair else [],
     )
 
 

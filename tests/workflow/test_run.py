@@ -134,6 +134,17 @@ def test_a_human_decision_wins_and_is_kept(copy: Project) -> None:
     assert {forced[stage] for stage in ("deskew", "features", "segment", "track", "report")} == {1}
 
 
+def test_with_every_movie_rejected_the_summary_says_why(copy: Project) -> None:
+    decisions = copy.results / "qc" / "decisions.tsv"
+    decisions.write_text(decisions.read_text().replace("auto\t\t\t", "reject\tKim\t2026-05-01\tdust"))
+    copy.run()
+    summary = pd.read_csv(copy.results / "summary.tsv", sep="\t").set_index("movie")
+    assert set(summary["verdict"]) == {"reject"}
+    assert set(summary["reason"]) == {"dust"}
+    assert "dust" in (copy.results / "summary.html").read_text()
+    assert jobs(copy) == {}
+
+
 def test_the_same_seed_gives_the_same_tracks(finished: Project, fresh: Project) -> None:
     fresh.run()
     for movie in ("series", "single"):

@@ -100,7 +100,7 @@ def test_first_fallback_is_what_lies_above_the_lower_percentile():
     sparse = np.zeros(SHAPE, np.float32)
     sparse[10:13, 12:15, 14:17] = 0.9
     sparse[30:33, 42:45, 54:57] = 0.7
-    parameters = CropParameters(**FIXED, crops_per_frame=2)
+    parameters = CropParameters(**FIXED, crops_per_frame=2, attracted_by="intensity")
     low, high, lower = content_levels(sparse, np.ones(SHAPE, bool), parameters)
     assert low > high
     assert lower == 1
@@ -166,3 +166,27 @@ def test_a_crop_is_a_slice_and_small_volumes_are_reflected(volume):
     assert np.array_equal(cut_crop(volume[None], box), volume[None, 3:15, 4:17, 5:19])
     thin = cut_crop(volume[:5], CropBox((0, 4, 5), (12, 12, 12), "foreground"))
     assert np.array_equal(thin[5:10], volume[4::-1, 4:16, 5:17])
+
+
+def test_fine_detail_finds_particles_beside_a_bright_organelle():
+    """The percentiles of intensity lie within the organelle; those of detail on the particles, too."""
+    generator = np.random.default_rng(4)
+    z, y, x = np.indices((60, 120, 120), dtype=np.float32)
+    organelle = 0.9 * np.exp(-((z - 30) ** 2 + (y - 30) ** 2 + (x - 30) ** 2) / (2 * 9**2))
+    centres = generator.uniform((10, 60, 60), (50, 110, 110), (25, 3))
+    particles = sum(
+        0.15 * np.exp(-((z - a) ** 2 + (y - b) ** 2 + (x - c) ** 2) / (2 * 1.2**2)) for a, b, c in centres
+    )
+    volume = generator.normal(0.05 + organelle + particles, 0.01).clip(0, 1).astype(np.float32)
+
+    def with_particles(attracted_by):
+        chosen = CropParameters(
+            crop_voxels=32, min_size_fraction=0, max_size_fraction=0, crops_per_frame=12,
+            low_percentile=99.75, high_percentile=100, attracted_by=attracted_by,
+        )  # fmt: skip
+        found = crop_boxes(volume, np.ones(volume.shape, bool), chosen, np.random.default_rng(0))
+        lows = [np.array(box.origin_voxels) for box in found]
+        return sum(bool(((centres >= low) & (centres < low + 32)).all(1).any()) for low in lows)
+
+    assert with_particles("intensity") == 0
+    assert with_particles("detail") >= 4
