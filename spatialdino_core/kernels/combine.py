@@ -148,7 +148,8 @@ def combine(
         return out, projections
     workers = threads or len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(workers) as pool:
-        for private in (_pixel_last if pixel_last else _batch_last)(frame, pool, workers):
+        # Only when all are done: what they share must not be written by two at once.
+        for private in list((_pixel_last if pixel_last else _batch_last)(frame, pool, workers)):
             projections.raised(private)
     return out, projections
 

@@ -154,6 +154,18 @@ def test_rows_in_any_slabs_give_the_same_bits(make, pixel_last):
         assert np.array_equal(np.concatenate(joined, axis), whole)
 
 
+@pytest.mark.parametrize("pixel_last", [True, False])
+def test_projections_of_several_threads_miss_nothing(pixel_last):
+    taps = make_taps(rotation_map(), 1)
+    raw = stack(taps.block_shape[0], 400, taps.block_shape[1])
+    laid = np.ascontiguousarray(raw if pixel_last else raw.transpose(0, 2, 1))
+    out, alone = combine(laid, taps, 7, pixel_last=pixel_last, threads=1)
+    for _ in range(40):
+        again, together = combine(laid, taps, 7, pixel_last=pixel_last, threads=5)
+        assert np.array_equal(again, out)
+        assert all(map(np.array_equal, together.arrays, alone.arrays))
+
+
 def test_a_correction_sees_each_part_with_its_place():
     taps = make_taps(rotation_map(), 1)
     raw = stack(taps.block_shape[0], 150, taps.block_shape[1])
