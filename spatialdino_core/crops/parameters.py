@@ -66,12 +66,12 @@ class CropParameters:
         int, Field(ge=1, description="frames that crops are taken from, evenly spread")
     ] = 12
     attracted_by: Annotated[
-        Literal["detail", "intensity"],
+        Literal["intensity", "detail"],
         Field(
-            description="what the percentiles are of: 'detail' (small bright structures, wherever they are) "
-            "or 'intensity' (the brightest regions)"
+            description="what the percentiles are of: 'intensity' (the brightest regions) or 'detail' (small "
+            "bright structures, wherever they are; slower)"
         ),
-    ] = "detail"
+    ] = "intensity"
     detail_voxels: Annotated[
         float,
         Field(gt=0, le=20, description="standard deviation of the smallest structures (isotropic voxels)"),
