@@ -98,9 +98,11 @@ def model_key(training):
     """What the model is made from by choice: settings, code, the list of training movies. Not their data: a model is
     an artefact, and a training movie that grows or is mended does not make a new one.
     """
+    # Whether TIFFs are written beside the stores does not make another model.
+    deskew = {name: v for name, v in asdict(CONFIG.deskew).items() if name != "tiff"}
     return digest(
+        deskew,
         settings(
-            "deskew",
             "crops",
             "normalisation",
             "model",

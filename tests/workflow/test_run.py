@@ -68,6 +68,13 @@ def test_a_changed_tracking_parameter_costs_tracking_and_reports(copy: Project) 
     assert jobs(copy) == {"track": 2, "report": 2, "summary": 1}
 
 
+def test_asking_for_tiffs_never_retrains(copy: Project) -> None:
+    copy.set("deskew", tiff=True)
+    planned = jobs(copy)
+    assert planned["deskew"] == 2
+    assert not {"shard", "pretrain", "repair"} & set(planned)
+
+
 def test_a_rewritten_frame_costs_that_frame(copy: Project) -> None:
     path = sorted((copy.folder / "raw" / "series").glob("*.tif"))[3]
     stack = tifffile.imread(path)

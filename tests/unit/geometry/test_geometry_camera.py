@@ -64,19 +64,14 @@ def test_noise_below_the_dark_level_is_not_clipped():
     assert found.mean() == pytest.approx(100, abs=0.2)
 
 
-def test_dark_corners_are_not_amplified_without_limit():
-    flat = np.full((4, 5), 1000.0, np.float32)
+def test_dark_corners_are_not_amplified_without_limit(tmp_path):
+    flat = np.full((40, 50), 1100.0, np.float32)
     flat[0, 0] = 101
-    camera = Camera(dark=np.full((4, 5), 100, np.float32), gain=None)
-    assert camera.gain is None
-    import tempfile
-    from pathlib import Path
-
-    with tempfile.TemporaryDirectory() as folder:
-        tifffile.imwrite(Path(folder, "flat.tif"), flat)
-        corrected = Camera.of(row(dark=100.0, flat=str(Path(folder, "flat.tif"))), (4, 5))
-    assert corrected.gain is not None
-    assert corrected.gain.max() == pytest.approx(2.5)
+    tifffile.imwrite(tmp_path / "flat.tif", flat)
+    camera = Camera.of(row(dark=100.0, flat=str(tmp_path / "flat.tif")), (40, 50))
+    assert camera.gain is not None
+    assert camera.gain.max() == camera.gain[0, 0] == pytest.approx(2.5)
+    assert camera.gain[5, 5] == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize(
