@@ -19,6 +19,7 @@ from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.provenance import code_hash
 from spatialdino_core.movies.sheet import fingerprint, read_sheet
 from spatialdino_core.parameters import digest
+from spatialdino_core.pretrain.parameters import recipe_of
 from spatialdino_core.quality.decisions import standings
 from workflow_scripts.environment import share_environment
 from workflow_scripts.failures import show_failures
@@ -102,21 +103,15 @@ def model_key(training):
     deskew = {name: v for name, v in asdict(CONFIG.deskew).items() if name != "tiff"}
     return digest(
         deskew,
-        settings(
-            "crops",
-            "normalisation",
-            "model",
-            "encoder",
-            "pretrain",
-            "repair",
-            "seed",
-        ),
+        settings("crops", "normalisation", "model", "encoder", "repair", "seed"),
+        recipe_of(CONFIG.pretrain),
         [row.model_dump_json() for movie in training for row in SHEET[movie]],
         [
             code_hash(f"workflow_scripts.{stage}")
             for stage in ("shard", "pretrain", "repair")
         ],
         stamp(CONFIG.model.file),
+        stamp(CONFIG.pretrain.start_from),
     )
 
 
@@ -196,6 +191,15 @@ def memory_mb(frames, base=1500):
     """Memory for a job that holds ``frames`` float frames at once; doubles on a second attempt."""
     return lambda wildcards, attempt: round(
         (base + frames * frame_mb(wildcards.movie)) * 2 ** (attempt - 1)
+    )
+
+
+def launcher(processes):
+    """What starts a training of so many processes on one machine."""
+    return (
+        "python"
+        if processes == 1
+        else f"torchrun --standalone --nproc-per-node={processes}"
     )
 
 

@@ -7,6 +7,7 @@ Checkpoints beside the weights let a killed job go on.
 rule pretrain:
     input:
         shards=expand(rules.shard.output.index, movie=TRAINING),
+        start=CONFIG.pretrain.start_from or [],
     output:
         weights=f"{RESULTS}/model/pretrained.safetensors",
     log:
@@ -19,13 +20,14 @@ rule pretrain:
     resources:
         mem_mb=8000,
         runtime=minutes(24 * 60),
-        gpu=1,
+        gpu=CONFIG.pretrain.processes,
     params:
         settings=settings(
             "pretrain", "encoder", "normalisation", "crops", "seed", "device"
         ),
+        launcher=launcher(CONFIG.pretrain.processes),
         version=CONFIG.model.version,
         code=code_hash("workflow_scripts.pretrain"),
     shell:
-        "python -m workflow_scripts.pretrain --shards {input.shards:q} --output {output.weights:q} "
+        "{params.launcher} -m workflow_scripts.pretrain --shards {input.shards:q} --output {output.weights:q} "
         "--version {params.version:q} --settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -27,3 +27,11 @@ class BadInputError(ValueError):
         self.expected = expected
         self.remedy = remedy
         super().__init__(f"{where}: found {found}; expected {expected}. {remedy}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """For worker processes: what was found and expected survives the way back."""
+        return _again, (self.where, self.found, self.expected, self.remedy)
+
+
+def _again(where: str, found: str, expected: str, remedy: str) -> BadInputError:
+    return BadInputError(where, found=found, expected=expected, remedy=remedy)

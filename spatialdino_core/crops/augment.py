@@ -104,9 +104,7 @@ def draw_change(
     return IntensityChange(gamma, contrast, noise, blur, remaining, photons, *ramp)
 
 
-def change_intensity(
-    views: Tensor, changes: Tensor, noise: Tensor | None, generator: torch.Generator | None = None
-) -> Tensor:
+def change_intensity(views: Tensor, changes: Tensor, seeds: Sequence[int]) -> Tensor:
     """Change the intensities of views, in the order in which light does: optics, fluorophores, photons,
     background; then exponent, contrast about the mean of each view and channel, and noise.
 
@@ -115,11 +113,10 @@ def change_intensity(
     views
         (n, C, Z, Y, X) float32 in [0, 1], on any device.
     changes
-        (n, 9), the fields of `IntensityChange`.
-    noise
-        Standard normal, of the shape of ``views``; overwritten. ``None``: no noise.
-    generator
-        What counted photons are drawn from, on the device of ``views``.
+        (n, 9), the fields of `IntensityChange`; best on the CPU.
+    seeds
+        One for each view: what its photons and its noise are drawn from, on the device of ``views``,
+        so that a view is the same in whichever batch it comes.
 
     Returns
     -------
@@ -127,19 +124,29 @@ def change_intensity(
         Of the shape of ``views``. Noise may leave [0, 1]: clipping would bias a dark background.
     """
     columns = dict(
-        zip(IntensityChange._fields, changes.view(*changes.shape, 1, 1, 1, 1).unbind(1), strict=True)
+        zip(
+            IntensityChange._fields,
+            changes.to(views).view(*changes.shape, 1, 1, 1, 1).unbind(1),
+            strict=True,
+        )
     )
-    light = _blurred(views, columns["blur_voxels"].flatten().tolist())
-    if (columns["remaining"] != 1).any():
+    drawn = dict(zip(IntensityChange._fields, changes.T.tolist(), strict=True))
+    generators = [torch.Generator(views.device).manual_seed(seed) for seed in seeds]
+    light = _blurred(views, drawn["blur_voxels"])
+    if any(remaining != 1 for remaining in drawn["remaining"]):
         light = light * columns["remaining"]
-    if columns["photons"].any():
-        light = _counted(light, columns["photons"], generator)
+    if any(drawn["photons"]):
+        light = _counted(light, columns["photons"], generators)
     if changes[:, 6:].any():
-        light = light + _ramps(changes[:, 6:], views.shape[2:])
+        light = light + _ramps(changes[:, 6:].to(views), views.shape[2:])
     bright = light.clamp(0, 1).pow_(columns["gamma"])
     mean = bright.mean(dim=(2, 3, 4), keepdim=True)
     changed = bright.sub_(mean).mul_(columns["contrast"]).add_(mean)
-    return changed if noise is None else noise.mul_(columns["noise"]).add_(changed)
+    for view, sigma, generator in zip(changed, drawn["noise"], generators, strict=True):
+        if sigma:
+            noise = torch.randn(view.shape, generator=generator, device=view.device, dtype=view.dtype)
+            view.add_(noise, alpha=sigma)
+    return changed
 
 
 def _blurred(views: Tensor, sigmas: Sequence[float]) -> Tensor:
@@ -157,9 +164,11 @@ def _blurred(views: Tensor, sigmas: Sequence[float]) -> Tensor:
     return torch.cat(blurred)
 
 
-def _counted(light: Tensor, photons: Tensor, generator: torch.Generator | None) -> Tensor:
+def _counted(light: Tensor, photons: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """Photons counted anew: Poisson of the expected number, back in intensities; where it is 0, none."""
-    counted = torch.poisson(light.clamp(min=0) * photons, generator=generator)
+    expected = light.clamp(min=0) * photons
+    drawn = [torch.poisson(e, generator=g) for e, g in zip(expected, generators, strict=True)]
+    counted = torch.stack(drawn) if drawn else expected
     return torch.where(photons > 0, counted / photons.clamp(min=1e-9), light)
 
 

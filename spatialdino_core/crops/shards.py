@@ -300,10 +300,15 @@ class CropShards:
         return digest([sample["checksum"] for _, sample in self._samples])
 
     def __getitem__(self, number: int) -> np.ndarray:
-        """Crop (c, z, y, x), float32 in [0, 1]."""
+        """Crop (c, z, y, x), float16 in [0, 1]; a memory map: only what is cut out of it is read."""
         path, sample = self._samples[number]
         voxels = np.memmap(path, sample["dtype"], "r", sample["offset"], tuple(sample["shape"]))
-        return np.asarray(voxels[: self._channels], np.float32)
+        return voxels[: self._channels]
+
+    def key(self, number: int) -> str:
+        """Name of a crop: its key and the shard it lies in."""
+        path, sample = self._samples[number]
+        return f"{path}:{sample['key']}"
 
 
 def _problem(folder: Path, shard: dict[str, Any]) -> str:

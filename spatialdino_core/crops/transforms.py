@@ -212,12 +212,8 @@ class RandomIntensityd(Randomizable, MapTransform):
             views: Tensor = convert_to_tensor(data[key], dtype=torch.float32)
             generator, noisy = _generator(self.R), key in self.noisy
             drawn = [draw_change(self.parameters, generator, noisy=noisy) for _ in range(len(views))]
-            counter = torch.Generator(views.device).manual_seed(int(generator.integers(2**63)))
-            noise = None
-            if noisy:
-                noise = torch.empty_like(views).normal_(generator=counter)
-            changes = torch.tensor(drawn, dtype=torch.float32, device=views.device)
-            result[key] = change_intensity(views, changes, noise, counter)
+            seeds = generator.integers(2**63, size=len(views)).tolist()
+            result[key] = change_intensity(views, torch.tensor(drawn, dtype=torch.float32), seeds)
         return result
 
 

@@ -1,1 +1,1 @@
-"""The encoder: a 3D vision transformer without positional encoding, and the files that hold its weights."""
+"""The encoder: a 3D vision transformer, the files that hold its weights, and the import of foreign ones."""

@@ -1,7 +1,7 @@
 """The 3D vision transformer: from a normalised volume to one class token and one token per patch.
 
-Blocks follow ViT [1]_ with LayerScale [2]_, stochastic depth [3]_ and registers [4]_, and there is no
-positional encoding: permuting the patches permutes the tokens. Not the projection heads, which
+Blocks follow ViT [1]_ with LayerScale [2]_, stochastic depth [3]_ and registers [4]_. By default there is
+no positional encoding: permuting the patches permutes the tokens. Not the projection heads, which
 belong to pretraining, and not the tiling of large volumes.
 
 References
@@ -15,16 +15,19 @@ References
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
+from spatialdino_core.encoder.attention import Attention, class_scores
+from spatialdino_core.encoder.feed_forward import feed_forward
 from spatialdino_core.encoder.parameters import EncoderParameters
+from spatialdino_core.encoder.positions import Grid, LearnedPositions, RotaryPositions, SinePositions
 from spatialdino_core.errors import BadInputError
-
-NORM_EPS = 1e-6
 
 
 @dataclass(frozen=True)
@@ -40,15 +43,19 @@ class EncoderOutput:
     grid
         (gz, gy, gx), the number of patches along z, y and x.
     class_attention
-        (B, heads, N) or None. Softmax, over the patch tokens, of the scaled scores of the class
-        token in the last block: the probability with which its attention, if it goes to a patch,
-        goes to this one. Sums to 1 over N.
+        (B, heads, N) float32 (float64 for an encoder in float64) or None. Softmax, over the patch tokens,
+        of the scaled scores of the class token in the last block (``attention.class_scores``): the
+        probability with which its attention, if it goes to a patch, goes to this one. Sums to 1 over N.
+    intermediate
+        (B, T, D) for each block asked for, in their order: all tokens (class, registers, patches) as
+        they leave the block, before the final norm.
     """
 
     class_token: Tensor
     patch_tokens: Tensor
-    grid: tuple[int, int, int]
+    grid: Grid
     class_attention: Tensor | None = None
+    intermediate: tuple[Tensor, ...] = ()
 
 
 class PatchEmbedding(nn.Module):
@@ -62,48 +69,6 @@ class PatchEmbedding(nn.Module):
     def forward(self, volume: Tensor) -> Tensor:
         """(B, C, Z, Y, X) to (B, D, gz, gy, gx)."""
         return self.proj(volume)
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention."""
-
-    def __init__(self, parameters: EncoderParameters) -> None:
-        super().__init__()
-        self.heads = parameters.heads
-        self.qkv = nn.Linear(parameters.embed_dim, 3 * parameters.embed_dim)
-        self.proj = nn.Linear(parameters.embed_dim, parameters.embed_dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) to (B, T, D)."""
-        query, key, value = self.split(x)
-        mixed = functional.scaled_dot_product_attention(query, key, value)
-        return self.proj(mixed.transpose(1, 2).reshape(x.shape))
-
-    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query, key and value, each (B, heads, T, D / heads)."""
-        batch, tokens, width = x.shape
-        qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, width // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        return query, key, value
-
-    def class_attention(self, x: Tensor, first_patch: int) -> Tensor:
-        """Softmax of the class token's scores over the patch tokens, (B, heads, N)."""
-        query, key, _ = self.split(x)
-        scores = query[:, :, :1] @ key[:, :, first_patch:].transpose(-2, -1) * query.shape[-1] ** -0.5
-        return scores.squeeze(2).softmax(-1)
-
-
-class Mlp(nn.Module):
-    """Two linear layers around a GELU."""
-
-    def __init__(self, parameters: EncoderParameters) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(parameters.embed_dim, parameters.mlp_dim)
-        self.fc2 = nn.Linear(parameters.mlp_dim, parameters.embed_dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) to (B, T, D)."""
-        return self.fc2(functional.gelu(self.fc1(x)))
 
 
 class LayerScale(nn.Module):
@@ -124,26 +89,35 @@ class Block(nn.Module):
 
     def __init__(self, parameters: EncoderParameters) -> None:
         super().__init__()
-        self.drop_path = parameters.drop_path
-        self.norm1 = nn.LayerNorm(parameters.embed_dim, eps=NORM_EPS)
+        self.norm1 = nn.LayerNorm(parameters.embed_dim, eps=parameters.norm_eps)
         self.attn = Attention(parameters)
         self.ls1 = LayerScale(parameters)
-        self.norm2 = nn.LayerNorm(parameters.embed_dim, eps=NORM_EPS)
-        self.mlp = Mlp(parameters)
+        self.norm2 = nn.LayerNorm(parameters.embed_dim, eps=parameters.norm_eps)
+        self.mlp = feed_forward(parameters)
         self.ls2 = LayerScale(parameters)
 
-    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """(B, T, D) to (B, T, D); with a generator, residual branches are dropped at random."""
-        x = x + self._drop(self.ls1(self.attn(self.norm1(x))), generator)
-        return x + self._drop(self.ls2(self.mlp(self.norm2(x))), generator)
+    def forward(self, x: Tensor, rotation: Tensor | None = None, factors: Tensor | None = None) -> Tensor:
+        """One block.
 
-    def _drop(self, branch: Tensor, generator: torch.Generator | None) -> Tensor:
-        if generator is None or self.drop_path == 0:
-            return branch
-        keep = 1 - self.drop_path
-        # Drawn on the CPU so that a seed means the same on every device.
-        kept = torch.rand(branch.shape[0], 1, 1, generator=generator) < keep
-        return branch * (kept / keep).to(branch)
+        Parameters
+        ----------
+        x
+            (B, T, D) tokens.
+        rotation
+            What ``VisionTransformer3D.rotation`` gives: (2, T, D / heads) with rope, else None.
+        factors
+            (2, B), or None for ones: by what to multiply the attention and the feed-forward branch of
+            each sample.
+
+        Returns
+        -------
+        torch.Tensor
+            (B, T, D).
+        """
+        attended = self.ls1(self.attn(self.norm1(x), rotation))
+        x = x + (attended if factors is None else attended * factors[0, :, None, None])
+        fed = self.ls2(self.mlp(self.norm2(x)))
+        return x + (fed if factors is None else fed * factors[1, :, None, None])
 
 
 class VisionTransformer3D(nn.Module):
@@ -165,8 +139,14 @@ class VisionTransformer3D(nn.Module):
         self.mask_token = nn.Parameter(torch.empty(1, width))
         if parameters.registers:
             self.register_tokens = nn.Parameter(torch.empty(1, parameters.registers, width))
+        if parameters.positions == "learned":
+            self.positions: nn.Module = LearnedPositions(parameters)
+        elif parameters.positions == "sincos":
+            self.positions = SinePositions(parameters)
+        elif parameters.positions == "rope":
+            self.positions = RotaryPositions(parameters)
         self.blocks = nn.ModuleList(Block(parameters) for _ in range(parameters.depth))
-        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.norm = nn.LayerNorm(width, eps=parameters.norm_eps)
 
     @property
     def first_patch(self) -> int:
@@ -179,7 +159,9 @@ class VisionTransformer3D(nn.Module):
         masks: Tensor | None = None,
         *,
         class_attention: bool = False,
-        generator: torch.Generator | None = None,
+        depths: Sequence[int] = (),
+        branch_factors: Tensor | None = None,
+        checkpointing: bool = False,
     ) -> EncoderOutput:
         """Encode a batch of volumes.
 
@@ -192,24 +174,40 @@ class VisionTransformer3D(nn.Module):
             (B, N) bool, or None; True where a patch is replaced by the mask token.
         class_attention
             Whether to return the class token's attention over the patches.
-        generator
-            CPU generator of stochastic depth; None, as in inference, drops nothing.
+        depths
+            Indices of blocks whose output tokens to return, ascending; 0 is the first block.
+        branch_factors
+            (depth, 2, B) factors of stochastic depth from `draw_branch_factors`; None, as in inference,
+            drops nothing.
+        checkpointing
+            Whether the backward pass computes each block again instead of keeping its activations.
 
         Raises
         ------
         BadInputError
             If the volume does not fit the architecture.
+        ValueError
+            If ``depths`` do not ascend, or there is no such block.
         """
+        limits = (-1, *depths, len(self.blocks))
+        if not all(lower < upper for lower, upper in pairwise(limits)):
+            raise ValueError(f"depths {tuple(depths)} do not ascend within the {len(self.blocks)} blocks")
         x, grid = self.embed(volume, masks)
-        *blocks, last = self.blocks
-        for block in blocks:
-            x = block(x, generator)
-        assert isinstance(last, Block)
-        attention = last.attn.class_attention(last.norm1(x), self.first_patch) if class_attention else None
-        x = self.norm(last(x, generator))
-        return EncoderOutput(x[:, 0], x[:, self.first_patch :], grid, attention)
+        rotation = self.rotation(grid)
+        factors = None if branch_factors is None else branch_factors.to(x)
+        intermediate = []
+        for index, block in enumerate(self.blocks):
+            before = x
+            arguments = (x, rotation, None if factors is None else factors[index])
+            x = checkpoint(block, *arguments, use_reentrant=False) if checkpointing else block(*arguments)
+            # Not "index in depths": torch.compile overlooks members that it takes for symbols.
+            if any(index == depth for depth in depths):
+                intermediate.append(x)
+        attention = self._class_attention(before, rotation) if class_attention else None
+        x = self.norm(x)
+        return EncoderOutput(x[:, 0], x[:, self.first_patch :], grid, attention, tuple(intermediate))
 
-    def embed(self, volume: Tensor, masks: Tensor | None = None) -> tuple[Tensor, tuple[int, int, int]]:
+    def embed(self, volume: Tensor, masks: Tensor | None = None) -> tuple[Tensor, Grid]:
         """Tokens before the first block, (B, T, D): class, registers, patches; with the patch grid."""
         self._check(volume)
         patches = self.patch_embed(volume)
@@ -217,6 +215,10 @@ class VisionTransformer3D(nn.Module):
         x = patches.flatten(2).transpose(1, 2)
         if masks is not None:
             x = torch.where(masks[..., None], self.mask_token.to(x.dtype), x)
+        if self.architecture.positions == "learned":
+            x = x + self.positions((gz, gy, gx))
+        elif self.architecture.positions == "sincos":
+            x = x + self.positions((gz, gy, gx), x.device).to(x.dtype)
         batch = x.shape[0]
         leading = [self.cls_token.expand(batch, -1, -1)]
         if self.architecture.registers:
@@ -224,6 +226,19 @@ class VisionTransformer3D(nn.Module):
         if self.architecture.test_time_registers:
             leading.append(x.new_zeros(batch, self.architecture.test_time_registers, x.shape[-1]))
         return torch.cat([*leading, x], dim=1), (gz, gy, gx)
+
+    def rotation(self, grid: Grid) -> Tensor | None:
+        """What each block turns queries and keys by: (2, T, D / heads) cosines and sines, None without rope.
+
+        Rows are tokens, so that a run of tokens takes the same run of rows.
+        """
+        return self.positions(grid, self.first_patch) if self.architecture.positions == "rope" else None
+
+    def _class_attention(self, before_last: Tensor, rotation: Tensor | None) -> Tensor:
+        last = self.blocks[-1]
+        assert isinstance(last, Block)
+        query, key, _ = last.attn.split(last.norm1(before_last), rotation)
+        return class_scores(query[:, :, :1], key[:, :, self.first_patch :]).softmax(-1)
 
     def _check(self, volume: Tensor) -> None:
         side, channels = self.architecture.patch_voxels, self.architecture.channels
@@ -237,14 +252,43 @@ class VisionTransformer3D(nn.Module):
             )
 
 
+def draw_branch_factors(parameters: EncoderParameters, samples: int, generator: torch.Generator) -> Tensor:
+    """Draw which residual branches stochastic depth skips.
+
+    Outside the forward pass, so that activation checkpointing computes the same thing twice, and on the CPU,
+    so that a seed means the same on every device. A batch that is encoded in parts takes parts of the last
+    axis.
+
+    Parameters
+    ----------
+    parameters
+        Architecture, with ``drop_path``.
+    samples
+        B, volumes in the batch.
+    generator
+        CPU generator.
+
+    Returns
+    -------
+    torch.Tensor
+        (depth, 2, B) float32: 0 where a branch (attention, feed-forward) is skipped, else
+        1 / (1 - drop_path), so that the mean is 1.
+    """
+    keep = 1 - parameters.drop_path
+    return (torch.rand(parameters.depth, 2, samples, generator=generator) < keep) / keep
+
+
 def build_encoder(parameters: EncoderParameters, generator: torch.Generator) -> VisionTransformer3D:
     """Build an encoder on the CPU with fresh weights that depend on the generator alone.
 
     Linear weights and the patch embedding are drawn after Glorot and Bengio (AISTATS 2010), as in the
     original ViT: a fixed standard deviation of 0.02, fit for widths near a thousand, leaves the blocks
-    of a narrow encoder closed, and its class token blind. Tokens are drawn with 0.02.
+    of a narrow encoder closed, and its class token blind. Tokens and learned positions are drawn with 0.02.
     """
     encoder = empty_encoder(parameters).to_empty(device="cpu")
+    with torch.no_grad():
+        for tensor in encoder.state_dict().values():
+            tensor.fill_(torch.nan)  # whatever is not initialised below shows
     for module in encoder.modules():
         initialise(module, generator)
     for name, token in encoder.named_parameters(recurse=False):
@@ -270,3 +314,7 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
         nn.init.zeros_(module.bias)
     elif isinstance(module, LayerScale):
         nn.init.constant_(module.gamma, module.initial)
+    elif isinstance(module, LearnedPositions):
+        nn.init.trunc_normal_(module.table, std=0.02, a=-0.04, b=0.04, generator=generator)
+    elif isinstance(module, RotaryPositions):
+        module.reset()

@@ -30,6 +30,7 @@ from spatialdino_core.files import published
 FORMAT_VERSION = 1
 PREFIX = "encoder."
 METADATA_KEY = "spatialdino"
+REMEDY = "Use weights that this software wrote, or copy the file again."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class WeightsHeader:
     Attributes
     ----------
     architecture
-        Architecture of the encoder.
+        Architecture of the encoder; fields that an older file does not name have their defaults.
     voxel_um
         (z, y, x) voxel size in µm of the images it was trained on; isotropic.
     normalisation
@@ -128,7 +129,7 @@ def load_encoder(path: Path) -> tuple[VisionTransformer3D, WeightsHeader, dict[s
     state = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
     encoder = empty_encoder(header.architecture)
     _check_architecture(path, state, header.architecture)
-    _check_tensors(path, state, encoder.state_dict())
+    check_tensors(path, state, encoder.state_dict())
     if _checksum(metadata["header"], tensors | extra) != metadata["blake2b"]:
         _refuse(path, "content that differs from its checksum", "an unaltered file")
     encoder.load_state_dict(state, assign=True)
@@ -146,41 +147,65 @@ def weights_hash(path: Path) -> str:
     return _checksum(metadata["header"], tensors)
 
 
-def infer_architecture(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Read from names and shapes of an encoder's tensors what they tell about its architecture."""
-    embed_dim, channels, patch_voxels = state["patch_embed.proj.weight"].shape[:3]
-    blocks = {int(name.split(".")[1]) for name in state if name.startswith("blocks.")}
-    return {
+def infer_architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Read from names and shapes of an encoder's tensors what they tell about its architecture.
+
+    They do not tell the number of heads, nor fixed sines from no positions, nor test-time registers.
+
+    Raises
+    ------
+    LookupError, ValueError
+        If a tensor that should tell is missing or has another number of axes.
+    """
+    embed_dim, channels, patch_voxels, _, _ = state["patch_embed.proj.weight"].shape
+    gated = "blocks.0.mlp.w3.weight" in state
+    hidden = state["blocks.0.mlp.w3.weight" if gated else "blocks.0.mlp.fc2.weight"].shape[1]
+    told: dict[str, Any] = {
         "channels": channels,
         "embed_dim": embed_dim,
-        "depth": len(blocks),
+        "depth": len({name.split(".")[1] for name in state if name.startswith("blocks.")}),
         "patch_voxels": patch_voxels,
-        "mlp_dim": state["blocks.0.mlp.fc1.weight"].shape[0],
+        "feed_forward": "swiglu" if gated else "mlp",
+        "mlp_dim": hidden,
         "registers": state["register_tokens"].shape[1] if "register_tokens" in state else 0,
     }
+    if "positions.table" in state:
+        told |= {"positions": "learned", "position_grid": tuple(state["positions.table"].shape[2:])}
+    elif "positions.frequencies" in state:
+        told |= {"positions": "rope"}
+    return told
 
 
 def _check_architecture(path: Path, state: Mapping[str, Tensor], stated: EncoderParameters) -> None:
     try:
         inferred = infer_architecture(state)
-    except (KeyError, IndexError, ValueError) as error:
+    except (LookupError, ValueError) as error:
         _refuse(path, f"tensors from which no architecture can be read ({error!r})", f"{stated}")
     for name, value in inferred.items():
         if value != getattr(stated, name):
             _refuse(path, f"tensors with {name} = {value}", f"{getattr(stated, name)} as in the header")
 
 
-def _check_tensors(path: Path, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+def check_tensors(
+    path: Path, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], remedy: str = REMEDY
+) -> None:
+    """Compare the tensors of a file with those of an architecture, name by name.
+
+    Raises
+    ------
+    BadInputError
+        If any is missing, unexpected, of another shape, not float32, or not finite.
+    """
     if missing := sorted(set(wanted) - set(state)):
-        _refuse(path, f"missing tensors {missing}", "every tensor of the architecture")
+        _refuse(path, f"missing tensors {missing}", "every tensor of the architecture", remedy)
     if unexpected := sorted(set(state) - set(wanted)):
-        _refuse(path, f"unexpected tensors {unexpected}", "only the tensors of the architecture")
+        _refuse(path, f"unexpected tensors {unexpected}", "only the tensors of the architecture", remedy)
     for name, tensor in state.items():
         if tensor.shape != wanted[name].shape or tensor.dtype != torch.float32:
             found = f"{name} of shape {tuple(tensor.shape)}, {tensor.dtype}"
-            _refuse(path, found, f"shape {tuple(wanted[name].shape)}, torch.float32")
+            _refuse(path, found, f"shape {tuple(wanted[name].shape)}, torch.float32", remedy)
         if not tensor.isfinite().all():
-            _refuse(path, f"{name} with NaN or infinite values", "finite weights")
+            _refuse(path, f"{name} with NaN or infinite values", "finite weights", remedy)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -223,10 +248,5 @@ def _checksum(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     return summary.hexdigest()
 
 
-def _refuse(path: Path, found: str, expected: str) -> NoReturn:
-    raise BadInputError(
-        path,
-        found=found,
-        expected=expected,
-        remedy="Use weights that this software wrote, or copy the file again.",
-    )
+def _refuse(path: Path, found: str, expected: str, remedy: str = REMEDY) -> NoReturn:
+    raise BadInputError(path, found=found, expected=expected, remedy=remedy)

@@ -81,4 +81,4 @@ def project(tokens: Tensor, basis: dict[str, Tensor], components: int) -> Tensor
 
 def _centre(crop: np.ndarray, side: int) -> np.ndarray:
     starts = [(n - side) // 2 for n in crop.shape[1:]]
-    return crop[(slice(None), *(slice(s, s + side) for s in starts))]
+    return crop[(slice(None), *(slice(s, s + side) for s in starts))].astype(np.float32)

@@ -1,11 +1,14 @@
-"""The batch of a step: which crops, which views of them, which masks. A function of seed and step alone."""
+"""The batch of a step: which crops, which views of them, which masks.
+
+Everything about a crop's views follows from the seed, the step and its place in the batch of the step,
+so that a batch is the same however many processes and micro-batches share it.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,10 +23,12 @@ from spatialdino_core.crops.augment import (
     draw_orientation,
     draw_start,
 )
-from spatialdino_core.crops.order import rank_order
+from spatialdino_core.crops.order import epoch_order
 from spatialdino_core.crops.parameters import AugmentationParameters
-from spatialdino_core.errors import BadInputError
-from spatialdino_core.pretrain.masking import view_masks
+from spatialdino_core.encoder.parameters import EncoderParameters
+from spatialdino_core.encoder.vit import draw_branch_factors
+from spatialdino_core.pretrain.distributed import World
+from spatialdino_core.pretrain.masking import block_mask, masked_counts, masked_views, patch_means
 from spatialdino_core.pretrain.parameters import PretrainParameters
 from spatialdino_core.pretrain.randomness import Purpose, numpy_generator, torch_generator
 from spatialdino_core.pretrain.source import CropSource, check_crop, shard_lengths
@@ -34,42 +39,97 @@ Place = tuple[tuple[int, int], ...]  # first voxel and the one after the last, z
 
 
 @dataclass(frozen=True)
+class Views:
+    """Views of one size, cut and turned; their intensities change on the device that learns.
+
+    Attributes
+    ----------
+    voxels
+        (n, C, s, s, s) float32, view by view.
+    changes
+        (n, 9), the fields of `IntensityChange`, on the CPU.
+    seeds
+        What photons and noise of each view are drawn from.
+    branch_factors
+        (depth, 2, n) of stochastic depth, or None.
+    """
+
+    voxels: Tensor
+    changes: Tensor
+    seeds: list[int]
+    branch_factors: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.voxels)
+
+    def to(self, device: torch.device) -> Views:
+        """The same views on another device."""
+        factors = self.branch_factors
+        return replace(
+            self,
+            voxels=self.voxels.to(device, non_blocking=True),
+            branch_factors=None if factors is None else factors.to(device),
+        )
+
+    def changed(self) -> Views:
+        """With intensities changed."""
+        return replace(self, voxels=change_intensity(self.voxels, self.changes, self.seeds))
+
+
+@dataclass(frozen=True)
 class Batch:
-    """Input of one optimiser step on B crops.
+    """Input of one micro-batch of B crops.
 
     Attributes
     ----------
     global_views
-        (2 B, C, g, g, g), all first views, then all second views.
+        2 B views, all first views, then all second views.
     local_views
-        (n B, C, l, l, l), view by view; n may be 0.
+        n B views, view by view; n may be 0.
     masks
         (2 B, N) bool, True where the student must guess a patch of a global view.
+    masked_views
+        How many of the 2 B views are masked, on average over the micro-batches of the step.
     crops
         Indices of the B crops.
     """
 
-    global_views: Tensor
-    local_views: Tensor
+    global_views: Views
+    local_views: Views
     masks: Tensor
+    masked_views: float
     crops: list[int]
+
+    def pin_memory(self) -> Batch:
+        """In memory from which a GPU copies while it computes; for the loader."""
+        pinned = [replace(v, voxels=v.voxels.pin_memory()) for v in (self.global_views, self.local_views)]
+        return replace(self, global_views=pinned[0], local_views=pinned[1], masks=self.masks.pin_memory())
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        views = (self.global_views.to(device), self.local_views.to(device), self.masks.to(device))
-        return Batch(*views, self.crops)
+        return replace(
+            self,
+            global_views=self.global_views.to(device),
+            local_views=self.local_views.to(device),
+            masks=self.masks.to(device, non_blocking=True),
+        )
+
+    def changed(self) -> Batch:
+        """With the intensities of all views changed."""
+        return replace(self, global_views=self.global_views.changed(), local_views=self.local_views.changed())
 
 
 def make_batch(
     crops: CropSource,
     parameters: PretrainParameters,
-    patch_voxels: int,
-    channels: int,
+    architecture: EncoderParameters,
     *,
     seed: int,
     step: int,
+    part: int = 0,
+    parts: int = 1,
 ) -> Batch:
-    """Build the batch of one step.
+    """Build one micro-batch of a step, its intensities not yet changed.
 
     Parameters
     ----------
@@ -77,64 +137,61 @@ def make_batch(
         Where the crops come from.
     parameters
         Batch size, view sizes, augmentation and masks.
-    patch_voxels, channels
-        Of the encoder.
+    architecture
+        Of the encoder: patches, channels, stochastic depth.
     seed, step
         What the batch depends on, besides the crops.
+    part, parts
+        Which of how many equal parts of the step's batch.
 
     Raises
     ------
     BadInputError
-        If a crop is too small, of the wrong type, or not finite; names the crop.
+        If a crop is too small or of the wrong type; names the crop.
     """
-    chosen = crop_order(shard_lengths(crops), parameters.batch_size, seed=seed, step=step)
-    side, local_side = parameters.global_crop_voxels, parameters.local_crop_voxels
+    size, share = parameters.batch_size, parameters.batch_size // parts
+    items = range(part * share, (part + 1) * share)
+    order = crop_order(shard_lengths(crops), size, seed=seed, step=step)
+    chosen = [order[item] for item in items]
     augmentation = parameters.augmentation
-    big = _Views(GLOBAL_VIEWS, len(chosen), channels, side, noisy=True)
-    small = _Views(
-        parameters.local_crops, len(chosen), channels, local_side, noisy=augmentation.noise_views == "all"
-    )
-    for item, index in enumerate(chosen):
+    channels, side = architecture.channels, parameters.global_crop_voxels
+    big = _Cutting(GLOBAL_VIEWS, share, channels, side, noisy=True)
+    noisy = augmentation.noise_views == "all"
+    small = _Cutting(parameters.local_crops, share, channels, parameters.local_crop_voxels, noisy=noisy)
+    for row, (item, index) in enumerate(zip(items, chosen, strict=True)):
         crop = crops[index]
         check_crop(crop, index, channels, side)
         generator = numpy_generator(seed, Purpose.VIEWS, step, item)
-        places = big.fill(item, crop, augmentation, generator)
-        small.fill(item, crop, augmentation, generator, places if augmentation.local_inside_global else None)
-    grid = (side // patch_voxels,) * 3
-    masks = view_masks(
-        GLOBAL_VIEWS * len(chosen),
-        grid,
-        parameters.masked_share,
-        (parameters.mask_ratio_min, parameters.mask_ratio_max),
-        numpy_generator(seed, Purpose.MASKS, step),
+        places = big.fill(row, crop, augmentation, generator)
+        small.fill(row, crop, augmentation, generator, places if augmentation.local_inside_global else None)
+    factors = _branch_factors(parameters, architecture, seed, step)
+    shown = _views_of(items, GLOBAL_VIEWS, size), _views_of(items, parameters.local_crops, size)
+    return Batch(
+        big.views(None if factors is None else factors[0][..., shown[0]]),
+        small.views(None if factors is None else factors[1][..., shown[1]]),
+        torch.from_numpy(_masks(big, parameters, architecture, seed, step, shown[0])),
+        masked_views(GLOBAL_VIEWS * size, parameters.masked_share) / parts,
+        chosen,
     )
-    photons = torch_generator(seed, Purpose.VIEWS, step)
-    global_views = big.finish(photons)
-    _check_finite(global_views, chosen)
-    return Batch(global_views, small.finish(photons), torch.from_numpy(masks), chosen)
 
 
-def batches(
+def step_batches(
     crops: CropSource,
     parameters: PretrainParameters,
-    patch_voxels: int,
-    channels: int,
+    architecture: EncoderParameters,
+    step: int,
     *,
     seed: int,
-    start: int,
-) -> Iterator[Batch]:
-    """Batches from step ``start`` to the last, the next one built while the current one is used."""
-
-    def build(step: int) -> Batch:
-        return make_batch(crops, parameters, patch_voxels, channels, seed=seed, step=step)
-
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as builder:
-        following = builder.submit(build, start) if start < parameters.steps else None
-        for step in range(start, parameters.steps):
-            assert following is not None
-            batch = following.result()
-            following = builder.submit(build, step + 1) if step + 1 < parameters.steps else None
-            yield batch
+    world: World,
+) -> list[Batch]:
+    """The micro-batches of one process in one step."""
+    each = parameters.accumulation
+    numbers = range(world.rank * each, (world.rank + 1) * each)
+    parts = each * world.ranks
+    return [
+        make_batch(crops, parameters, architecture, seed=seed, step=step, part=part, parts=parts)
+        for part in numbers
+    ]
 
 
 def crop_order(lengths: Sequence[int], batch_size: int, *, seed: int, step: int) -> list[int]:
@@ -143,7 +200,7 @@ def crop_order(lengths: Sequence[int], batch_size: int, *, seed: int, step: int)
     Parameters
     ----------
     lengths
-        Crops of each shard, which is read from its beginning to its end; see `worker_order`.
+        Crops of each shard, which is read from its beginning to its end; see `epoch_order`.
     """
     crops = sum(lengths)
     positions = np.arange(step * batch_size, (step + 1) * batch_size)
@@ -156,22 +213,69 @@ def crop_order(lengths: Sequence[int], batch_size: int, *, seed: int, step: int)
 
 @functools.lru_cache(maxsize=4)
 def _epoch_order(lengths: tuple[int, ...], seed: int, epoch: int) -> NDArray[np.intp]:
-    return rank_order(lengths, seed=seed, epoch=epoch)[0]
+    return epoch_order(lengths, seed=seed, epoch=epoch)
 
 
-class _Views:
-    """Views of one size, filled crop by crop, whose intensities are changed all at once."""
+def _views_of(items: range, views: int, batch_size: int) -> list[int]:
+    """Numbers, among all views of the step's batch, of the views of some of its items."""
+    return [view * batch_size + item for view in range(views) for item in items]
+
+
+def _branch_factors(
+    parameters: PretrainParameters, architecture: EncoderParameters, seed: int, step: int
+) -> tuple[Tensor, Tensor] | None:
+    """Factors of all global and all local views of a step; None without stochastic depth."""
+    if architecture.drop_path == 0:
+        return None
+    generator = torch_generator(seed, Purpose.STOCHASTIC_DEPTH, step)
+    views = (GLOBAL_VIEWS * parameters.batch_size, parameters.local_crops * parameters.batch_size)
+    big, small = (draw_branch_factors(architecture, number, generator) for number in views)
+    return big, small
+
+
+def _masks(
+    cut: _Cutting,
+    parameters: PretrainParameters,
+    architecture: EncoderParameters,
+    seed: int,
+    step: int,
+    shown: Sequence[int],
+) -> NDArray[np.bool_]:
+    """Masks of some global views of the step, (len(shown), N) in raster order."""
+    side = parameters.global_crop_voxels // architecture.patch_voxels
+    grid = (side, side, side)
+    counts = masked_counts(
+        GLOBAL_VIEWS * parameters.batch_size,
+        side**3,
+        parameters.masked_share,
+        (parameters.mask_ratio_min, parameters.mask_ratio_max),
+        numpy_generator(seed, Purpose.MASKS, step),
+    )
+    masks = np.zeros((len(shown), side**3), dtype=bool)
+    for row, view in enumerate(shown):
+        if counts[view]:
+            masks[row] = block_mask(
+                grid,
+                int(counts[view]),
+                numpy_generator(seed, Purpose.MASKS, step, view),
+                patch_means(cut.voxels.reshape(-1, *cut.voxels.shape[2:])[row], architecture.patch_voxels),
+                parameters.mask_foreground_bias,
+            ).ravel()
+    return masks
+
+
+class _Cutting:
+    """Views of one size, filled crop by crop."""
 
     def __init__(self, views: int, items: int, channels: int, side: int, *, noisy: bool) -> None:
-        shape = (views, items, channels, side, side, side)
-        self.side = side
-        self.voxels: NDArray[np.float32] = np.empty(shape, dtype=np.float32)
-        self.noise: NDArray[np.float32] | None = np.empty(shape, dtype=np.float32) if noisy else None
-        self.changes: NDArray[np.float32] = np.empty((views, items, CHANGES), dtype=np.float32)
+        self.side, self.noisy = side, noisy
+        self.voxels: NDArray[np.float32] = np.empty((views, items, channels, side, side, side), np.float32)
+        self.changes: NDArray[np.float32] = np.empty((views, items, CHANGES), np.float32)
+        self.seeds: NDArray[np.int64] = np.empty((views, items), np.int64)
 
     def fill(
         self,
-        item: int,
+        row: int,
         crop: NDArray[np.float32],
         augmentation: AugmentationParameters,
         generator: np.random.Generator,
@@ -184,19 +288,16 @@ class _Views:
             around = within[int(generator.integers(len(within)))] if within else None
             start = draw_start(generator, crop.shape[1:], self.side, around)
             orientation = draw_orientation(generator, augmentation.axial_axis)
-            self.voxels[view, item] = cut_cube(shown, start, self.side, orientation)
-            noisy = self.noise is not None
-            self.changes[view, item] = draw_change(augmentation, generator, noisy=noisy)
-            if self.noise is not None:
-                generator.standard_normal(dtype=np.float32, out=self.noise[view, item])
+            self.voxels[view, row] = cut_cube(shown, start, self.side, orientation)
+            self.changes[view, row] = draw_change(augmentation, generator, noisy=self.noisy)
+            self.seeds[view, row] = generator.integers(2**63)
             places.append(tuple((first, first + self.side) for first in start))
         return places
 
-    def finish(self, photons: torch.Generator) -> Tensor:
-        """(views * items, C, side, side, side)."""
+    def views(self, branch_factors: Tensor | None) -> Views:
+        """All of them, view by view."""
         voxels, changes = (torch.from_numpy(a).flatten(0, 1) for a in (self.voxels, self.changes))
-        noise = None if self.noise is None else torch.from_numpy(self.noise).flatten(0, 1)
-        return change_intensity(voxels, changes, noise, photons)
+        return Views(voxels, changes, self.seeds.ravel().tolist(), branch_factors)
 
 
 def _shown_channels(
@@ -207,16 +308,3 @@ def _shown_channels(
         return crop
     channel = int(generator.integers(crop.shape[0]))
     return crop[channel : channel + 1]
-
-
-def _check_finite(views: Tensor, chosen: list[int]) -> None:
-    if views.isfinite().all():
-        return
-    bad = (~views.flatten(1).isfinite().all(dim=1)).nonzero().flatten().tolist()
-    names = sorted({chosen[view % len(chosen)] for view in bad})
-    raise BadInputError(
-        f"training crops {names}",
-        found="NaN or infinite voxels",
-        expected="finite intensities normalised to [0, 1]",
-        remedy="Find the movie of these crops in the crop index and exclude or repair it.",
-    )

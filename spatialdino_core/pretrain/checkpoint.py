@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: whole files, the newest few kept. Not the weights that others use."""
+"""Checkpoints of a training run: whole files, of which few are kept. Not the weights that others use."""
 
 from __future__ import annotations
 
@@ -12,12 +12,21 @@ from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import published
 
 
-def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -> None:
-    """Write the state after ``step`` finished steps, then drop all but the newest ``keep`` checkpoints."""
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int, milestone: int = 0) -> None:
+    """Write the state after ``step`` finished steps, then drop old checkpoints.
+
+    Parameters
+    ----------
+    keep
+        Newest checkpoints that stay.
+    milestone
+        Checkpoints at multiples of this many steps stay, too; 0: none.
+    """
     with published(folder / f"step-{step:09d}.pt") as beside:
         torch.save(state, beside)
     for old in checkpoints(folder)[:-keep]:
-        old.unlink()
+        if not milestone or _step(old) % milestone:
+            old.unlink()
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -47,3 +56,7 @@ def load_latest(folder: Path) -> dict[str, Any] | None:
             expected="a checkpoint written by this software",
             remedy="Delete this file: training then resumes from the checkpoint before it.",
         ) from error
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.stem.removeprefix("step-"))

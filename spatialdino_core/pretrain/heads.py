@@ -43,5 +43,6 @@ class ProjectionHead(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(n, D) tokens to (n, K) logits, the cosine with each prototype."""
-        directions = functional.normalize(self.mlp(tokens), dim=-1)
+        # In the precision of its weights: 32,768 cosines need more than the 8 bits of bfloat16.
+        directions = functional.normalize(self.mlp(tokens.to(self.prototypes)), dim=-1)
         return functional.linear(directions, functional.normalize(self.prototypes, dim=-1))

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from spatialdino_core.pretrain.distributed import first_row, gathered
+
 
 def dino_loss(student_logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
     """Mean cross entropy between the teacher's and the student's different views of the same crop.
@@ -41,8 +43,10 @@ def dino_loss(student_logits: Tensor, targets: Tensor, temperature: float) -> Te
     return (pairs.sum() - same) / (teacher_views * views - teacher_views)
 
 
-def ibot_loss(student_logits: Tensor, targets: Tensor, masks: Tensor, temperature: float) -> Tensor:
-    """Cross entropy on masked patches; each masked crop counts the same, however many it lost.
+def ibot_loss(
+    student_logits: Tensor, targets: Tensor, masks: Tensor, temperature: float, masked_views: float
+) -> Tensor:
+    """Cross entropy on masked patches; each masked view counts the same, however many patches it lost.
 
     Parameters
     ----------
@@ -51,19 +55,22 @@ def ibot_loss(student_logits: Tensor, targets: Tensor, masks: Tensor, temperatur
     targets
         (M, K) teacher probabilities of the same patches, which the teacher saw.
     masks
-        (B, N) bool with M true entries.
+        (V, N) bool with M true entries.
     temperature
         Softmax temperature of the student.
+    masked_views
+        How many views have a mask, on average over the micro-batches of a step: the same divisor in
+        all of them, so that their mean is the loss of the whole batch.
 
     Returns
     -------
     torch.Tensor
-        Scalar in nats: per crop the mean over its masked patches, then the mean over masked crops.
+        Scalar in nats: per view the mean over its masked patches, then the mean over masked views.
     """
     entropies = -(targets * torch.log_softmax(student_logits / temperature, dim=-1)).sum(-1)
     masked = masks.sum(1)
     weights = masked.clamp(min=1).to(entropies.dtype).reciprocal()[:, None].expand_as(masks)[masks]
-    return (weights * entropies).sum() / (masked > 0).sum().clamp(min=1)
+    return (weights * entropies).sum() / masked_views
 
 
 def koleo_loss(tokens: Tensor, eps: float = 1e-8) -> Tensor:
@@ -72,13 +79,17 @@ def koleo_loss(tokens: Tensor, eps: float = 1e-8) -> Tensor:
     Parameters
     ----------
     tokens
-        (n, D), n >= 2: class tokens of one view of n different crops.
+        (n, D): class tokens of one view of n different crops. Neighbours are sought among those of all
+        processes, at least two.
     eps
         Length added in quadrature to each distance, so that equal tokens have a finite loss.
     """
     directions = functional.normalize(tokens, dim=-1)
+    everyone = gathered(directions)
     with torch.no_grad():
-        similarity = directions @ directions.T
-        nearest = similarity.fill_diagonal_(-2).argmax(dim=1)
-    squared = (directions - directions[nearest]).square().sum(-1)
+        similarity = directions @ everyone.T
+        own = torch.arange(len(directions), device=tokens.device)
+        similarity[own, first_row(directions) + own] = -2
+        nearest = similarity.argmax(dim=1)
+    squared = (directions - everyone[nearest]).square().sum(-1)
     return -torch.log(squared + eps**2).mean() / 2

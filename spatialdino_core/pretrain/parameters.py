@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
@@ -13,25 +14,52 @@ from spatialdino_core.parameters import STRICT
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class PretrainParameters:
-    """Settings of the self-distillation.
+    """Settings of the self-distillation. A step is an optimiser step, whatever the accumulation.
 
     The defaults are a recipe for minutes on a CPU: few prototypes with centring, because Sinkhorn-Knopp
-    on a batch of some dozens of samples stays at the uniform solution.
+    on a batch of some dozens of samples stays at the uniform solution. ``recipes/gpu.yaml`` is one for
+    days on GPUs.
     """
 
+    start_from: Annotated[
+        str, Field(description="weights (safetensors) to go on from, with heads made anew; empty: none")
+    ] = ""
     steps: Annotated[int, Field(ge=1, description="Optimiser steps")] = 300
-    batch_size: Annotated[int, Field(ge=2, description="Stored crops per step")] = 24
+    batch_size: Annotated[
+        int, Field(ge=2, description="Stored crops per optimiser step, over all processes and micro-batches")
+    ] = 24
+    accumulation: Annotated[
+        int, Field(ge=1, description="Micro-batches per step that a process has one after the other")
+    ] = 1
     global_crop_voxels: Annotated[int, Field(ge=1, description="Side of a global view (voxels)")] = 32
     local_crop_voxels: Annotated[int, Field(ge=1, description="Side of a local view (voxels)")] = 16
     local_crops: Annotated[int, Field(ge=0, description="Local views per stored crop")] = 2
 
+    heads: Annotated[
+        Literal["shared", "separate"], Field(description="One head for class and patch tokens, or two")
+    ] = "shared"
     prototypes: Annotated[int, Field(ge=2, description="Prototypes of each projection head")] = 128
     head_hidden_dim: Annotated[int, Field(ge=1, description="Hidden width of the heads")] = 256
     head_bottleneck_dim: Annotated[int, Field(ge=1, description="Width before the prototypes")] = 64
 
     learning_rate: Annotated[float, Field(gt=0, le=1, description="Peak learning rate of AdamW")] = 5e-4
+    learning_rate_scale: Annotated[
+        float, Field(gt=0, le=1, description="Factor of all learning rates; 0.1 to 0.5 with start_from")
+    ] = 1.0
     final_learning_rate: Annotated[float, Field(ge=0, le=1, description="Learning rate at the end")] = 1e-6
     warmup_steps: Annotated[int, Field(ge=0, description="Steps of linear learning rate warm-up")] = 30
+    frozen_encoder_steps: Annotated[
+        int, Field(ge=0, description="First steps in which only the heads learn; for start_from")
+    ] = 0
+    frozen_prototypes_steps: Annotated[
+        int, Field(ge=0, description="First steps in which the prototypes stay as they are")
+    ] = 0
+    layer_decay: Annotated[
+        float, Field(gt=0, le=1, description="Learning rate of a block over that of the block after it")
+    ] = 1.0
+    patch_embedding_rate: Annotated[
+        float, Field(gt=0, le=1, description="Learning rate of the patch embedding over that of the blocks")
+    ] = 1.0
     weight_decay: Annotated[float, Field(ge=0, le=1, description="Weight decay at the start")] = 0.04
     final_weight_decay: Annotated[float, Field(ge=0, le=1, description="Weight decay at the end")] = 0.2
     clip_norm: Annotated[float, Field(gt=0, description="Largest gradient norm")] = 3.0
@@ -49,7 +77,9 @@ class PretrainParameters:
     targets: Annotated[
         Literal["centering", "sinkhorn"], Field(description="How teacher outputs are kept from collapse")
     ] = "centering"
-    center_momentum: Annotated[float, Field(ge=0, lt=1, description="Momentum of the centre")] = 0.9
+    center_momentum: Annotated[
+        float, Field(ge=0, le=1, description="Momentum of the centre; 1: never centred")
+    ] = 0.9
     sinkhorn_iterations: Annotated[int, Field(ge=1, description="Sinkhorn-Knopp iterations")] = 3
 
     dino_weight: Annotated[float, Field(ge=0, description="Weight of the class token loss")] = 1.0
@@ -57,16 +87,47 @@ class PretrainParameters:
     koleo_weight: Annotated[float, Field(ge=0, description="Weight of the KoLeo regulariser")] = 0.1
 
     masked_share: Annotated[float, Field(gt=0, le=1, description="Share of global views with a mask")] = 0.5
-    mask_ratio_min: Annotated[float, Field(gt=0, lt=1, description="Smallest share of masked patches")] = 0.1
+    mask_ratio_min: Annotated[float, Field(gt=0, lt=1, description="Smallest share of masked patches")] = 0.15
     mask_ratio_max: Annotated[float, Field(gt=0, lt=1, description="Largest share of masked patches")] = 0.5
+    mask_foreground_bias: Annotated[
+        float,
+        Field(ge=0, le=1, description="Share of mask blocks centred on bright patches; 0: anywhere"),
+    ] = 0.5
 
     augmentation: AugmentationParameters = Field(default_factory=AugmentationParameters)
+
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        Field(description="Arithmetic of the encoder; auto: bfloat16 on a GPU. Heads are always float32"),
+    ] = "auto"
+    compile: Annotated[bool, Field(description="Compile the blocks: slower start, faster steps")] = False
+    activation_checkpointing: Annotated[
+        bool, Field(description="Compute activations twice instead of keeping them: less memory")
+    ] = False
+    processes: Annotated[int, Field(ge=1, description="Processes on one machine, one per GPU")] = 1
+    loader_workers: Annotated[
+        int, Field(ge=0, description="Processes that cut views, for each training process; 0: one thread")
+    ] = 0
+
     log_interval_steps: Annotated[int, Field(ge=1, description="Steps between rows of metrics.csv")] = 10
-    checkpoint_interval_steps: Annotated[int, Field(ge=1, description="Steps between checkpoints")] = 100
-    checkpoints_kept: Annotated[int, Field(ge=1, description="Newest checkpoints that are kept")] = 2
+    monitor_interval_steps: Annotated[
+        int, Field(ge=1, description="Steps between looks at the held-out views")
+    ] = 50
+    held_out_share: Annotated[
+        float,
+        Field(ge=0, le=0.5, description="Share of the training movies, rounded down, that are only watched"),
+    ] = 0.1
+    on_collapse: Annotated[
+        Literal["warn", "stop"], Field(description="What an alarm of the collapse monitor does")
+    ] = "warn"
     uniform_alarm_steps: Annotated[
         int, Field(ge=1, description="Steps for which the class loss may stay at ln(prototypes)")
     ] = 500
+    checkpoint_interval_steps: Annotated[int, Field(ge=1, description="Steps between checkpoints")] = 100
+    checkpoints_kept: Annotated[int, Field(ge=1, description="Newest checkpoints that are kept")] = 2
+    checkpoint_milestone_steps: Annotated[
+        int, Field(ge=0, description="Checkpoints at multiples of this many steps are never deleted; 0: none")
+    ] = 0
 
     @model_validator(mode="after")
     def _ranges_are_ordered(self) -> PretrainParameters:
@@ -74,4 +135,20 @@ class PretrainParameters:
             raise ValueError("mask_ratio_min must not exceed mask_ratio_max")
         if self.local_crop_voxels > self.global_crop_voxels:
             raise ValueError("local_crop_voxels must not exceed global_crop_voxels")
+        if self.frozen_encoder_steps and not self.start_from:
+            raise ValueError("frozen_encoder_steps is for start_from: a fresh encoder has to learn, too")
+        if self.batch_size % self.accumulation:
+            raise ValueError("batch_size must be a multiple of accumulation")
         return self
+
+
+BOOKKEEPING = (
+    *("activation_checkpointing", "processes", "loader_workers"),
+    *("log_interval_steps", "monitor_interval_steps", "on_collapse", "uniform_alarm_steps"),
+    *("checkpoint_interval_steps", "checkpoints_kept", "checkpoint_milestone_steps"),
+)
+
+
+def recipe_of(parameters: PretrainParameters) -> dict[str, Any]:
+    """What makes another model when it changes: all but where training runs and how it is watched."""
+    return {name: value for name, value in asdict(parameters).items() if name not in BOOKKEEPING}

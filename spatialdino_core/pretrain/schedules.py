@@ -16,15 +16,18 @@ class StepSettings:
     weight_decay: float
     ema_momentum: float
     teacher_temperature: float
+    encoder_frozen: bool = False
+    prototypes_frozen: bool = False
 
 
 def settings_at(parameters: PretrainParameters, step: int) -> StepSettings:
     """Settings of optimiser step ``step``, counted from 0 to ``parameters.steps - 1``."""
     last = parameters.steps - 1
+    rate = warmup_cosine(
+        step, parameters.learning_rate, parameters.final_learning_rate, parameters.warmup_steps, last
+    )
     return StepSettings(
-        learning_rate=warmup_cosine(
-            step, parameters.learning_rate, parameters.final_learning_rate, parameters.warmup_steps, last
-        ),
+        learning_rate=rate * parameters.learning_rate_scale,
         weight_decay=cosine(step, parameters.weight_decay, parameters.final_weight_decay, last),
         ema_momentum=cosine(step, parameters.ema_momentum, parameters.final_ema_momentum, last),
         teacher_temperature=linear(
@@ -33,6 +36,8 @@ def settings_at(parameters: PretrainParameters, step: int) -> StepSettings:
             parameters.final_teacher_temperature,
             parameters.teacher_temperature_warmup_steps,
         ),
+        encoder_frozen=step < parameters.frozen_encoder_steps,
+        prototypes_frozen=step < parameters.frozen_prototypes_steps,
     )
 
 

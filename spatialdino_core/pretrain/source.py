@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from spatialdino_core.errors import BadInputError
 
 
 class CropSource(Protocol):
-    """A sequence of crops: float32 (C, Z, Y, X), normalised to [0, 1], of isotropic voxels.
+    """A sequence of crops: float16 or float32 (C, Z, Y, X), normalised to [0, 1], of isotropic voxels.
 
     Every axis z, y, x is at least as long as a global view. Items may be memory maps: only the voxels
     of a view are read. A source whose crops lie in several files says so in an attribute
-    ``shard_lengths``, the crops of each.
+    ``shard_lengths``, the crops of each, and may name its crops with a method ``key``.
     """
 
     def __len__(self) -> int:
         """Number of crops."""
 
-    def __getitem__(self, index: int, /) -> NDArray[np.float32]:
+    def __getitem__(self, index: int, /) -> NDArray[Any]:
         """The crop with this index."""
 
 
@@ -53,7 +55,13 @@ def shard_lengths(crops: CropSource) -> list[int]:
     return list(getattr(crops, "shard_lengths", [len(crops)]))
 
 
-def check_crop(crop: NDArray[np.float32], index: int, channels: int, side_voxels: int) -> None:
+def crop_names(crops: CropSource, indices: Sequence[int]) -> list[str]:
+    """What crops are called, for messages; a source that does not say has numbers."""
+    name = getattr(crops, "key", str)
+    return [name(index) for index in indices]
+
+
+def check_crop(crop: NDArray[Any], index: int, channels: int, side_voxels: int) -> None:
     """Refuse a crop of the wrong type or shape, or too small for a view of this side.
 
     For an encoder of one channel a crop may have several: each view shows one of them.
@@ -64,11 +72,11 @@ def check_crop(crop: NDArray[np.float32], index: int, channels: int, side_voxels
         Naming the crop.
     """
     fits = crop.ndim == 4 and channels in (1, crop.shape[0]) and min(crop.shape[1:]) >= side_voxels
-    if not fits or crop.dtype != np.float32:
+    if not fits or crop.dtype not in (np.float16, np.float32):
         raise BadInputError(
             f"training crop {index}",
             found=f"{crop.dtype} of shape {crop.shape}",
-            expected=f"float32 ({channels}, Z, Y, X) with every side >= {side_voxels} voxels",
+            expected=f"float16 or float32 ({channels}, Z, Y, X) with every side >= {side_voxels} voxels",
             remedy="Cut larger crops, or lower pretrain.global_crop_voxels.",
         )
 
@@ -99,3 +107,23 @@ def check_source(crops: CropSource, channels: int, side_voxels: int, sample: int
                 expected="finite intensities normalised to [0, 1]",
                 remedy="Normalise the crops; raw camera counts make the augmentation meaningless.",
             )
+
+
+def check_views(views: Tensor, crops: Sequence[int]) -> None:
+    """Refuse views that are not finite: (V * B, …), view by view of B crops.
+
+    Raises
+    ------
+    BadInputError
+        Naming the crops.
+    """
+    if views.isfinite().all():
+        return
+    bad = (~views.flatten(1).isfinite().all(dim=1)).nonzero().flatten().tolist()
+    names = sorted({crops[view % len(crops)] for view in bad})
+    raise BadInputError(
+        f"training crops {names}",
+        found="NaN or infinite voxels",
+        expected="finite intensities normalised to [0, 1]",
+        remedy="Find the movie of these crops in the crop index and exclude or repair it.",
+    )

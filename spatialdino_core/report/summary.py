@@ -21,6 +21,7 @@ from spatialdino_core.report.figures import BLUE, FONT_PT, GREEN, INK, Illustrat
 from spatialdino_core.report.motion import displacements_um, track_lengths
 from spatialdino_core.report.page import write_page
 from spatialdino_core.report.results import TRACK_COLUMNS, read_table
+from spatialdino_core.report.training import read_training
 
 LENGTH_BINS = 20
 
@@ -81,6 +82,7 @@ def summarise(
     repair: Path | str | None,
     page: Path | str,
     table: Path | str,
+    training: Path | str | None = None,
 ) -> None:
     """Publish the page and the table of all movies.
 
@@ -94,6 +96,9 @@ def summarise(
         JSON report of the model; ``None`` where no movie was accepted and none was needed.
     page, table
         HTML page and tab-separated table to publish.
+    training
+        ``metrics.csv`` of the model's training, which is shown with whatever else lies beside it; ``None``
+        where the model was not trained in this run.
     """
     movies = {Path(path).parent.name: _read_movie(Path(path)) for path in tracks}
     links = {
@@ -117,6 +122,7 @@ def summarise(
         pictures=_small_multiples(movies),
         links=links,
         model=_model_facts(read_json(repair)) if repair else [],
+        training=read_training(Path(training)) if training else None,
     )
 
 

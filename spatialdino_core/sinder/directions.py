@@ -1,14 +1,15 @@
 """Where a block would send its largest outputs: the defect directions predicted from weights alone.
 
-A block is linearised: attention by its value path, without mixing tokens; the GELU MLP by the linear
-map that fits it best under standard normal input, in closed form. The first left singular vector of
-the product of all blocks so far is the direction in which tokens of excessive norm are expected.
+A block is linearised: attention by its value path, without mixing tokens; the feed-forward layer by the
+linear map that fits it best under standard normal input, without sampling. The first left singular vector
+of the product of all blocks so far is the direction in which tokens of excessive norm are expected.
 
 References
 ----------
 .. [1] Wang, Zhang, Salzmann, SINDER: Repairing the Singular Defects of DINOv2, ECCV 2024.
 .. [2] Stein, Estimation of the Mean of a Multivariate Normal Distribution, Ann. Statist. 1981, lemma 1:
    E[f(z) z^T] = E[f'(z)] for standard normal z.
+.. [3] Trefethen, Weideman, The Exponentially Convergent Trapezoidal Rule, SIAM Review 2014.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from spatialdino_core.encoder.feed_forward import SwiGlu
 from spatialdino_core.encoder.vit import Block, VisionTransformer3D
 
 
@@ -39,7 +41,7 @@ def defect_directions(encoder: VisionTransformer3D) -> Tensor:
     directions = []
     for block in encoder.blocks:
         assert isinstance(block, Block)
-        product = linearised_mlp(block) @ linearised_attention(block) @ product
+        product = linearised_feed_forward(block) @ linearised_attention(block) @ product
         product = product / torch.linalg.matrix_norm(product, 2)  # scale is irrelevant and would overflow
         direction = torch.linalg.svd(product)[0][:, 0]
         directions.append(direction * direction[direction.abs().argmax()].sign())
@@ -54,10 +56,13 @@ def linearised_attention(block: Block) -> Tensor:
     return _residual(path, block.ls1.gamma)
 
 
-def linearised_mlp(block: Block) -> Tensor:
-    """I + diag(gamma2) W_2 E[dGELU] W_1 diag(w2) (I - 1 1^T / D), (D, D) float64 on the CPU."""
-    hidden = linearised_gelu(block.mlp.fc1, block.norm2)
-    return _residual(_double(block.mlp.fc2.weight) @ hidden, block.ls2.gamma)
+def linearised_feed_forward(block: Block) -> Tensor:
+    """I + diag(gamma2) W_out E[d hidden / dz] (I - 1 1^T / D), (D, D) float64 on the CPU."""
+    if isinstance(block.mlp, SwiGlu):
+        hidden, outward = linearised_swiglu(block.mlp.w12, block.norm2), block.mlp.w3
+    else:
+        hidden, outward = linearised_gelu(block.mlp.fc1, block.norm2), block.mlp.fc2
+    return _residual(_double(outward.weight) @ hidden, block.ls2.gamma)
 
 
 def linearised_gelu(linear: nn.Linear, norm: nn.LayerNorm) -> Tensor:
@@ -79,13 +84,56 @@ def linearised_gelu(linear: nn.Linear, norm: nn.LayerNorm) -> Tensor:
     torch.Tensor
         (hidden, D) float64 on the CPU: the least-squares fit in the limit of many samples.
     """
-    weight = _double(linear.weight) * _double(norm.weight)
-    mean = _double(linear.weight) @ _double(norm.bias) + _double(linear.bias)
+    weight, mean = _after_norm(linear, norm)
     spread = 1 + weight.square().sum(1)
     score = mean / spread.sqrt()
     density = torch.exp(-score.square() / 2) / math.sqrt(2 * math.pi)
     slope = torch.special.ndtr(score) + mean / spread * density / spread.sqrt()
     return slope[:, None] * weight
+
+
+def linearised_swiglu(linear: nn.Linear, norm: nn.LayerNorm) -> Tensor:
+    """Linear part of SiLU(a) b under z ~ N(0, I), with a = A z + mu_a and b = B z + mu_b.
+
+    By Stein's lemma the row of one hidden unit is E[SiLU'(a) b] A + E[SiLU(a)] B; as b given a has the mean
+    mu_b + cov(a, b) (a - mu_a) / var(a), the lemma once more gives
+
+        E[SiLU'(a) b] = mu_b E[SiLU'(a)] + cov(a, b) E[SiLU''(a)].
+
+    The expectations over the single normal variable a are sums of the trapezoidal rule, which for them
+    converge exponentially (Gauss-Hermite does not where var(a) is large, by the poles of the SiLU).
+
+    Parameters
+    ----------
+    linear
+        Gate and value layers of the SwiGLU on top of each other, (2 hidden, D).
+    norm
+        w and b of the layer norm before them.
+
+    Returns
+    -------
+    torch.Tensor
+        (hidden, D) float64 on the CPU.
+    """
+    weight, mean = _after_norm(linear, norm)
+    (gate, value), (gate_mean, value_mean) = weight.chunk(2), mean.chunk(2)
+    nodes = torch.linspace(-9, 9, 1801, dtype=torch.float64)
+    masses = torch.exp(-nodes.square() / 2)
+    masses = masses / masses.sum()
+    inputs = gate_mean[:, None] + gate.norm(dim=1)[:, None] * nodes
+    sigmoid = torch.sigmoid(inputs)
+    curved = sigmoid * (1 - sigmoid)
+    silu = (inputs * sigmoid) @ masses
+    first = (sigmoid + inputs * curved) @ masses
+    second = (curved * (2 + inputs * (1 - 2 * sigmoid))) @ masses
+    along_gate = value_mean * first + (gate * value).sum(1) * second
+    return along_gate[:, None] * gate + silu[:, None] * value
+
+
+def _after_norm(linear: nn.Linear, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
+    """Weight and mean of W (w * z + b) + c for z ~ N(0, I)."""
+    weight = _double(linear.weight) * _double(norm.weight)
+    return weight, _double(linear.weight) @ _double(norm.bias) + _double(linear.bias)
 
 
 def _residual(path: Tensor, gamma: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ def repair(
     encoder
         The encoder; moved to ``device``, its weights are not changed.
     crops
-        Training crops, float32 (C, Z, Y, X) in [0, 1].
+        Training crops (C, Z, Y, X) in [0, 1].
     parameters
         Thresholds and training settings.
     device
@@ -132,9 +132,9 @@ class _Sample:
 
     def _batch(self, indices: list[int]) -> Tensor:
         cut = (slice(None), *[slice(0, self.side)] * 3)
-        return torch.stack([torch.from_numpy(self.crops[index][cut].copy()) for index in indices]).to(
-            self.device
-        )
+        return torch.stack(
+            [torch.from_numpy(self.crops[index][cut].astype(np.float32)) for index in indices]
+        ).to(self.device)
 
 
 def _train(

@@ -64,8 +64,10 @@ def reparameterise(encoder: VisionTransformer3D) -> VisionTransformer3D:
     for block in changed.blocks:
         assert isinstance(block, Block)
         setattr(block.attn, "qkv", SingularLinear(block.attn.qkv, 2 * block.attn.qkv.in_features))  # noqa: B010
-        for owner, name in ((block.attn, "proj"), (block.mlp, "fc1"), (block.mlp, "fc2")):
-            setattr(owner, name, SingularLinear(getattr(owner, name)))
+        block.attn.proj = SingularLinear(block.attn.proj)  # type: ignore[assignment]
+        for name, layer in list(block.mlp.named_children()):
+            assert isinstance(layer, nn.Linear)
+            setattr(block.mlp, name, SingularLinear(layer))
     return changed
 
 

@@ -51,7 +51,7 @@ def test_random_access_returns_what_was_written(tmp_path):
     assert sum(shards.shard_lengths) == 7
     expected = [*crops(5), *crops(2)]
     for index in (6, 0, 3, 5):
-        assert shards[index].dtype == np.float32
+        assert shards[index].dtype == np.float16
         assert np.array_equal(shards[index], expected[index].values.astype(np.float32))
     assert [about["movie"] for about in shards.abouts] == ["cell-1"] * 2
     with pytest.raises(IndexError):

@@ -1,7 +1,9 @@
 """Weights files: what is written is what is read, and nothing altered is read at all."""
 
+import hashlib
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from spatialdino_core.encoder.vit import build_encoder
 from spatialdino_core.encoder.weights import (
     METADATA_KEY,
     WeightsHeader,
+    infer_architecture,
     load_encoder,
     read_header,
     save_encoder,
@@ -74,6 +77,69 @@ def test_equal_content_gives_equal_bytes_and_hash(path, encoder, tmp_path):
     assert weights_hash(again) != weights_hash(path)
 
 
+NEWER_KEYS = ("size", "feed_forward", "positions", "position_grid", "position_base", "norm_eps")
+
+
+def test_header_of_an_older_file_has_the_defaults_of_newer_keys(path, encoder):
+    """Written before these keys: the checksum, of header and tensors as they were, still holds."""
+
+    def older(tensors, metadata):
+        for key in NEWER_KEYS:
+            del metadata["header"]["architecture"][key]
+        summary = hashlib.blake2b(json.dumps(metadata["header"], sort_keys=True).encode(), digest_size=16)
+        for name, tensor in sorted(tensors.items()):
+            summary.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            summary.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+        metadata["blake2b"] = summary.hexdigest()
+
+    rewrite(path, older)
+    loaded, header, _ = load_encoder(path)
+    assert header == HEADER
+    volume = torch.rand(1, 1, 8, 8, 8)
+    assert torch.equal(loaded(volume).patch_tokens, encoder(volume).patch_tokens)
+
+
+def test_bundled_weights_load():
+    bundled = Path(__file__).resolve().parents[3] / "weights" / "bundled.safetensors"
+    encoder, header, extra = load_encoder(bundled)
+    assert header.architecture.positions == "none"
+    assert "pca.mean" in extra
+    side = min(header.field_of_view_voxels)
+    assert (
+        encoder(torch.rand(1, header.architecture.channels, side, side, side)).patch_tokens.isfinite().all()
+    )
+
+
+ARCHITECTURES = [
+    replace(SMALL, feed_forward="swiglu", mlp_ratio=4, channels=2),
+    replace(SMALL, positions="learned", position_grid=(2, 3, 4), registers=0),
+    replace(SMALL, positions="rope", patch_voxels=2),
+    replace(SMALL, positions="sincos", test_time_registers=1),
+]
+
+
+@pytest.mark.parametrize("parameters", ARCHITECTURES, ids=lambda p: f"{p.positions}-{p.feed_forward}")
+def test_every_architecture_is_inferred_and_comes_back(tmp_path, parameters):
+    encoder = build_encoder(parameters, torch.Generator().manual_seed(0))
+    told = infer_architecture(encoder.state_dict())
+    assert set(told) >= {
+        "channels",
+        "embed_dim",
+        "depth",
+        "patch_voxels",
+        "mlp_dim",
+        "registers",
+        "feed_forward",
+    }
+    assert told == {name: getattr(parameters, name) for name in told}
+    assert ("positions" in told) == (parameters.positions in ("learned", "rope"))
+    save_encoder(tmp_path / "x.safetensors", encoder, replace(HEADER, architecture=parameters))
+    loaded, header, _ = load_encoder(tmp_path / "x.safetensors")
+    assert asdict(header.architecture) == asdict(parameters)
+    volume = torch.rand(2, parameters.channels, 8, 8, 12)
+    assert torch.equal(loaded(volume).patch_tokens, encoder(volume).patch_tokens)
+
+
 def drop(name):
     return lambda tensors, _: tensors.pop(name)
 
@@ -95,6 +161,14 @@ TAMPERED = {
     "missing embedding": (drop("encoder.patch_embed.proj.weight"), "no architecture"),
     "missing extra": (drop("pca.mean"), "missing extra"),
     "unexpected encoder tensor": (put("encoder.pos_embed", torch.ones(1)), "unexpected"),
+    "positions that the header lacks": (
+        put("encoder.positions.table", torch.ones(1, 16, 2, 2, 2)),
+        "learned",
+    ),
+    "rotations that the header lacks": (put("encoder.positions.frequencies", torch.ones(3, 4)), "rope"),
+    "positions that the file lacks": (architecture(positions="learned"), "missing tensors"),
+    "another feed-forward layer": (architecture(feed_forward="swiglu"), "feed_forward = mlp"),
+    "a size that it does not have": (architecture(size="small"), "embed_dim = 16|depth = 2"),
     "unlisted extra": (put("pca.more", torch.ones(1)), "unexpected"),
     "wrong shape": (put("encoder.norm.bias", torch.ones(17)), "norm.bias of shape"),
     "wrong type": (put("encoder.norm.bias", torch.ones(16).half()), "float16"),

@@ -27,8 +27,10 @@ SMALL = dict(
     head_bottleneck_dim=8,
     warmup_steps=2,
     log_interval_steps=1,
+    monitor_interval_steps=4,
     checkpoint_interval_steps=2,
 )
+SPEED = ["crops_per_s", "tokens_per_s", "mfu_percent", "data_wait_percent", "peak_memory_mb"]
 DESCRIPTION = CropDescription(
     voxel_um=(0.1, 0.1, 0.1),
     normalisation={"low": 100.0, "high": 900.0},
@@ -39,6 +41,9 @@ DESCRIPTION = CropDescription(
 
 def noise_crops(count=7, side=10):
     return [np.random.default_rng(i).random((1, side, side, side), dtype=np.float32) for i in range(count)]
+
+
+LOOKS = 2 * 7  # the check before training reads all seven, and so do the books
 
 
 class PowerCutError(Exception):
@@ -66,7 +71,7 @@ def run(folder, crops=None, seed=0, architecture=TINY, **changes):
 
 def interrupted(folder, finished_steps, **changes):
     crops = CropsUntil(noise_crops())
-    crops.limit = 7 + 3 * finished_steps  # the check before training reads all 7
+    crops.limit = LOOKS + 3 * finished_steps
     with pytest.raises(PowerCutError):
         run(folder, crops, **changes)
 
@@ -80,13 +85,15 @@ def test_killed_run_resumes_bit_for_bit(tmp_path, targets):
     assert resumed.read_bytes() == straight.read_bytes()
     tables = [pd.read_csv(tmp_path / name / "metrics.csv") for name in ("straight", "killed")]
     assert tables[1]["step"].tolist() == list(range(1, 9))
-    pd.testing.assert_frame_equal(*(table.drop(columns="crops_per_s") for table in tables))
+    pd.testing.assert_frame_equal(*(table.drop(columns=SPEED) for table in tables))
+    held_out = [(tmp_path / name / "held_out.csv").read_bytes() for name in ("straight", "killed")]
+    assert held_out[0] == held_out[1]
 
 
 def test_resumed_run_starts_at_the_checkpoint(tmp_path):
     interrupted(tmp_path, 5)
     crops = CropsUntil(noise_crops())
-    crops.limit = 7 + 3 * 4  # steps 4 to 7 only
+    crops.limit = LOOKS + 3 * 4  # steps 4 to 7 only
     run(tmp_path, crops)
     assert crops.reads == crops.limit
 
@@ -94,7 +101,7 @@ def test_resumed_run_starts_at_the_checkpoint(tmp_path):
 def test_finished_run_is_not_repeated_and_other_settings_start_anew(tmp_path):
     first = run(tmp_path).read_bytes()
     crops = CropsUntil(noise_crops())
-    crops.limit = 7
+    crops.limit = LOOKS
     assert run(tmp_path, crops).read_bytes() == first
     other = run(tmp_path, learning_rate=1e-3)
     assert other.read_bytes() != first
@@ -176,6 +183,9 @@ def test_training_lowers_the_loss(tmp_path):
         ema_momentum=0.95,
         warmup_steps=5,
         checkpoint_interval_steps=60,
+        monitor_interval_steps=60,
+        heads="separate",
+        mask_foreground_bias=0.0,
         augmentation=AugmentationParameters(gamma_min=0.8, gamma_max=1.25, contrast_change=0.1),
     )
     table = pd.read_csv(tmp_path / "metrics.csv")

@@ -1,14 +1,16 @@
-"""The collapse monitor: figures by definition, alarms on planted collapse and silence on health."""
+"""The collapse monitor: alarms on planted collapse, by figures and in real trainings; silence on health."""
 
 import math
 
 import pytest
 import torch
 from torch.nn import functional
+from watched_training import SMALL, noise, watch
 
-from spatialdino_core.pretrain.learner import Teaching
-from spatialdino_core.pretrain.monitor import CollapseMonitor, figures, mean_cosine, rank_me
+from spatialdino_core.pretrain.figures import target_figures, token_figures
+from spatialdino_core.pretrain.monitor import MEANINGS, CollapseMonitor
 from spatialdino_core.pretrain.parameters import PretrainParameters
+from spatialdino_core.pretrain.teaching import Teaching
 
 PROTOTYPES = 64
 RECIPE = PretrainParameters(prototypes=PROTOTYPES, warmup_steps=10, uniform_alarm_steps=5)
@@ -18,65 +20,174 @@ def normal(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def teaching(class_tokens=None, patch_tokens=None, class_targets=None):
-    logits = normal(40, PROTOTYPES, seed=2)
-    return Teaching(
-        class_tokens=normal(40, 32) if class_tokens is None else class_tokens,
-        patch_tokens=normal(40, 20, 32, seed=1) if patch_tokens is None else patch_tokens,
-        class_logits=logits,
-        patch_logits=logits,
-        class_targets=(3 * logits).softmax(-1) if class_targets is None else class_targets,
-        patch_targets=(3 * logits).softmax(-1),
-    )
-
-
-def alarms(said, monitor=None, step=10):
-    monitor = monitor or CollapseMonitor(RECIPE)
-    return monitor.alarms(step, figures(said), said.class_tokens)
-
-
-def test_health_raises_no_alarm():
-    assert alarms(teaching()) == []
-
-
-PLANTED = {
-    "uniform-collapse": teaching(class_targets=torch.full((40, PROTOTYPES), 1 / PROTOTYPES)),
-    "point-collapse": teaching(class_targets=functional.one_hot(torch.arange(40) % 3, PROTOTYPES).float()),
-    "class-cosine": teaching(class_tokens=normal(40, 32) * 0.1 + 1),
-    "rank": teaching(patch_tokens=normal(40, 20, 1) * normal(32)),
+HEALTHY = {
+    "class_target": (3 * normal(40, PROTOTYPES, seed=2)).softmax(-1),
+    "patch_target": (3 * normal(90, PROTOTYPES, seed=3)).softmax(-1),
+    "class": normal(40, 32),
+    "patch": normal(800, 32, seed=1),
 }
 
 
+def figures(**changed):
+    said = HEALTHY | changed
+    targets = [target_figures(name, said[name]) for name in ("class_target", "patch_target")]
+    tokens = [token_figures(name, said[name]) for name in ("class", "patch")]
+    return targets[0] | targets[1] | tokens[0] | tokens[1]
+
+
+def teaching(class_targets=HEALTHY["class_target"]):
+    tokens = HEALTHY["class"]
+    return Teaching(tokens, tokens[:, None], tokens, tokens, class_targets, HEALTHY["patch_target"])
+
+
+def judged(monitor, *steps, **changed):
+    """Alarms at the last of several examinations, all with the same figures."""
+    return [monitor.alarms(step, figures(**changed)) for step in steps][-1]
+
+
+one_direction = normal(40, 32) * 0.1 + 1
+one_dimension = normal(40, 1) * normal(32)
+same_broad_target = normal(1, PROTOTYPES).softmax(-1).expand(40, -1)
+PLANTED = {
+    "uniform": ("uniform-collapse:class", {"class_target": torch.full((40, PROTOTYPES), 1 / PROTOTYPES)}),
+    "broad": ("uniform-collapse:patch", {"patch_target": same_broad_target}),
+    "point": (
+        "point-collapse:class",
+        {"class_target": functional.one_hot(torch.zeros(40).long(), 64).float()},
+    ),
+    "one direction": ("dimensional-collapse:class", {"class": one_direction}),
+    "one dimension": ("dimensional-collapse:patch", {"patch": one_dimension}),
+}
+
+
+def test_health_raises_no_alarm():
+    assert judged(CollapseMonitor(RECIPE), *range(11, 20)) == []
+
+
 @pytest.mark.parametrize("name", PLANTED)
-def test_planted_collapse_raises_its_alarm(name):
-    assert alarms(PLANTED[name]) == [name]
-    assert alarms(PLANTED[name], step=9) == []  # warm-up
+def test_planted_collapse_raises_its_alarm_when_it_persists(name):
+    alarm, planted = PLANTED[name]
+    monitor = CollapseMonitor(RECIPE)
+    assert judged(monitor, 2, 5, 10, **planted) == []  # warm-up
+    assert judged(monitor, 20, 30, **planted) == []
+    assert judged(monitor, 40, **planted) == [alarm] == monitor.raised
+    assert monitor.has_collapsed
+    assert judged(monitor, 50) == [] == monitor.raised
+    assert judged(monitor, 60, 70, **planted) == []
+    assert alarm.split(":")[0] in MEANINGS
+
+
+def test_targets_that_jump_between_collapses_count_as_one():
+    monitor = CollapseMonitor(RECIPE)
+    judged(monitor, 20, **PLANTED["uniform"][1])
+    judged(monitor, 30, **PLANTED["point"][1])
+    assert judged(monitor, 40, **PLANTED["uniform"][1]) == ["uniform-collapse:class"]
 
 
 def test_loss_that_stays_uniform_raises_an_alarm():
-    monitor = CollapseMonitor(RECIPE)
     uniform = math.log(PROTOTYPES)
-    for loss in (uniform, uniform, 0.9 * uniform, *[0.99 * uniform] * 4):
-        monitor.observe(loss)
-    assert alarms(teaching(), monitor) == []
-    monitor.observe(uniform)
-    assert alarms(teaching(), monitor) == ["uniform-collapse"]
+    losses = [uniform, uniform, 0.9 * uniform, *[0.99 * uniform] * 4]
+    for recipe, alarm in (
+        (RECIPE, "uniform-collapse:class"),
+        (PretrainParameters(**{**vars(RECIPE), "targets": "sinkhorn"}), "too-few-samples:class"),
+    ):
+        monitor = CollapseMonitor(recipe)
+        for step, loss in enumerate(losses, 10):
+            monitor.observe(step, loss, teaching())
+        assert judged(monitor, 17) == []
+        monitor.observe(17, uniform, teaching())
+        assert judged(monitor, 18) == [alarm]
+        assert monitor.has_collapsed == (recipe is RECIPE)
+        monitor.observe(18, 0.9 * uniform, teaching())
+        assert judged(monitor, 19) == []
 
 
-def test_figures_by_definition():
-    tokens = normal(9, 5).double()
-    pairs = [
-        functional.cosine_similarity(tokens[a], tokens[b], dim=0).item()
-        for a in range(9)
-        for b in range(9)
-        if a != b
-    ]
-    assert mean_cosine(tokens) == pytest.approx(sum(pairs) / len(pairs))
-    balanced = torch.cat([torch.eye(4), -torch.eye(4)])  # four equal singular values after centring
-    assert rank_me(balanced) == pytest.approx(4)
-    assert rank_me(torch.ones(8, 4)) == pytest.approx(1)
-    said = teaching(class_targets=functional.one_hot(torch.arange(40) % 4, PROTOTYPES).float())
-    measured = figures(said)
-    assert measured["class_target_entropy"] == pytest.approx(0, abs=1e-6)
-    assert measured["class_target_perplexity"] == pytest.approx(4, rel=1e-5)
-    assert measured["class_std"] == pytest.approx(said.class_tokens.std(0).mean().item())
+def test_loss_during_the_warm_up_does_not_count():
+    monitor = CollapseMonitor(RECIPE)
+    for step in range(10):
+        monitor.observe(step, math.log(PROTOTYPES), teaching())
+    assert judged(monitor, 11) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "starves"),
+    [
+        (dict(targets="sinkhorn", prototypes=1024, batch_size=15), True),  # 30 class tokens for 1024
+        (dict(targets="sinkhorn", prototypes=1024, batch_size=16), False),
+        (dict(targets="sinkhorn", prototypes=1024, batch_size=30, accumulation=2), True),
+        (dict(targets="centering", prototypes=1024, batch_size=2), False),
+        (dict(targets="sinkhorn", prototypes=65536, batch_size=2048), False),  # DINOv2, ViT-L
+    ],
+)
+def test_too_few_samples_are_known_before_the_first_step(changes, starves):
+    monitor = CollapseMonitor(PretrainParameters(**changes))
+    assert monitor.raised == (["too-few-samples:class"] if starves else [])
+    assert not monitor.has_collapsed
+    assert monitor.alarms(1, {}) == monitor.raised
+
+
+def test_dead_prototypes_are_counted_once_there_were_enough_samples():
+    half = functional.one_hot(torch.arange(32).repeat(2), PROTOTYPES).float()  # only the first 32 of 64
+    monitor = CollapseMonitor(RECIPE)
+    for step in range(9):
+        monitor.observe(step, 1.0, teaching(half))
+    assert math.isnan(monitor.figures()["class_dead_prototypes"])  # 576 of 640 samples
+    monitor.observe(9, 1.0, teaching(half))
+    assert monitor.figures()["class_dead_prototypes"] == 0.5
+    everything = torch.eye(PROTOTYPES)
+    for step in range(2):
+        monitor.observe(10 + step, 1.0, teaching(everything))
+    assert monitor.figures()["class_dead_prototypes"] == 0
+
+
+def test_resumed_monitor_says_the_same():
+    straight = CollapseMonitor(RECIPE)
+    killed = CollapseMonitor(RECIPE)
+    said = []
+    for step in range(20, 44):
+        if step == 31:
+            state = killed.state_dict()
+            killed = CollapseMonitor(RECIPE)
+            killed.load_state_dict(state)
+        for monitor in (straight, killed):
+            monitor.observe(step, math.log(PROTOTYPES), teaching())
+        planted = PLANTED["point"][1] if step > 28 else {}
+        alarms = [monitor.alarms(step, figures(**planted)) for monitor in (straight, killed)]
+        assert alarms[0] == alarms[1]
+        assert straight.raised == killed.raised
+        assert straight.figures() == pytest.approx(killed.figures(), nan_ok=True)
+        said += alarms[0]
+    assert {"uniform-collapse:class", "point-collapse:class"} == set(said)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_healthy_training_is_quiet(seed):
+    assert watch(seed=seed).first == {}
+
+
+COLLAPSES = {
+    "the teacher is the student": (
+        dict(ema_momentum=0.0, final_ema_momentum=0.0, koleo_weight=0.1),
+        {"point-collapse:class", "point-collapse:patch", "dimensional-collapse:class"},
+    ),
+    "flat targets": (
+        dict(teacher_temperature=1.0, final_teacher_temperature=1.0),
+        {"uniform-collapse:class", "uniform-collapse:patch"},
+    ),
+    "neither centre nor KoLeo, nothing to see": (
+        dict(crop=noise, center_momentum=1.0, koleo_weight=0.0),
+        {"point-collapse:class", "dimensional-collapse:class"},
+    ),
+    "few samples for many prototypes": (
+        dict(targets="sinkhorn", prototypes=1024, batch_size=4),
+        {"too-few-samples:class"},
+    ),
+}
+
+
+@pytest.mark.parametrize("cause", COLLAPSES)
+def test_planted_cause_of_collapse_is_found(cause):
+    changes, alarms = COLLAPSES[cause]
+    found = watch(seed=1, **changes).first
+    assert alarms <= set(found)
+    assert max(found[alarm] for alarm in alarms) <= 60 < SMALL["steps"]

@@ -1,5 +1,7 @@
 """Schedules at their ends and in the middle."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,24 @@ def test_on_the_way():
     assert all(np.diff(rates[20:]) < 0)
 
 
+def test_schedules_count_optimiser_steps_whatever_the_accumulation():
+    recipe = replace(RECIPE, accumulation=4)
+    assert all(settings_at(recipe, step) == settings_at(RECIPE, step) for step in range(101))
+
+
+def test_going_on_from_weights():
+    recipe = replace(
+        RECIPE, start_from="x", learning_rate_scale=0.1, frozen_encoder_steps=10, frozen_prototypes_steps=3
+    )
+    for step in (0, 2, 3, 9, 10, 60):
+        settings, plain = settings_at(recipe, step), settings_at(RECIPE, step)
+        assert settings.learning_rate == pytest.approx(0.1 * plain.learning_rate)
+        assert settings.encoder_frozen == (step < 10)
+        assert settings.prototypes_frozen == (step < 3)
+        assert not plain.encoder_frozen
+        assert not plain.prototypes_frozen
+
+
 def test_degenerate_lengths():
     assert cosine(0, 1.0, 2.0, 0) == 2.0
     assert linear(0, 1.0, 2.0, 0) == 2.0
@@ -55,3 +75,7 @@ def test_ranges_must_be_ordered():
         PretrainParameters(mask_ratio_min=0.6, mask_ratio_max=0.5)
     with pytest.raises(ValueError, match="local_crop_voxels"):
         PretrainParameters(local_crop_voxels=64)
+    with pytest.raises(ValueError, match="frozen_encoder_steps"):
+        PretrainParameters(frozen_encoder_steps=5)
+    with pytest.raises(ValueError, match="accumulation"):
+        PretrainParameters(batch_size=6, accumulation=4)

@@ -1,6 +1,7 @@
 """A small encoder with a planted singular defect, and crops in which it shows."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from spatialdino_core.encoder.parameters import EncoderParameters
 from spatialdino_core.encoder.vit import build_encoder
 
 SMALL = EncoderParameters(embed_dim=32, depth=3, heads=2, patch_voxels=4, registers=1)
+GATED = replace(SMALL, feed_forward="swiglu")
 PLANTED_BLOCK = 1
 
 
@@ -26,21 +28,22 @@ def crops(count=16):
     return [spot_crop(seed) for seed in range(count)]
 
 
-def healthy():
+def healthy(parameters=SMALL):
     """Fresh weights, with an embedding strong enough for tokens to differ by what they show."""
-    encoder = build_encoder(SMALL, torch.Generator().manual_seed(0))
+    encoder = build_encoder(parameters, torch.Generator().manual_seed(0))
     encoder.patch_embed.proj.weight.data *= 10
     return encoder
 
 
 @torch.no_grad()
-def planted(strength=10.0):
-    """The healthy encoder with c u v^T added to one MLP, and u.
+def planted(strength=10.0, parameters=SMALL):
+    """The healthy encoder with c u v^T added to one feed-forward layer, and u.
 
-    GELU(a) - GELU(-a) = a, so two hidden units make an exactly linear path. v is the matched filter of
+    GELU(a) - GELU(-a) = a, so two hidden units of an MLP make an exactly linear path; of a SwiGLU, one whose
+    gate is constant. v is the matched filter of
     the spots, so spots explode along u and other tokens hardly move.
     """
-    encoder = copy.deepcopy(healthy())
+    encoder = copy.deepcopy(healthy(parameters))
     block = encoder.blocks[PLANTED_BLOCK]
     volumes = torch.from_numpy(np.stack(crops(8)))
     x, _ = encoder.embed(volumes)
@@ -57,6 +60,12 @@ def planted(strength=10.0):
     u = u / u.norm()
     norm = x[:, first:].norm(dim=-1).median()
     share = (strength * norm * v.norm()).sqrt()  # both layers get the same leading singular value
+    if parameters.feed_forward == "swiglu":
+        hidden = parameters.mlp_dim
+        block.mlp.w12.weight[0], block.mlp.w12.bias[0] = 0, 1
+        block.mlp.w12.weight[hidden] = share * v / v.norm()
+        block.mlp.w3.weight[:, 0] = share * u / torch.sigmoid(torch.tensor(1.0))
+        return encoder, u
     block.mlp.fc1.weight[:2] = share * torch.stack([v, -v]) / v.norm()
     block.mlp.fc2.weight[:, :2] = share * torch.stack([u, -u], 1)
     return encoder, u

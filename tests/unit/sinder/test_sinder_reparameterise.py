@@ -1,8 +1,9 @@
 """Singular-value layers: equal to the original at first, explicit SVD afterwards, exact when folded."""
 
 import numpy as np
+import pytest
 import torch
-from sinder_plant import SMALL, crops, healthy
+from sinder_plant import GATED, SMALL, crops, healthy
 from torch import nn
 
 from spatialdino_core.sinder.reparameterise import SingularLinear, fold, reparameterise
@@ -10,9 +11,9 @@ from spatialdino_core.sinder.reparameterise import SingularLinear, fold, reparam
 VOLUME = torch.from_numpy(np.stack(crops(2)))
 
 
-def moved(seed=0):
+def moved(seed=0, parameters=SMALL):
     """Reparameterised encoder in float64 whose singular values have been changed at random."""
-    changed = reparameterise(healthy().double())
+    changed = reparameterise(healthy(parameters).double())
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in changed.parameters():
@@ -21,8 +22,9 @@ def moved(seed=0):
     return changed
 
 
-def test_unchanged_singular_values_give_the_original_bit_for_bit():
-    encoder = healthy()
+@pytest.mark.parametrize("parameters", [SMALL, GATED])
+def test_unchanged_singular_values_give_the_original_bit_for_bit(parameters):
+    encoder = healthy(parameters)
     changed = reparameterise(encoder)
     assert torch.equal(changed(VOLUME).patch_tokens, encoder(VOLUME).patch_tokens)
     plain, original = fold(changed).state_dict(), encoder.state_dict()
@@ -30,10 +32,11 @@ def test_unchanged_singular_values_give_the_original_bit_for_bit():
     assert all(torch.equal(plain[name], original[name]) for name in original)
 
 
-def test_only_singular_values_are_trained():
-    changed = reparameterise(healthy())
+@pytest.mark.parametrize(("parameters", "fed"), [(SMALL, ("fc1", "fc2")), (GATED, ("w12", "w3"))])
+def test_only_singular_values_are_trained(parameters, fed):
+    changed = reparameterise(healthy(parameters))
     trained = {name: weight.shape for name, weight in changed.named_parameters() if weight.requires_grad}
-    layers = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+    layers = ("attn.qkv", "attn.proj", *(f"mlp.{name}" for name in fed))
     assert trained == {f"blocks.{i}.{layer}.eps": (32,) for i in range(SMALL.depth) for layer in layers}
 
 
@@ -51,14 +54,15 @@ def test_layer_is_u_diag_s_plus_eps_v():
     np.testing.assert_allclose(layer.fold().weight.detach().numpy(), weight, rtol=1e-10, atol=1e-12)
 
 
-def test_folding_changes_nothing_but_the_form():
-    changed = moved()
+@pytest.mark.parametrize("parameters", [SMALL, GATED])
+def test_folding_changes_nothing_but_the_form(parameters):
+    changed = moved(parameters=parameters)
     plain = fold(changed)
     assert not any(isinstance(module, SingularLinear) for module in plain.modules())
     assert all(weight.requires_grad for weight in plain.parameters())
     volume = VOLUME.double()
     torch.testing.assert_close(plain(volume).patch_tokens, changed(volume).patch_tokens)
-    before = healthy().double()
+    before = healthy(parameters).double()
     assert (plain(volume).patch_tokens - before(volume).patch_tokens).abs().max() > 1e-3
 
 

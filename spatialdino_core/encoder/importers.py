@@ -1,0 +1,152 @@
+"""Foreign weights to a weights file of this workflow, once, by hand.
+
+python -m spatialdino_core.encoder.importers SOURCE --out FILE --voxel-um X [options]
+
+Strict: the architecture is inferred from the tensors, each tensor must find its place, and nothing is left
+at random; otherwise the import fails and names what is missing or unexpected. The workflow itself reads
+its own format only (``weights.py``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import pickle
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from spatialdino_core.crops.parameters import NormalisationParameters
+from spatialdino_core.encoder.conversion import convert
+from spatialdino_core.encoder.layouts import read_foreign
+from spatialdino_core.encoder.parameters import ImportParameters
+from spatialdino_core.encoder.weights import WeightsHeader, save_encoder
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.provenance import software
+from spatialdino_core.parameters import parameters_json
+
+
+def import_weights(source: Path | str, output: Path | str, parameters: ImportParameters) -> WeightsHeader:
+    """Convert a file of foreign weights and publish it in this workflow's format.
+
+    Parameters
+    ----------
+    source
+        ``.safetensors``, or a file of ``torch.save`` that holds tensors only.
+    output
+        Weights file to write.
+
+    Returns
+    -------
+    WeightsHeader
+        What the file says about itself; its provenance says where it comes from and what was left out.
+
+    Raises
+    ------
+    BadInputError
+        If the file cannot be read safely, is of no known layout, or does not fit its own architecture to
+        the last tensor.
+    """
+    source = Path(source)
+    foreign = read_foreign(read_tensors(source), source)
+    encoder, side, notes = convert(foreign, parameters, source)
+    header = WeightsHeader(
+        architecture=encoder.architecture,
+        voxel_um=(parameters.voxel_um,) * 3,
+        normalisation=asdict(NormalisationParameters(tail_fraction=parameters.tail_fraction)),
+        field_of_view_voxels=(side,) * 3,
+        provenance={
+            "imported": {
+                "file": source.name,
+                "sha256": _sha256(source),
+                "kind": foreign.kind,
+                "notes": notes,
+                "parameters": json.loads(parameters_json(parameters)),
+            },
+            **software(),
+        },
+    )
+    save_encoder(Path(output), encoder, header)
+    return header
+
+
+def read_tensors(source: Path) -> dict[str, Tensor]:
+    """Tensors by name, without running any code that the file may contain.
+
+    Of a training checkpoint with a part ``model``, that part.
+
+    Raises
+    ------
+    BadInputError
+        If the file is missing, damaged, or holds more than tensors.
+    """
+    try:
+        if source.suffix == ".safetensors":
+            return load_file(source)
+        content = torch.load(source, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        raise BadInputError(
+            source,
+            found=f"a file that cannot be read safely ({(str(error) or repr(error)).splitlines()[0]})",
+            expected="safetensors, or a torch file that holds tensors only",
+            remedy="Give the bare encoder (backbone.pth), not a checkpoint that contains Python objects.",
+        ) from error
+    if isinstance(content, dict) and isinstance(content.get("model"), dict):
+        content = content["model"]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise BadInputError(
+            source,
+            found=f"{type(content).__name__} that holds more than tensors",
+            expected="a dictionary of tensors",
+            remedy="Give the file of the bare encoder (backbone), as it was published.",
+        )
+    return content
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Import a file and print what became of it; returns 1 after a message where that is impossible."""
+    defaults = ImportParameters(voxel_um=1)
+    parser = argparse.ArgumentParser(
+        prog="spatialdino_core.encoder.importers",
+        description="Convert weights of SpatialDINO, DINOv2 or DINOv3 to this workflow's format.",
+    )
+    parser.add_argument("source", type=Path, help="published weights (.pth or .safetensors)")
+    parser.add_argument("--out", type=Path, required=True, help="weights file to write (.safetensors)")
+    add = parser.add_argument
+    add("--voxel-um", type=float, required=True, help="voxel size at which it will see movies (µm)")
+    add("--field-of-view-voxels", type=int, help="side of a window (default: of its positions, or 112)")
+    add("--patch-voxels", type=int, default=defaults.patch_voxels, help="patch that a 2D encoder gets")
+    add("--heads", type=int, help="attention heads (default: 64 features each)")
+    add("--positions", choices=("keep", "drop"), default=defaults.positions, help="what to do with positions")
+    add("--test-time-registers", type=int, default=0, help="zero registers to add (published SpatialDINO: 1)")
+    add("--tail-fraction", type=float, default=defaults.tail_fraction, help="voxels clipped at each end")
+    add("--image-mean", type=float, nargs="+", default=defaults.image_mean, help="what a 2D encoder expects")
+    add("--image-std", type=float, nargs="+", default=defaults.image_std, help="what it expects")
+    given = vars(parser.parse_args(arguments))
+    source, output = given.pop("source"), given.pop("out")
+    try:
+        header = import_weights(source, output, ImportParameters(**given))
+    except (BadInputError, ValidationError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{output}: {header.provenance['imported']['kind']}, {header.architecture}")
+    for note in header.provenance["imported"]["notes"]:
+        print(f"- {note}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""Foreign encoders by the names of their tensors: which layout it is, and what each tensor is here.
+
+Layouts are recognised by names and shapes alone and translated to the names of this encoder. A name that no
+rule knows stays as it is, and is refused when the result is compared with the architecture. Not the change
+from 2D to 3D.
+
+Known layouts, with what they call their tensors:
+
+- SpatialDINO (3D): ``backbone.pth``, the bare encoder; or ``ckpt.pth`` of its training, of which
+  ``teacher.encoder.`` is taken. MLP or SwiGLU; with or without ``pos_embed`` and registers.
+- DINOv2 (2D): the published ``.pth``.
+- DINOv3 (2D): the published ``.pth``, with storage tokens, masked key biases and rotary periods.
+- DINOv3 (2D) as the transformers library stores it: ``embeddings.``, ``layer.`` and separate query, key and
+  value; without key biases and without periods, which follow from the width of a head.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NoReturn
+
+import torch
+from torch import Tensor
+
+from spatialdino_core.errors import BadInputError
+
+TEACHER = "teacher.encoder."
+HEAD_DIM = 64
+"""Features per head of every published encoder of these families."""
+
+DINOV3_ROPE_BASE = 100.0
+
+HUB_NAMES = {
+    r"^embeddings\.(cls_token|mask_token|register_tokens)$": r"\1",
+    r"^embeddings\.patch_embeddings\.(weight|bias)$": r"patch_embed.proj.\1",
+    r"^layer\.(\d+)\.attention\.o_proj\.": r"blocks.\1.attn.proj.",
+    r"^layer\.(\d+)\.attention\.([qkv])_proj\.": r"blocks.\1.attn.\2.",
+    r"^layer\.(\d+)\.layer_scale([12])\.lambda1$": r"blocks.\1.ls\2.gamma",
+    r"^layer\.(\d+)\.norm([12])\.": r"blocks.\1.norm\2.",
+    r"^layer\.(\d+)\.mlp\.gate_proj\.": r"blocks.\1.mlp.w1.",
+    r"^layer\.(\d+)\.mlp\.up_proj\.": r"blocks.\1.mlp.w2.",
+    r"^layer\.(\d+)\.mlp\.down_proj\.": r"blocks.\1.mlp.w3.",
+}
+HUB_UNGATED = {".mlp.w2.": ".mlp.fc1.", ".mlp.w3.": ".mlp.fc2."}
+
+
+@dataclass
+class ForeignEncoder:
+    """A foreign encoder under the names of this one.
+
+    Attributes
+    ----------
+    kind
+        Name of its layout.
+    tensors
+        Float32. Names are those of this encoder where it has the like; the patch embedding is still 2D for
+        encoders of images.
+    notes
+        What was left out or done to it, in sentences.
+    positions
+        (N, D) learned positions of patches, or None.
+    periods
+        (d / 4,) rotary periods, or None.
+    norm_eps
+        What its layer norms add to the variance.
+    test_time_registers
+        Zero registers that it carries.
+    """
+
+    kind: Literal["SpatialDINO", "DINOv2", "DINOv3"]
+    tensors: dict[str, Tensor]
+    notes: list[str] = field(default_factory=list)
+    positions: Tensor | None = None
+    periods: Tensor | None = None
+    norm_eps: float = 1e-6
+    test_time_registers: int = 0
+
+
+def read_foreign(state: Mapping[str, Tensor], source: Path | str) -> ForeignEncoder:
+    """Recognise a layout and translate it.
+
+    Parameters
+    ----------
+    state
+        Tensors by name.
+    source
+        Where they come from, for messages.
+
+    Raises
+    ------
+    BadInputError
+        If no layout fits, or a tensor that tells the layout has a shape that it cannot have.
+    """
+    tensors = {name: tensor.float() for name, tensor in state.items()}
+    notes: list[str] = []
+    if any(name.startswith(TEACHER) for name in tensors):
+        others = [name for name in tensors if not name.startswith(TEACHER)]
+        notes.append(f"{len(others)} tensors of the training checkpoint outside {TEACHER!r} left out")
+        tensors = {name.removeprefix(TEACHER): t for name, t in tensors.items() if name not in others}
+    if "embeddings.patch_embeddings.weight" in tensors:
+        foreign = _hub(tensors, notes)
+    elif (axes := _embedding_axes(tensors)) == 5:
+        foreign = _learned(ForeignEncoder("SpatialDINO", tensors, notes), source)
+    elif axes == 4 and {"rope_embed.periods", "storage_tokens"} & set(tensors):
+        foreign = _dinov3(tensors, notes, source)
+    elif axes == 4:
+        foreign = _learned(ForeignEncoder("DINOv2", tensors, notes), source)
+    else:
+        raise BadInputError(
+            source,
+            found=f"tensors {sorted(tensors)[:8]} ... of no known layout",
+            expected="SpatialDINO, DINOv2 or DINOv3",
+            remedy="Give the file that holds the bare encoder (backbone), as it was published.",
+        )
+    _zero_registers(foreign, source)
+    return foreign
+
+
+def _embedding_axes(tensors: Mapping[str, Tensor]) -> int:
+    return tensors["patch_embed.proj.weight"].ndim if "patch_embed.proj.weight" in tensors else 0
+
+
+def _learned(foreign: ForeignEncoder, source: Path | str) -> ForeignEncoder:
+    """Learned positions (1, 1 + N, D): the class token's is added to it for good, which changes nothing."""
+    embedding = foreign.tensors.pop("pos_embed", None)
+    if embedding is None:
+        return foreign
+    token = foreign.tensors.get("cls_token")
+    if token is None or embedding.ndim != 3 or embedding.shape[::2] != token.shape[::2]:
+        _refuse(source, f"pos_embed of shape {tuple(embedding.shape)}", "(1, 1 + N, D) beside a cls_token")
+    foreign.tensors["cls_token"] = token + embedding[:, :1]
+    foreign.positions = embedding[0, 1:]
+    foreign.notes.append("the position of the class token was added to it")
+    return foreign
+
+
+def _dinov3(tensors: dict[str, Tensor], notes: list[str], source: Path | str) -> ForeignEncoder:
+    foreign = ForeignEncoder("DINOv3", tensors, notes, norm_eps=1e-5)
+    foreign.periods = tensors.pop("rope_embed.periods", None)
+    if "storage_tokens" in tensors:
+        tensors["register_tokens"] = tensors.pop("storage_tokens")
+    for name in [name for name in tensors if name.startswith("local_cls_norm.")]:
+        tensors.pop(name)
+        notes.append(f"{name} left out: used in training only")
+    for name in [name for name in tensors if name.endswith(".qkv.bias_mask")]:
+        mask, bias = tensors.pop(name), name.removesuffix("_mask")
+        if bias not in tensors or mask.shape != tensors[bias].shape or not ((mask == 0) | (mask == 1)).all():
+            _refuse(source, f"{name} that is no mask of {bias}", "zeros and ones, one per bias")
+        tensors[bias] = torch.where(mask == 0, 0.0, tensors[bias])
+    _join_gate(tensors)
+    return foreign
+
+
+def _hub(tensors: Mapping[str, Tensor], notes: list[str]) -> ForeignEncoder:
+    renamed = {}
+    gated = any(".mlp.gate_proj." in name for name in tensors)
+    for name, tensor in tensors.items():
+        for pattern, ours in HUB_NAMES.items():
+            name = re.sub(pattern, ours, name)
+        for w, fc in {} if gated else HUB_UNGATED.items():
+            name = name.replace(w, fc)
+        renamed[name] = tensor
+    if "mask_token" in renamed:
+        renamed["mask_token"] = renamed["mask_token"].flatten(0, -2)
+    for name in [name for name in renamed if re.fullmatch(r"blocks\.\d+\.attn\.q\.weight", name)]:
+        _join_attention(renamed, name.removesuffix("q.weight"))
+    _join_gate(renamed)
+    quarter = torch.arange(HEAD_DIM // 4, dtype=torch.float32) / (HEAD_DIM // 4)
+    return ForeignEncoder("DINOv3", renamed, notes, periods=DINOV3_ROPE_BASE**quarter, norm_eps=1e-5)
+
+
+def _join_attention(tensors: dict[str, Tensor], prefix: str) -> None:
+    """Query, key and value as one layer; a key bias that does not exist is zero."""
+    names = [prefix + f"{part}.{kind}" for kind in ("weight", "bias") for part in "qkv"]
+    if f"{prefix}q.bias" in tensors and f"{prefix}k.bias" not in tensors:
+        tensors[f"{prefix}k.bias"] = torch.zeros_like(tensors[f"{prefix}q.bias"])
+    if not all(name in tensors for name in names):
+        return  # what is there is refused by its own name
+    for kind in ("weight", "bias"):
+        tensors[f"{prefix}qkv.{kind}"] = torch.cat([tensors.pop(f"{prefix}{part}.{kind}") for part in "qkv"])
+
+
+def _join_gate(tensors: dict[str, Tensor]) -> None:
+    """Gate and value of a SwiGLU as one layer ``w12``."""
+    for name in [name for name in tensors if re.search(r"\.mlp\.w1\.(weight|bias)$", name)]:
+        value = name.replace(".w1.", ".w2.")
+        if value in tensors:
+            tensors[name.replace(".w1.", ".w12.")] = torch.cat([tensors.pop(name), tensors.pop(value)])
+
+
+def _zero_registers(foreign: ForeignEncoder, source: Path | str) -> None:
+    """Test-time registers are zero by definition: they become a number."""
+    registers = foreign.tensors.pop("tt_register_tokens", None)
+    if registers is None:
+        return
+    if registers.ndim != 3 or registers.any():
+        _refuse(source, "tt_register_tokens that are not (1, n, D) zeros", "zero test-time registers")
+    foreign.test_time_registers = registers.shape[1]
+
+
+def _refuse(source: Path | str, found: str, expected: str) -> NoReturn:
+    raise BadInputError(
+        source, found=found, expected=expected, remedy="Give the file as it was published, unchanged."
+    )
