@@ -43,7 +43,7 @@ from spatialdino_core.crops.bounds import movie_bounds
 from spatialdino_core.crops.kmeans import CropBox, crop_boxes, cut_crop
 from spatialdino_core.crops.normalise import normalise
 from spatialdino_core.crops.resample import resample_isotropic
-from spatialdino_core.encoder.vit import VisionTransformer3D, build_encoder
+from spatialdino_core.encoder.vit import VisionTransformer3D
 from spatialdino_core.encoder.weights import load_encoder
 from spatialdino_core.geometry.deskewed import DeskewedMovie
 from spatialdino_core.geometry.stage import deskew_movie
@@ -52,6 +52,7 @@ from spatialdino_core.movies.register import register_movie
 from spatialdino_core.movies.sheet import read_sheet
 from spatialdino_core.parameters import digest
 from spatialdino_core.pretrain.loop import pretrain
+from spatialdino_core.pretrain.networks import new_network
 from spatialdino_core.pretrain.probe import (
     FOLDS,
     ITERATIONS,
@@ -60,7 +61,6 @@ from spatialdino_core.pretrain.probe import (
     linear_probe,
     raw_voxels,
 )
-from spatialdino_core.pretrain.randomness import Purpose, torch_generator
 from spatialdino_core.pretrain.source import CropDescription
 from spatialdino_core.progress import progress
 from spatialdino_core.simulate.corpus import write_corpus
@@ -72,8 +72,10 @@ ARMS: dict[str, Settings] = {
     "baseline": {},
     "random crops": {"placed": "random"},
     "learned positions": {"encoder": {"positions": "learned"}},
+    "rope": {"encoder": {"positions": "rope"}},
     "plain masks": {"pretrain": {"mask_foreground_bias": 0.0}},
     "sinkhorn": {"pretrain": {"targets": "sinkhorn"}},
+    "white filters": {"pretrain": {"patch_smoothing_voxels": 0.0}},
 }
 LEAST_LABELLED = 10  # voxels of a patch; about a quarter of a particle's half maximum
 WINDOWS_AT_ONCE = 32
@@ -356,7 +358,7 @@ class Bench:
         config, placed = self.settings(arm)
         facts: Settings = {}
         if arm == UNTRAINED:
-            encoder = build_encoder(config.encoder, torch_generator(seed, Purpose.WEIGHTS))
+            encoder = new_network(config.pretrain, config.encoder, seed).encoder
         else:
             if placed not in self.crops:
                 self.crops[placed] = crops_of(self.training, config, placed)

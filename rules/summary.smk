@@ -28,7 +28,13 @@ rule summary:
                 if m in SHEET
             }
         ),
+        # Made on the way to the weights, which the model report of the input is about.
+        training=(
+            [f"{RESULTS}/model/metrics.csv"]
+            if ACCEPTED and CONFIG.model.source == "train"
+            else []
+        ),
         code=code_hash("workflow_scripts.summary"),
     shell:
         "python -m workflow_scripts.summary --standings {params.standings:q} --tracks {input.tracks:q} "
-        "--repair {input.repair:q} --page {output.page:q} --table {output.table:q} 2>&1 | tee {log:q}"
+        "--repair {input.repair:q} --training {params.training:q} --page {output.page:q} --table {output.table:q} 2>&1 | tee {log:q}"

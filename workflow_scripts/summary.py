@@ -7,8 +7,12 @@ from workflow_scripts.arguments import Arguments, run
 
 
 def main(a: Arguments) -> None:
-    summarise(json.loads(a.standings), a.tracks, next(iter(a.repair), None), a.page, a.table)
+    summarise(json.loads(a.standings), a.tracks, _first(a.repair), a.page, a.table, _first(a.training))
+
+
+def _first(paths: list[str]) -> str | None:
+    return next(iter(paths), None)
 
 
 if __name__ == "__main__":
-    run(main, __doc__, "standings", "tracks*", "repair*", "page", "table")
+    run(main, __doc__, "standings", "tracks*", "repair*", "training*", "page", "table")

@@ -29,7 +29,7 @@ from spatialdino_core.pretrain.pictures import held_out_figure, save_figure, tra
 from spatialdino_core.pretrain.schedules import StepSettings
 from spatialdino_core.pretrain.source import CropSource
 
-WATCHED_VIEWS = 24
+WATCHED_VIEWS = 64
 
 
 class Books:
@@ -66,28 +66,19 @@ class Books:
             self.monitor.load_state_dict(state["monitor"])
         self.metrics = MetricsTable(folder / "metrics.csv", texts[0])
         self.held_out = MetricsTable(folder / "held_out.csv", texts[1])
+        self.found: Examination | None = None
+        self.announced: set[str] = set()
 
     def observe(self, step: int, outcome: StepOutcome) -> None:
         """Take note of a step."""
         self.monitor.observe(step, outcome.dino_loss, outcome.teaching)
 
     def look(self, step: int, outcome: StepOutcome, teacher: Network) -> None:
-        """Look at the held-out views after ``step`` steps, and judge.
-
-        Raises
-        ------
-        BadInputError
-            If an alarm is raised and ``on_collapse`` is ``stop``.
-        """
-        found = examine(teacher, self.views, self.labels)
+        """Look at the held-out views after ``step`` steps, and judge."""
+        found = self.found = examine(teacher, self.views, self.labels)
         judged = self._figures(outcome) | found.figures
-        before = set(self.monitor.raised)
         alarms = self.monitor.alarms(step, judged)
         self.held_out.append({"step": step} | found.figures | self.baseline | {"alarms": ";".join(alarms)})
-        self._draw(found)
-        for alarm in alarms:
-            if alarm not in before:
-                self._announce(step, alarm)
 
     def log(
         self, step: int, outcome: StepOutcome, settings: StepSettings, others: dict[str, float | int]
@@ -98,6 +89,20 @@ class Books:
         row |= asdict(settings) | self._figures(outcome) | self.monitor.figures() | others
         self.metrics.append(row | {"alarms": ";".join(self.monitor.raised)})
 
+    def show(self, step: int) -> None:
+        """Draw the tables and the last look, and announce alarms that are new.
+
+        Raises
+        ------
+        BadInputError
+            If one of them is a collapse and ``on_collapse`` is ``stop``.
+        """
+        self._draw()
+        raised = set(self.monitor.raised)
+        new, self.announced = raised - self.announced, raised
+        for alarm in sorted(new):
+            self._announce(step, alarm)
+
     def state_dict(self) -> dict[str, Any]:
         """What the books of a resumed run need."""
         return {"monitor": self.monitor.state_dict(), "tables": (self.metrics.text, self.held_out.text)}
@@ -106,11 +111,12 @@ class Books:
         temperature = self.parameters.student_temperature
         return batch_figures(outcome.teaching, outcome.student_class_logits, temperature)
 
-    def _draw(self, found: Examination) -> None:
+    def _draw(self) -> None:
         tables = [_read(table) for table in (self.metrics, self.held_out)]
         if len(tables[0]):
             save_figure(training_figure(*tables), self.folder / "pretrain.png")
-        save_figure(held_out_figure(found), self.folder / "held_out.png")
+        if self.found is not None:
+            save_figure(held_out_figure(self.found), self.folder / "held_out.png")
 
     def _announce(self, step: int, alarm: str) -> None:
         meaning = MEANINGS[alarm.split(":")[0]]

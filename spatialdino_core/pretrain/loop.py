@@ -137,6 +137,7 @@ class _Run:
             views = watched_views(self.held_out, encoder.channels, recipe.global_crop_voxels)
             kept = state["books"] if state is not None else None
             self.books = Books(self.folder, recipe, views, encoder.patch_voxels, kept)
+            self.books.show(self.step)
 
     def train(self, interruption: Interruption) -> None:
         """Take all remaining steps."""
@@ -209,6 +210,8 @@ class _Run:
             speed = self.stopwatch.read(self.device, self.world.ranks)
             if self.world.leads:
                 self.books.log(self.step, outcome, settings, {"bad_steps": self.bad_steps, **speed})
+        if self.world.leads and self._is_due(recipe.monitor_interval_steps):
+            self.books.show(self.step)
 
     def _save_checkpoint(self) -> None:
         if not self.world.leads:

@@ -6,6 +6,7 @@ import copy
 from dataclasses import dataclass
 
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from spatialdino_core.encoder.parameters import EncoderParameters
@@ -14,6 +15,10 @@ from spatialdino_core.pretrain.batches import Batch, Views
 from spatialdino_core.pretrain.heads import ProjectionHead
 from spatialdino_core.pretrain.parameters import PretrainParameters
 from spatialdino_core.pretrain.randomness import Purpose, torch_generator
+
+# Of fresh filters; chosen by a linear probe of fresh tokens on simulated movies (docs/pretraining.md).
+STRUCTURE_GAIN = 3.0
+OFFSET_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,32 @@ def new_network(
 ) -> Network:
     """Network of a fresh encoder."""
     encoder = build_encoder(architecture, torch_generator(seed, Purpose.WEIGHTS))
+    smooth_filters(encoder.patch_embed.proj.weight, parameters.patch_smoothing_voxels)
     return Network(parameters, encoder, seed, half=half)
+
+
+@torch.no_grad()
+def smooth_filters(weight: Tensor, sigma_voxels: float) -> None:
+    """Make freshly drawn filters of the patch embedding answer to structure rather than to noise and offset.
+
+    White filters average a blurred spot away: they spend most of their weight on frequencies that the
+    microscope does not pass and only shot noise has. So each is smoothed with a Gaussian, scaled back to the
+    standard deviation that it was drawn with, and then its mean, which answers to the background, is turned
+    down and the rest turned up. A few hundred steps of training do not find this by themselves.
+
+    Parameters
+    ----------
+    weight
+        (D, C, p, p, p), changed in place.
+    sigma_voxels
+        Standard deviation of the Gaussian; 0 leaves the filters alone.
+    """
+    if sigma_voxels == 0:
+        return
+    smooth = torch.from_numpy(gaussian_filter(weight.numpy(), sigma_voxels, mode="nearest", axes=(2, 3, 4)))
+    smooth *= weight.std() / smooth.std()
+    offset = smooth.mean((2, 3, 4), keepdim=True)
+    weight.copy_(STRUCTURE_GAIN * (smooth - offset) + OFFSET_SHARE * offset)
 
 
 def teacher_of(student: Network) -> Network:

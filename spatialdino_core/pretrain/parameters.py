@@ -48,6 +48,14 @@ class PretrainParameters:
     ] = 1.0
     final_learning_rate: Annotated[float, Field(ge=0, le=1, description="Learning rate at the end")] = 1e-6
     warmup_steps: Annotated[int, Field(ge=0, description="Steps of linear learning rate warm-up")] = 30
+    patch_smoothing_voxels: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=4,
+            description="Standard deviation of the Gaussian that smooths fresh patch-embedding filters",
+        ),
+    ] = 1.5
     frozen_encoder_steps: Annotated[
         int, Field(ge=0, description="First steps in which only the heads learn; for start_from")
     ] = 0

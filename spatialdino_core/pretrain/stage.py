@@ -56,7 +56,7 @@ def pretrain_model(
         normalisation=asdict(normalisation),
         content_hash=digest(crops.content_hash, version),
         provenance={
-            "version": version,
+            "name": version,
             "seed": seed,
             "movies": crops.abouts,
             "held_out_movies": [about["movie"] for about in held_out.abouts] if held_out else [],

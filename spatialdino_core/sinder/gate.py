@@ -90,9 +90,10 @@ def diagnose(
     norms: list[list[Tensor]] = [[] for _ in directions]
     cosines: list[list[Tensor]] = [[] for _ in directions]
     for volume in volumes:
-        x, _ = encoder.embed(volume)
+        x, grid = encoder.embed(volume)
+        rotation = encoder.rotation(grid)
         for index, block in enumerate(encoder.blocks):
-            x = block(x)
+            x = block(x, rotation)
             patches = x[:, encoder.first_patch :]
             norms[index].append(patches.norm(dim=-1).flatten().cpu())
             cosines[index].append(alignment(patches, directions[index]).flatten().cpu())

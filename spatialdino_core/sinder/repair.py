@@ -178,11 +178,11 @@ def _loss(
     """Loss after the first defective block with enough anomalies, or None without any."""
     first = original.first_patch
     new, grid = changed.embed(volume)
-    old = new.detach()
+    old, rotation = new.detach(), original.rotation(grid)
     for index, (block, unchanged) in enumerate(zip(changed.blocks, original.blocks, strict=True)):
-        new = block(new)
+        new = block(new, rotation)
         with torch.no_grad():
-            old = unchanged(old)
+            old = unchanged(old, rotation)
         if index not in blocks:
             continue
         direction = directions[index]
@@ -204,10 +204,11 @@ def _cosines(
     """Median cosine between old and new class tokens, and patch tokens that were no outliers."""
     classes, patches = [], []
     for volume in sample.diagnosis_batches():
-        x, _ = old.embed(volume)
+        x, grid = old.embed(volume)
+        rotation = old.rotation(grid)
         normal = torch.ones(1, dtype=torch.bool, device=x.device)
         for block in old.blocks:
-            x = block(x)
+            x = block(x, rotation)
             norms = x[:, old.first_patch :].norm(dim=-1)
             normal = normal & ~outliers(norms, parameters.outlier_mads, parameters.min_norm_ratio)
         before, after = old(volume), new(volume)
