@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -88,6 +92,41 @@ def test_config_yaml_names_every_key_with_a_comment() -> None:
     for number, line in enumerate(lines):
         if ":" in line and not line.lstrip().startswith("#"):
             assert lines[number - 1].lstrip().startswith("#"), line
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_recipes_name_only_what_differs_and_starve_no_prototype(path: Path) -> None:
+    from spatialdino_core.config import load_config
+    from spatialdino_core.pretrain.monitor import CollapseMonitor
+
+    base = yaml.safe_load((ROOT / "config.yaml").read_text())
+    recipe = yaml.safe_load(path.read_text())
+    merged = copy.deepcopy(base)
+    for key, old, new in differences(base, recipe):
+        assert old != new, key
+    update(merged, recipe)
+    config = load_config(merged)
+    assert CollapseMonitor(config.pretrain).raised == []
+    assert config.crops.crop_voxels >= config.pretrain.global_crop_voxels
+    assert config.encoder.embed_dim > load_config(base).encoder.embed_dim
+
+
+def differences(
+    base: dict[str, Any], recipe: dict[str, Any], above: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    for name, value in recipe.items():
+        if isinstance(value, dict):
+            yield from differences(base[name], value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", base[name], value
+
+
+def update(config: dict[str, Any], recipe: dict[str, Any]) -> None:
+    for name, value in recipe.items():
+        if isinstance(value, dict):
+            update(config[name], value)
+        else:
+            config[name] = value
 
 
 def test_scripts_are_thin() -> None:

@@ -11,6 +11,7 @@ from spatialdino_core.crops.parameters import AugmentationParameters
 from spatialdino_core.encoder.parameters import EncoderParameters
 from spatialdino_core.encoder.weights import load_encoder
 from spatialdino_core.errors import BadInputError
+from spatialdino_core.pretrain import books as books_module
 from spatialdino_core.pretrain import learner as learner_module
 from spatialdino_core.pretrain.checkpoint import load_latest, save_checkpoint
 from spatialdino_core.pretrain.loop import pretrain
@@ -195,3 +196,36 @@ def test_training_lowers_the_loss(tmp_path):
     assert end["ibot_loss"] < 0.95 * uniform < start["ibot_loss"]
     assert end["class_cosine"] < start["class_cosine"] - 0.05
     assert end["class_target_entropy"] > 0.5 * uniform
+
+
+def test_alarms_that_the_recipe_alone_tells_are_announced_first_and_once(tmp_path, capfd):
+    run(tmp_path, targets="sinkhorn", prototypes=1024, monitor_interval_steps=2)
+    errors = capfd.readouterr().err
+    assert errors.count("alarm at step 0: too-few-samples:class") == 1
+    assert errors.count("alarm") == 1
+
+
+@pytest.mark.parametrize("answer", ["warn", "stop"])
+def test_a_collapse_warns_once_or_stops(tmp_path, monkeypatch, capfd, answer):
+    def collapse(monitor, step, figures):
+        monitor.raised = ["point-collapse:class"] if step >= 4 else []
+        return monitor.raised
+
+    monkeypatch.setattr(books_module.CollapseMonitor, "alarms", collapse)
+    if answer == "warn":
+        run(tmp_path, on_collapse=answer, monitor_interval_steps=2)
+        assert capfd.readouterr().err.count("alarm at step 4: point-collapse:class. Every view gets") == 1
+        return
+    with pytest.raises(BadInputError, match=r"step 4.*point-collapse:class"):
+        run(tmp_path, on_collapse=answer, monitor_interval_steps=2)
+    assert (tmp_path / "pretrain.png").exists()
+
+
+def test_pictures_show_all_that_was_logged(tmp_path, monkeypatch):
+    drawn = []
+    original = books_module.training_figure
+    monkeypatch.setattr(
+        books_module, "training_figure", lambda *tables: drawn.append(tables) or original(*tables)
+    )
+    run(tmp_path)
+    assert [len(table) for table in drawn[-1]] == [8, 2]

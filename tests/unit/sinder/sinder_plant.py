@@ -11,6 +11,7 @@ from spatialdino_core.encoder.vit import build_encoder
 
 SMALL = EncoderParameters(embed_dim=32, depth=3, heads=2, patch_voxels=4, registers=1)
 GATED = replace(SMALL, feed_forward="swiglu")
+TURNED = replace(SMALL, positions="rope")
 PLANTED_BLOCK = 1
 
 
@@ -46,9 +47,10 @@ def planted(strength=10.0, parameters=SMALL):
     encoder = copy.deepcopy(healthy(parameters))
     block = encoder.blocks[PLANTED_BLOCK]
     volumes = torch.from_numpy(np.stack(crops(8)))
-    x, _ = encoder.embed(volumes)
-    x = encoder.blocks[0](x)
-    x = x + block.ls1(block.attn(block.norm1(x)))
+    x, grid = encoder.embed(volumes)
+    rotation = encoder.rotation(grid)
+    x = encoder.blocks[0](x, rotation)
+    x = x + block.ls1(block.attn(block.norm1(x), rotation))
     first = encoder.first_patch
     inputs, others = block.norm2(x)[:, first:].flatten(0, 1), block.norm2(x)[:, :first].flatten(0, 1)
     bright = torch.nn.functional.max_pool3d(volumes, 4).flatten() > 0.45

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sinder_plant import GATED, PLANTED_BLOCK, SMALL, crops, healthy, planted
+from sinder_plant import GATED, PLANTED_BLOCK, SMALL, TURNED, crops, healthy, planted
 
 from spatialdino_core.sinder.directions import defect_directions
 from spatialdino_core.sinder.gate import alignment, diagnose, outliers, verdict
@@ -39,7 +39,7 @@ def test_healthy_encoder_passes():
     assert verdict(figures, PARAMETERS) == (False, ["at most 0 % of tokens are outliers after any block"])
 
 
-@pytest.mark.parametrize("parameters", [SMALL, GATED])
+@pytest.mark.parametrize("parameters", [SMALL, GATED, TURNED])
 def test_planted_defect_fires_where_it_is(parameters):
     encoder, _ = planted(parameters=parameters)
     figures = diagnose(encoder, volumes(), defect_directions(encoder), PARAMETERS)

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
-from sinder_plant import PLANTED_BLOCK, SMALL, crops, healthy, planted, spot_crop
+from sinder_plant import PLANTED_BLOCK, SMALL, TURNED, crops, healthy, planted, spot_crop
 
 from spatialdino_core.encoder.weights import WeightsHeader, save_encoder
 from spatialdino_core.errors import BadInputError
@@ -16,17 +16,17 @@ from spatialdino_core.sinder.repair import repair
 PARAMETERS = RepairParameters(max_crops=16)
 
 
-@pytest.fixture(scope="module")
-def outcome():
-    encoder, _ = planted()
+@pytest.fixture(scope="module", params=[SMALL, TURNED], ids=["no positions", "rope"])
+def outcome(request):
+    encoder, _ = planted(parameters=request.param)
     return encoder, *repair(encoder, crops(), PARAMETERS, seed=0)
 
 
 def spot_ratio(encoder):
     """Largest over median norm after the planted block, on crops that no one has seen."""
-    x, _ = encoder.embed(torch.from_numpy(np.stack([spot_crop(seed) for seed in range(100, 108)])))
+    x, grid = encoder.embed(torch.from_numpy(np.stack([spot_crop(seed) for seed in range(100, 108)])))
     for block in encoder.blocks[: PLANTED_BLOCK + 1]:
-        x = block(x)
+        x = block(x, encoder.rotation(grid))
     norms = x[:, encoder.first_patch :].norm(dim=-1)
     return float((norms.max() / norms.median()).detach())
 
@@ -52,7 +52,7 @@ def test_report_is_json(outcome):
 
 
 def test_original_is_not_changed_by_its_repair(outcome):
-    fresh, _ = planted()
+    fresh, _ = planted(parameters=outcome[0].architecture)
     original = outcome[0].state_dict()
     assert all(torch.equal(weight, original[name]) for name, weight in fresh.state_dict().items())
     assert repaired_differs(outcome[1], fresh)
