@@ -5,7 +5,7 @@
 Training movies spread over signal-to-noise ratio, density, width of the point spread function, background,
 texture and motion as a Latin hypercube does: each range is covered evenly, however few movies there are.
 Held-out movies never train: four fixed signal-to-noise ratios, with and without a cell, to judge an encoder
-by. No demonstration for users: that is ``demo.py``, whose way of writing movies this file shares.
+by. No demonstration for users: that is ``demo.py``.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ import pandas as pd
 from scipy.stats import qmc
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.simulate.demo import (
-    CHANNEL,
-    _interval_s,
-    _raw,
-    _sheet_row,
-    _write_sheet,
-    write_labels,
-)
 from spatialdino_core.simulate.movie import simulate_movie
 from spatialdino_core.simulate.parameters import (
     AcquisitionParameters,
     MovieParameters,
     OpticsParameters,
     SceneParameters,
+)
+from spatialdino_core.simulate.sheet import (
+    CHANNEL,
+    interval_s,
+    raw_frames,
+    sheet_row,
+    write_labels,
+    write_sheet,
 )
 from spatialdino_core.simulate.write import write_tiff_series, write_truth
 
@@ -132,14 +132,14 @@ def write_corpus(out: Path, *, seed: int = 0, movies: int = MOVIES) -> Path:
     rows = []
     for name, parameters in (training | held_out).items():
         movie = simulate_movie(parameters)
-        write_tiff_series(out / "raw" / name, name, _raw(movie, name), [CHANNEL], _interval_s(movie))
+        write_tiff_series(out / "raw" / name, name, raw_frames(movie, name), [CHANNEL], interval_s(movie))
         write_truth(out / "truth" / f"{name}.csv", movie.truth)
         if name in held_out:
             write_labels(out / "truth" / f"{name}_truth_labels.ome.tif", movie, name)
         train = "yes" if name in training else "no"
-        rows.append(_sheet_row(name, f"raw/{name}/*.tif", movie, train))
+        rows.append(sheet_row(name, f"raw/{name}/*.tif", movie, train))
     _write_conditions(out / "conditions.tsv", training | held_out)
-    return _write_sheet(out / "movies.tsv", rows)
+    return write_sheet(out / "movies.tsv", rows)
 
 
 def _conditions(number: int, rng: np.random.Generator) -> list[dict[str, float]]:
