@@ -20,6 +20,7 @@ from torch import Tensor
 from spatialdino_core.errors import BadInputError
 
 FOLDS = 4
+FEWEST = 20  # a handful of foreground samples ranks by chance
 LOGIT_VARIANCE = 4.0
 ITERATIONS = 300
 
@@ -63,13 +64,15 @@ def linear_probe(features: ArrayLike, labels: ArrayLike, groups: ArrayLike) -> P
     Raises
     ------
     BadInputError
-        If there are fewer than two groups, or no fold can be fitted and scored because samples of one
-        kind are missing.
+        If there are fewer than two groups, fewer than 20 samples of a kind, or no fold can be fitted and
+        scored because samples of one kind are missing.
     """
     x, y, group = np.asarray(features, np.float64), np.asarray(labels, bool), np.asarray(groups)
     count = len(np.unique(group))
     if count < 2:
         raise _too_little(f"{count} group")
+    if min(y.sum(), (~y).sum()) < FEWEST:
+        raise _too_little(f"{int(y.sum())} foreground samples of {len(y)}")
     scores = []
     for fit, test in GroupKFold(min(FOLDS, count)).split(x, y, group):
         if _has_both(y[fit]) and _has_both(y[test]):
@@ -122,6 +125,6 @@ def _too_little(found: str) -> BadInputError:
     return BadInputError(
         "linear probe",
         found=found,
-        expected="at least two groups, with foreground and background on either side of the split",
+        expected=f"two groups or more, and {FEWEST} samples of foreground and background in several of them",
         remedy="Probe more crops, or crops of other places.",
     )

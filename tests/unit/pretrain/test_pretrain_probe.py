@@ -58,6 +58,10 @@ def test_too_little_to_probe_is_refused():
         linear_probe(features, labels, np.zeros(4000))
     with pytest.raises(BadInputError, match="0 foreground samples of 4000"):
         linear_probe(features, np.zeros(4000, bool), groups)
+    few = np.zeros(4000, bool)
+    few[:: 4000 // 19][:19] = True
+    with pytest.raises(BadInputError, match="19 foreground samples of 4000"):
+        linear_probe(features, few, groups)
     with pytest.raises(BadInputError, match="foreground"):  # all foreground is in one group
         linear_probe(features, groups == 0, groups)
 
