@@ -1,10 +1,11 @@
 # make demo: simulate two movies and run the whole workflow on them.  make test: run the tests.
+# make weights: train the bundled encoder anew (about an hour).
 PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --profile profiles/default
 DEMO := movies=demo/movies.tsv results=demo/results
 
-.PHONY: demo test install check clean-demo
+.PHONY: demo test install check weights clean-demo
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -30,6 +31,14 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/mypy
+
+build/corpus/movies.tsv: | .venv/installed
+	$(BIN)/python -m spatialdino_core.simulate.corpus --out build/corpus
+
+weights: .venv/installed build/corpus/movies.tsv
+	$(SNAKEMAKE) build/weights/model/repaired.safetensors --configfile recipes/bundled.yaml \
+	    --config movies=build/corpus/movies.tsv results=build/weights
+	cp build/weights/model/repaired.safetensors weights/bundled.safetensors
 
 clean-demo:
 	rm -rf demo
