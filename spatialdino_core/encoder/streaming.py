@@ -367,7 +367,7 @@ class _Run:
         """Rows (S,) and queries (heads, S, d) of some tokens, half of them foreground if there are as many."""
         generator = np.random.default_rng((self.parameters.seed, depth))
         half = self.parameters.sampled_queries // 2
-        strata = (range(0, self.exact), range(self.exact, self.tokens))
+        strata = (np.arange(self.exact), np.arange(self.exact, self.tokens))
         drawn = [generator.choice(rows, min(half, len(rows)), replace=False) for rows in strata]
         chosen = torch.from_numpy(np.sort(np.concatenate(drawn)))
         queries = []
