@@ -74,7 +74,9 @@ def cluster_keys(
         nearest = _nearest(both[:heads].float() @ metric, centres)
         for head in range(heads):
             key, value = both[head].float(), both[heads + head].float()
-            sums[head] += _sums(torch.cat([key * weight, value * weight, weight], -1), nearest[head], clusters)
+            sums[head] += _sums(
+                torch.cat([key * weight, value * weight, weight], -1), nearest[head], clusters
+            )
     numbers = sums[..., -1]
     mean_key, mean_value = (sums[..., :-1] / numbers.clamp(min=1)[..., None]).to(store.dtype).chunk(2, dim=-1)
     log_weight = torch.where(numbers > 0, numbers.clamp(min=1).log(), EMPTY)
@@ -119,8 +121,8 @@ def _fitted(sample: Tensor, clusters: int) -> Tensor:
 def _started(sample: Tensor, clusters: int) -> Tensor:
     """(heads, K, d) points to start from: a quarter at equal steps, the others where those are far.
 
-    Of k-means++ [1]_ the probability, squared distance, but at equal steps of its sum instead of drawn, and in
-    three rounds, each of as many points as there are.
+    Squared distance is the probability of k-means++ [1]_; here points are taken at equal steps of its sum
+    instead of drawn, in two rounds, each of as many points as there are.
     """
     points, width = sample.shape[1:]
     centres = sample[:, _equal_steps(points, max(1, clusters // 4), sample.device)]

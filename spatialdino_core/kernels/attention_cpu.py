@@ -1,8 +1,8 @@
 """Attention in bfloat16 on the CPU: what ``attention.attend_reference`` defines, faster than torch's kernel.
 
 Products are those of torch; between them, one pass in Numba over a tile of scores takes the exponential,
-sums it and rounds it. Scores are rounded to bfloat16 on their way, as queries and keys are before: errors of
-the same order. For float32 torch's own kernel is at the speed of its matrix products (see ``attention_sdpa``).
+sums it and rounds it. Scores are rounded to bfloat16 on their way, as queries and keys are before: errors
+of the same order. For float32 torch's own kernel is as fast as its matrix products: ``attention_sdpa.py``.
 """
 
 from __future__ import annotations

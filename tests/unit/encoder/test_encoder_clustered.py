@@ -1,4 +1,4 @@
-"""Clustered background keys: exact where keys repeat, checked where they do not, refused where they mislead."""
+"""Clustered background keys: exact where keys repeat, checked where not, refused where they mislead."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +44,9 @@ def test_as_many_clusters_as_kinds_of_keys_are_exact():
     assert (used.sum(1) <= 12).all()
     np.testing.assert_allclose(found.log_weight.exp().sum(1), count.sum(), rtol=1e-5)
     weights = count.log()[None].expand(3, -1).double()
-    truth, truth_sum = attend_reference(query.double(), keys[:, 50:].double(), values[:, 50:].double(), weights)
+    truth, truth_sum = attend_reference(
+        query.double(), keys[:, 50:].double(), values[:, 50:].double(), weights
+    )
     output, log_sum_exp = attend_reference(query, found.key, found.value, found.log_weight)
     np.testing.assert_allclose(output, truth, atol=2e-5)
     np.testing.assert_allclose(log_sum_exp, truth_sum, atol=2e-5)
@@ -76,62 +78,65 @@ def scene(seed=0, side=128, texture=0.0):
     return volume.clip(0, 1)[None]
 
 
+def bundled(sharper=1):
+    """The bundled encoder; its attention logits times ``sharper``."""
+    encoder, _, _ = load_encoder(WEIGHTS)
+    encoder.requires_grad_(False)
+    for block in encoder.blocks:
+        block.attn.qkv.weight[: encoder.architecture.embed_dim] *= sharper
+        block.attn.qkv.bias[: encoder.architecture.embed_dim] *= sharper
+    return encoder
+
+
 @pytest.fixture(scope="module")
 def exact():
-    encoder, _, _ = load_encoder(WEIGHTS)
-    return StreamingEncoder(encoder.requires_grad_(False))(scene())
+    return StreamingEncoder(bundled())(scene(texture=0.1))
 
 
 def relative(found, truth):
-    centred = truth - truth.mean((0, 1, 2))
-    return np.linalg.norm(found - truth) / np.linalg.norm(centred)
+    """Mean over tokens of the relative error of their features."""
+    difference = np.linalg.norm(found.patch_tokens - truth.patch_tokens, axis=-1)
+    return (difference / np.linalg.norm(truth.patch_tokens, axis=-1)).mean()
 
 
 def test_clustered_features_are_within_the_tolerance_of_exact_ones(exact):
-    encoder, _, _ = load_encoder(WEIGHTS)
-    found = StreamingEncoder(encoder.requires_grad_(False), CLUSTERED)(scene())
+    volume = scene(texture=0.1)
+    found = StreamingEncoder(bundled(), CLUSTERED)(volume)
     report = found.report
     assert report.mode == "clustered"
-    assert max(report.clusters) > 0
-    assert report.accepted_error == max(report.errors) <= 0.01
-    assert report.pairs_gain > 1.5
-    assert relative(found.patch_tokens, exact.patch_tokens) < 0.01
-    again = StreamingEncoder(encoder, CLUSTERED)(scene())
+    assert min(report.clusters) > 0
+    assert 0 < report.accepted_error == max(report.errors) <= 0.01
+    assert any(report.refused_errors)  # 16 were not enough everywhere
+    assert report.pairs_gain > 2
+    assert relative(found, exact) < 0.01
+    again = StreamingEncoder(bundled(), CLUSTERED)(volume)
     assert np.array_equal(again.patch_tokens, found.patch_tokens)
     assert again.report == report
 
 
-def test_the_error_reported_is_that_of_the_layer(exact):
-    """With one cluster and any error tolerated, the features are off, and the report says so."""
-    encoder, _, _ = load_encoder(WEIGHTS)
+def test_error_and_report_go_together(exact):
+    """With one cluster and any error tolerated the features are off, and the report says so."""
     careless = replace(CLUSTERED, clusters=1, tolerance=0.99)
-    found = StreamingEncoder(encoder.requires_grad_(False), careless)(scene())
+    found = StreamingEncoder(bundled(), careless)(scene(texture=0.1))
     assert found.report.clusters == (1,) * 4
-    assert found.report.accepted_error > 0.02
-    assert relative(found.patch_tokens, exact.patch_tokens) > 0.005
+    assert found.report.accepted_error > 0.1
+    assert relative(found, exact) > 0.1
 
 
 def test_sharp_attention_is_refused_and_computed_exactly():
-    """Logits four times as large: no number of clusters is good enough, and the result is the exact one."""
-    encoder, _, _ = load_encoder(WEIGHTS)
-    encoder.requires_grad_(False)
-    for block in encoder.blocks:
-        block.attn.qkv.weight[: encoder.architecture.embed_dim] *= 4
-        block.attn.qkv.bias[: encoder.architecture.embed_dim] *= 4
-    strict = replace(CLUSTERED, tolerance=0.002)
-    truth = StreamingEncoder(encoder)(scene(side=64))
-    found = StreamingEncoder(encoder, strict)(scene(side=64))
+    """Logits four times as large on a textured background: what 16 and more clusters give is refused."""
+    volume = scene(texture=0.3)
+    found = StreamingEncoder(bundled(sharper=4), CLUSTERED)(volume)
     assert 0 in found.report.clusters
-    refused = [errors for errors in found.report.refused_errors if errors]
-    assert min(min(errors) for errors in refused) > 0.002
-    assert relative(found.patch_tokens, truth.patch_tokens) < 0.01
+    first = found.report.refused_errors[found.report.clusters.index(0)]
+    assert len(first) == 6  # 16 to 512 clusters of some 2000 tokens
+    assert min(first) > 0.01
+    assert relative(found, StreamingEncoder(bundled(sharper=4))(volume)) < 0.01
 
 
 def test_patches_that_are_named_foreground_stay_exact():
     """All foreground: nothing to cluster, and so exact; the same volume without a name is clustered."""
-    encoder, _, _ = load_encoder(WEIGHTS)
-    encoder.requires_grad_(False)
-    volume = scene(side=64)
+    encoder, volume = bundled(), scene(side=64)
     everything = np.ones((8, 8, 4), bool)
     found = StreamingEncoder(encoder, CLUSTERED)(volume, foreground=everything)
     truth = StreamingEncoder(encoder)(volume)
@@ -141,9 +146,7 @@ def test_patches_that_are_named_foreground_stay_exact():
 
 
 def test_order_of_tokens_returns_to_the_grid_when_foreground_comes_first():
-    encoder, _, _ = load_encoder(WEIGHTS)
-    encoder.requires_grad_(False)
-    volume = scene(side=64)
+    encoder, volume = bundled(), scene(side=64)
     volume[:, :16] = 0  # equal patches on both sides of the line between foreground and background
     some = np.random.default_rng(4).random((8, 8, 4)) < 0.3
     valid = np.random.default_rng(5).random((8, 8, 4)) < 0.9

@@ -15,13 +15,14 @@ from spatialdino_core.kernels import attention_cpu, attention_sdpa, attention_tr
 from spatialdino_core.kernels.attention import (
     EMPTY,
     attend_in_parts,
+    attend_in_tiles,
     attend_reference,
     choose_backend,
     merge,
 )
 
 ON_CPU = {
-    "reference": (attend_reference, torch.float32),
+    "reference": (attend_in_tiles, torch.float32),
     "sdpa-cpu": (attention_sdpa.attend_cpu, torch.float32),
     "sdpa-cpu bfloat16": (attention_sdpa.attend_cpu, torch.bfloat16),
     "cpu": (attention_cpu.attend_bfloat16, torch.bfloat16),
@@ -147,7 +148,7 @@ def test_a_key_of_weight_n_is_n_keys(name):
 def test_large_scores_overflow_nowhere(name):
     attend, dtype = ON_CPU[name]
     query, key, value = tensors(600, 100, dtype=dtype, spread=60.0)
-    found, log_sum_exp = attend_in_parts(attend, query, cut(key, value, 77))
+    found, _ = attend_in_parts(attend, query, cut(key, value, 77))
     truth, sums = truth_of(query, key, value)
     assert sums.max() > 150
     relative = np.linalg.norm(found.double().numpy() - truth) / np.linalg.norm(truth)
@@ -273,8 +274,8 @@ def test_triton_in_its_interpreter():
 def test_gpu_backends_equal_float64(name, tokens, size):
     attend = {**attention_sdpa.on_gpu(), "triton": attention_triton.attend_triton}[name]
     query, key, value = tensors(tokens, dtype=torch.bfloat16)
-    found, _ = attend_in_parts(attend, query.cuda(), [
-        (k.cuda(), v.cuda(), None) for k, v, _ in cut(key, value, size)
-    ])
+    found, _ = attend_in_parts(
+        attend, query.cuda(), [(k.cuda(), v.cuda(), None) for k, v, _ in cut(key, value, size)]
+    )
     rows = torch.linspace(0, tokens - 1, 256).long()
     assert error_of(found.cpu()[:, rows], truth_of(query[:, rows], key, value)[0]) < 3e-2
