@@ -1,6 +1,6 @@
 """Attention and the streaming encoder: speed of the kernels, memory of the stores, error of clusters.
 
-    python benchmarks/attention.py [--rounds 5] [--quick] [--out benchmarks/results/attention.json]
+    python benchmarks/attention.py [--rounds 3] [--quick] [--out benchmarks/results/attention.json]
 
 kernels: six heads of 64 features, one thread, each backend in turn with torch's scaled_dot_product_attention
 on the same tensors, in each round; CPU seconds beside wall seconds, because other work may share the machine.
@@ -9,8 +9,8 @@ The error is that of 64 rows against a softmax in float64. ``--gpu`` times the b
 encoder: the bundled encoder, streamed, beside itself in one piece, float32.
 memory: one layer of 192 features in a process of its own; peak resident memory above that of the same process
 after a small volume. The volume is a window on 64 MB of noise, so that it does not count.
-clusters: the bundled encoder on simulated frames (easy and hard demo movie, 40 960 and more patches is not
-needed: some 8 000), foreground is the brightest 5, 10 or 25 % of patches. "feature error" is the mean over
+clusters: the bundled encoder on simulated frames (easy and hard demo movie with more particles, some
+6 000 patches), foreground is the brightest 5, 10 or 25 % of patches. "feature error" is the mean over
 patches of the relative distance to exact features, "centred" the distance of all over their spread.
 """
 
@@ -195,7 +195,9 @@ def memory(sizes: tuple[int, ...]) -> list[Row]:
                 command = [sys.executable, __file__, "--memory", store, str(tokens), folder]
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 stored = tokens * 192 * 12 / 1e6
-                rows.append({"store": store, "tokens": tokens, "MB_stored": stored, **json.loads(done.stdout)})
+                rows.append(
+                    {"store": store, "tokens": tokens, "MB_stored": stored, **json.loads(done.stdout)}
+                )
     return rows
 
 
@@ -283,7 +285,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="small sizes, to try the script")
     parser.add_argument("--gpu", action="store_true", help="kernels of a GPU only")
     parser.add_argument("--out", type=Path)
@@ -304,7 +306,7 @@ def main() -> None:
         print(table_of(content["kernels"], "torch bfloat16").to_string(float_format="{:.3g}".format), "\n")
         content["encoder"] = whole_encoder(options.rounds)
         print(table_of(content["encoder"], "plain").to_string(float_format="{:.3g}".format), "\n")
-        content["memory"] = memory((16_384,) if options.quick else (16_384, 32_768, 65_536, 131_072))
+        content["memory"] = memory((16_384,) if options.quick else (16_384, 32_768, 65_536))
         print(pd.DataFrame(content["memory"]).to_string(float_format="{:.3g}".format), "\n")
         content["clusters"] = clusters(options.quick)
         columns = pd.DataFrame(content["clusters"]).drop(columns="refused")
