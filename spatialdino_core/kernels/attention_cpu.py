@@ -31,7 +31,7 @@ def _single(bits: Any) -> Any:
 
 @njit(nogil=True, inline="always")
 def _greatest(room: Any, count: int) -> Any:
-    """Greatest of the first ``count`` numbers, which are lost. By halves, because compilers vectorise that."""
+    """Greatest of the first ``count`` numbers, which are lost; by halves, which vectorise."""
     while count > 1:
         half = (count + 1) // 2
         for j in range(count - half):
@@ -47,7 +47,7 @@ def _softmax_tile(
     """Running softmax of one tile, in powers of two.
 
     ``scores`` and ``shares`` (rows, keys) are the bits of bfloat16, in and out; ``weights`` (keys,) float32;
-    ``room`` (2, keys) float32 is for one row; ``highest``, ``total`` and ``shrink`` (rows,) float32: maximum and
+    ``room`` (2, keys) float32 is for one row; ``highest``, ``total`` and ``shrink`` (rows,) float32: maximum,
     sum so far, and by what the sums before this tile shrank.
     """
     for row in range(scores.shape[0]):
