@@ -7,7 +7,7 @@ on the same tensors, in each round; CPU seconds beside wall seconds, because oth
 The error is that of 64 rows against a softmax in float64. ``--gpu`` times the backends of a GPU instead, on
 131 072 queries against all keys.
 encoder: the bundled encoder, streamed, beside itself in one piece, float32.
-memory: one layer of 192 features in a process of its own; peak resident memory above that of the same process
+memory: one layer of 96 features in a process of its own; peak resident memory above that of the same process
 after a small volume. The volume is a window on 64 MB of noise, so that it does not count.
 clusters: the bundled encoder on simulated frames (easy and hard demo movie with more particles, some
 6 000 patches), foreground is the brightest 5, 10 or 25 % of patches. "feature error" is the mean over
@@ -175,7 +175,7 @@ def peak_mb() -> float:
 def memory_work(store: str, tokens: int, folder: str) -> None:
     """In a process of its own: memory and time of one volume."""
     torch.set_num_threads(1)
-    architecture = EncoderParameters(embed_dim=192, depth=1, heads=3, patch_voxels=4)
+    architecture = EncoderParameters(embed_dim=96, depth=1, heads=1, patch_voxels=4)
     encoder = build_encoder(architecture, torch.Generator().manual_seed(0)).requires_grad_(False)
     parameters = StreamingParameters(store=store, **SMALL_BLOCKS)  # type: ignore[arg-type]
     streaming = StreamingEncoder(encoder, parameters, folder=Path(folder))
@@ -183,8 +183,8 @@ def memory_work(store: str, tokens: int, folder: str) -> None:
     before, started = peak_mb(), time.perf_counter()
     output = streaming(seeming_volume(tokens, 4))
     assert output.report.distinct_tokens == tokens + 1
-    facts = {"MB_above": peak_mb() - before, "MB_before": before, "s": time.perf_counter() - started}
-    print(json.dumps(facts))
+    facts = {"width": 96, "MB_stored": tokens * 96 * 12 / 1e6, "MB_above": peak_mb() - before}
+    print(json.dumps(facts | {"MB_before": before, "s": time.perf_counter() - started}))
 
 
 def memory(sizes: tuple[int, ...]) -> list[Row]:
@@ -194,10 +194,7 @@ def memory(sizes: tuple[int, ...]) -> list[Row]:
             for store in ("device", "disk"):
                 command = [sys.executable, __file__, "--memory", store, str(tokens), folder]
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
-                stored = tokens * 192 * 12 / 1e6
-                rows.append(
-                    {"store": store, "tokens": tokens, "MB_stored": stored, **json.loads(done.stdout)}
-                )
+                rows.append({"store": store, "tokens": tokens, **json.loads(done.stdout)})
     return rows
 
 
