@@ -219,7 +219,7 @@ class VisionTransformer3D(nn.Module):
             x = x + self.positions((gz, gy, gx))
         elif self.architecture.positions == "sincos":
             x = x + self.positions((gz, gy, gx), x.device).to(x.dtype)
-        return torch.cat([self.leading_tokens().expand(len(x), -1, -1).to(x.dtype), x], dim=1), (gz, gy, gx)
+        return torch.cat([self.leading_tokens().expand(len(x), -1, -1), x], dim=1), (gz, gy, gx)
 
     def leading_tokens(self) -> Tensor:
         """(1, L, D): class token, registers, test-time registers, as they enter the first block."""
