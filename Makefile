@@ -1,4 +1,5 @@
-# make demo: simulate two movies and run the whole workflow on them.  make test: run the tests.
+# make demo: simulate two movies and run the whole workflow on them.  make test: run the tests (those of Slurm only
+# where Debian's slurmctld, slurmd, slurm-client and munge are installed, and as root).
 # make weights: train the bundled encoder anew (about an hour).
 PYTHON ?= python3
 BIN := .venv/bin

@@ -171,38 +171,3 @@ def model_source():
         if CONFIG.model.source == "file"
         else str(ROOT / "weights" / "bundled.safetensors")
     )
-
-
-@functools.cache
-def frame_mb(movie):
-    """Size of one deskewed frame of all channels as 32-bit floats, MB; from the register's record."""
-    record = Path(RESULTS, movie, "movie.json")
-    if not record.exists():
-        return 500
-    content = json.loads(record.read_text())
-    planes, y, x = content["shape_zyx"]
-    scan = content["acquisition"] or {}
-    # The sheared box is at most one travel wider than the raw stack.
-    travel = planes * scan["step_um"] / scan["pixel_um"] if scan.get("angle_deg") else 0
-    return max(1, round(4e-6 * planes * y * (x + travel) * len(content["channels"])))
-
-
-def memory_mb(frames, base=1500):
-    """Memory for a job that holds ``frames`` float frames at once; doubles on a second attempt."""
-    return lambda wildcards, attempt: round(
-        (base + frames * frame_mb(wildcards.movie)) * 2 ** (attempt - 1)
-    )
-
-
-def launcher(processes):
-    """What starts a training of so many processes on one machine."""
-    return (
-        "python"
-        if processes == 1
-        else f"torchrun --standalone --nproc-per-node={processes}"
-    )
-
-
-def minutes(amount):
-    """Time limit of a job, min; doubles on a second attempt."""
-    return lambda wildcards, attempt: amount * 2 ** (attempt - 1)

@@ -15,7 +15,7 @@ rule deskew:
     threads: 4
     resources:
         mem_mb=memory_mb(6),
-        runtime=minutes(240),
+        runtime=minutes_for(90),
     params:
         raw=lambda wildcards: raw_state(wildcards.movie),
         sheet=lambda wildcards: CONFIG.movies,

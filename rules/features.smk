@@ -16,8 +16,8 @@ rule features:
     threads: 1
     resources:
         mem_mb=memory_mb(16, base=2500),
-        runtime=minutes(480),
-        gpu=1,
+        runtime=minutes_for(400),
+        gpu=gpus(),
     params:
         settings=settings("features", "device"),
         code=code_hash("workflow_scripts.features"),

@@ -1,6 +1,6 @@
 """Self-supervised pretraining (DINO + iBOT + KoLeo) on the crops of the training movies.
 
-Checkpoints beside the weights let a killed job go on.
+Checkpoints beside the weights let a killed job go on, on a cluster from one time limit to the next.
 """
 
 
@@ -14,20 +14,21 @@ rule pretrain:
         f"{RESULTS}/logs/pretrain.log",
     benchmark:
         f"{RESULTS}/benchmarks/pretrain.tsv"
+    retries: training_retries()
     conda:
         "../envs/cpu.yaml"
     threads: 8
     resources:
-        mem_mb=8000,
-        runtime=minutes(24 * 60),
-        gpu=CONFIG.pretrain.processes,
+        **training_resources(),
+        mem_mb=training_memory_mb(8000),
+        runtime=24 * 60,
     params:
         settings=settings(
             "pretrain", "encoder", "normalisation", "crops", "seed", "device"
         ),
-        launcher=launcher(CONFIG.pretrain.processes),
+        launcher=launcher(),
         version=CONFIG.model.version,
         code=code_hash("workflow_scripts.pretrain"),
     shell:
-        "{params.launcher} -m workflow_scripts.pretrain --shards {input.shards:q} --output {output.weights:q} "
+        "SRUN_CPUS_PER_TASK={threads} {params.launcher} -m workflow_scripts.pretrain --shards {input.shards:q} --output {output.weights:q} "
         "--version {params.version:q} --settings {params.settings:q} 2>&1 | tee {log:q}"

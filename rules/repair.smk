@@ -18,7 +18,7 @@ rule repair:
     resources:
         mem_mb=8000,
         runtime=minutes(240),
-        gpu=1,
+        gpu=gpus(),
     params:
         settings=settings("repair", "crops", "seed", "device"),
         key=model_key(TRAINING),

@@ -17,7 +17,7 @@ rule segment:
     threads: 1
     resources:
         mem_mb=memory_mb(16),
-        runtime=minutes(240),
+        runtime=minutes_for(220),
     params:
         settings=settings("segment"),
         code=code_hash("workflow_scripts.segment"),

@@ -15,7 +15,7 @@ rule shard:
     threads: 1
     resources:
         mem_mb=memory_mb(12),
-        runtime=minutes(60),
+        runtime=minutes_for(60),
     params:
         settings=settings("crops", "normalisation", "seed"),
         version=CONFIG.model.version,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import os
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 from spatialdino_core.errors import BadInputError
+
+NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class Arguments(SimpleNamespace):
@@ -39,3 +43,11 @@ def run(main: Callable[[Arguments], object], description: str | None, *names: st
         main(arguments)
     except BadInputError as error:
         sys.exit(f"ERROR: {error}")
+    except OSError as error:
+        if error.errno not in NO_PLACE:
+            raise
+        place = error.filename or "the results, or the folder for temporary files"
+        sys.exit(
+            f"ERROR: {place}: found '{os.strerror(error.errno)}'; expected a place to write to. Nothing "
+            "half-written is left, and what is finished stays: make room or get permission, then run again."
+        )

@@ -14,6 +14,7 @@ import psutil
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import read_json, write_json
+from workflow_scripts.orphans import processes, slurm_jobs
 
 MARK = ".running.json"
 
@@ -26,6 +27,8 @@ def enter_run(results: str) -> None:
         if owner["pid"] in [process.pid for process in [psutil.Process(), *psutil.Process().parents()]]:
             return  # the part of this run that follows the review
         if not _alive(owner["pid"], owner["started"]):
+            _refuse_orphans(mark, "Slurm jobs", slurm_jobs(), "scancel")
+            _refuse_orphans(mark, "processes", processes(results), "kill")
             owner = None
     if owner:
         raise BadInputError(
@@ -43,6 +46,17 @@ def leave_run(results: str) -> None:
     mark = Path(results) / MARK
     if mark.exists() and read_json(mark)["pid"] == os.getpid():
         mark.unlink()
+
+
+def _refuse_orphans(mark: Path, what: str, orphans: list[str], end: str) -> None:
+    """The jobs of a killed run go on without it; nothing may be computed a second time meanwhile."""
+    if orphans:
+        raise BadInputError(
+            mark,
+            found=f"{what} of a run that was killed: {' '.join(orphans)}",
+            expected="none",
+            remedy=f"Wait for them to end, or end them ({end} {' '.join(orphans)}), and run again.",
+        )
 
 
 def _alive(pid: int, started: float) -> bool:

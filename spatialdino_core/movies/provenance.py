@@ -63,16 +63,19 @@ def code_hash(module: str) -> str:
     total = hashlib.blake2b(digest_size=8)
     for name in sorted(_closure(module)):
         total.update(name.encode())
-        total.update(_tree_text(_source_path(name)).encode())
-        for template in _templates(name):
-            total.update(template.read_bytes())
+        total.update(_module_hash(name))
     return total.hexdigest()
 
 
-def _templates(module: str) -> list[Path]:
-    """Page templates of a package, which are code of its modules, too."""
+@functools.cache
+def _module_hash(module: str) -> bytes:
     path = _source_path(module)
-    return sorted((path.parent / "templates").glob("*")) if path.name == "__init__.py" else []
+    total = hashlib.blake2b(ast.dump(_without_docstrings(_tree(module))).encode())
+    # Page templates of a package are code of its modules, too.
+    if path.name == "__init__.py":
+        for template in sorted((path.parent / "templates").glob("*")):
+            total.update(template.read_bytes())
+    return total.digest()
 
 
 def _closure(module: str) -> set[str]:
@@ -91,8 +94,7 @@ def _closure(module: str) -> set[str]:
 
 @functools.cache
 def _imports(module: str) -> tuple[str, ...]:
-    tree = ast.parse(_source_path(module).read_text(encoding="utf-8"))
-    return tuple(sorted({name for name in _imported_names(tree) if _is_ours(name)}))
+    return tuple(sorted({name for name in _imported_names(_tree(module)) if _file(name) is not None}))
 
 
 def _imported_names(tree: ast.Module) -> Iterator[str]:
@@ -104,28 +106,42 @@ def _imported_names(tree: ast.Module) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _is_ours(name: str) -> bool:
-    if name.split(".")[0] not in PACKAGES:
-        return False
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
-
-
-def _source_path(module: str) -> Path:
-    spec = importlib.util.find_spec(module)
+@functools.cache
+def _folder(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(module)
-    return Path(spec.origin)
+        raise ModuleNotFoundError(package)
+    return Path(spec.origin).parent
 
 
 @functools.cache
-def _tree_text(path: Path) -> str:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def _file(name: str) -> Path | None:
+    """Source of a module of ours, or None if the name is not one. Nothing is imported to find out: that would
+    load torch each time the workflow is planned, and in every job."""
+    package, *below = name.split(".")
+    if package not in PACKAGES:
+        return None
+    place = _folder(package).joinpath(*below)
+    candidates = (place / "__init__.py", place.with_name(place.name + ".py"))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _source_path(module: str) -> Path:
+    path = _file(module)
+    if path is None:
+        raise ModuleNotFoundError(module)
+    return path
+
+
+@functools.cache
+def _tree(module: str) -> ast.Module:
+    return ast.parse(_source_path(module).read_text(encoding="utf-8"))
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
                 node.body = node.body[1:]
-    return ast.dump(tree)
+    return tree

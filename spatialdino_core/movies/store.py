@@ -17,8 +17,9 @@ from typing import Any, Literal
 import numpy as np
 import xxhash
 import zarr
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 
+from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import flush
 from spatialdino_core.kernels.halve import halved
 
@@ -134,9 +135,24 @@ class FrameStore:
         return all((folder / str(c) / "0" / "0" / "0").is_file() for c in range(self.shape[1]))
 
     def read(self, frame: int, channel: int | slice = 0, region: Any = ...) -> np.ndarray:
-        """One frame, (z, y, x), or (c, z, y, x) for a slice of channels; ``region`` indexes z, y, x."""
+        """One frame, (z, y, x), or (c, z, y, x) for a slice of channels; ``region`` indexes z, y, x.
+
+        Raises
+        ------
+        BadInputError
+            If a chunk is not what was written: each carries a checksum (CRC-32C).
+        """
         spatial = region if isinstance(region, tuple) else (slice(None),) * 3
-        return np.asarray(self._levels[0][(frame, channel, *spatial)])
+        try:
+            return np.asarray(self._levels[0][(frame, channel, *spatial)])
+        except (ValueError, RuntimeError) as error:
+            raise BadInputError(
+                self.path / "0" / "c" / str(frame),
+                found=f"frame {frame} damaged on disk ({str(error).splitlines()[0]})",
+                expected="the chunks that were written",
+                remedy="Delete this folder, and beside the store the record (.json) of the stage that wrote "
+                "it; then run again: that stage computes this frame alone.",
+            ) from error
 
     def write(self, frame: int, data: np.ndarray) -> str:
         """Write a frame to all levels and bring it to disk.
@@ -197,7 +213,7 @@ def _create(path: Path, layout: StoreLayout, frames: int) -> None:
             dtype=layout.dtype,
             chunks=(1, 1, *chunks),
             shards=(1, 1, *shards),
-            compressors=BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"),
+            compressors=[BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"), Crc32cCodec()],
             dimension_names=AXES,
         )
     group.attrs["ome"] = ome_metadata(layout)

@@ -112,7 +112,8 @@ class PretrainParameters:
     activation_checkpointing: Annotated[
         bool, Field(description="Compute activations twice instead of keeping them: less memory")
     ] = False
-    processes: Annotated[int, Field(ge=1, description="Processes on one machine, one per GPU")] = 1
+    nodes: Annotated[int, Field(ge=1, description="Machines of a Slurm cluster that train together")] = 1
+    processes: Annotated[int, Field(ge=1, description="Processes on each machine, one per GPU")] = 1
     loader_workers: Annotated[
         int, Field(ge=0, description="Processes that cut views, for each training process; 0: one thread")
     ] = 0
@@ -151,7 +152,7 @@ class PretrainParameters:
 
 
 BOOKKEEPING = (
-    *("activation_checkpointing", "processes", "loader_workers"),
+    *("activation_checkpointing", "nodes", "processes", "loader_workers"),
     *("log_interval_steps", "monitor_interval_steps", "on_collapse", "uniform_alarm_steps"),
     *("checkpoint_interval_steps", "checkpoints_kept", "checkpoint_milestone_steps"),
 )

@@ -131,10 +131,14 @@ def make_project(folder: Path) -> Project:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project that has been run to its end. Tests that change it work on a copy."""
-    project = make_project(tmp_path_factory.mktemp("finished") / "project")
-    project.run()
-    return project
+    """A project that has been run to its end. Tests that change it work on a copy.
+
+    Run once for all folders of tests that ask for it.
+    """
+    folder = tmp_path_factory.getbasetemp() / "finished" / "project"
+    if not (folder / "results" / "summary.html").exists():
+        make_project(folder).run()
+    return Project(folder)
 
 
 @pytest.fixture

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from spatialdino_core.movies import provenance
+
+CACHES = (
+    *(provenance.code_hash, provenance._module_hash, provenance._imports),
+    *(provenance._folder, provenance._file, provenance._tree),
+)
 
 
 @pytest.fixture
@@ -25,7 +31,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def hash_now() -> str:
-    for cached in (provenance.code_hash, provenance._imports, provenance._tree_text):
+    for cached in CACHES:
         cached.cache_clear()
     for name in [name for name in sys.modules if name.startswith("planted")]:
         del sys.modules[name]
@@ -50,11 +56,20 @@ def test_a_change_in_an_imported_module_counts(package: Path) -> None:
 def test_every_stage_has_a_hash_of_its_own() -> None:
     root = Path(provenance.__file__).parents[2]
     sys.path.insert(0, str(root))
-    stages = [p.stem for p in (root / "rules").glob("*.smk") if p.stem != "common"]
-    for cached in (provenance.code_hash, provenance._imports, provenance._tree_text):
+    stages = [p.stem for p in (root / "rules").glob("*.smk") if p.stem not in ("common", "resources")]
+    for cached in CACHES:
         cached.cache_clear()
     hashes = {stage: provenance.code_hash(f"workflow_scripts.{stage}") for stage in stages}
     assert len(set(hashes.values())) == len(stages)
+
+
+def test_hashing_imports_nothing_heavy() -> None:
+    """Each job of a cluster plans anew; torch would cost it seconds and hundreds of megabytes."""
+    look = "from spatialdino_core.movies.provenance import code_hash; code_hash('workflow_scripts.features');"
+    look += "import sys; print({'torch', 'zarr', 'pandas'} & set(sys.modules))"
+    root = Path(provenance.__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", look], cwd=root, text=True, capture_output=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_a_template_of_a_page_counts(package: Path) -> None:

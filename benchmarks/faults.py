@@ -1,0 +1,75 @@
+"""Faults on purpose, over all stages: what was lost, what was computed again, whether tracks are the same.
+
+    python benchmarks/faults.py [--kills 20] [--seed 0] [--out benchmarks/results/faults.json]
+
+The same faults as in tests/workflow/test_faults.py, more often. The peer is an undisturbed run of the same
+movies. Full disks need the right to mount.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from spatialdino_core.movies.provenance import software
+from tests.workflow import faults
+from tests.workflow.conftest import Project, make_project
+
+DISKS = {"deskew": 30_000, "segment": 8_000, "track": 4_000, "shard": 30_000, "features": 8_000}
+DISKS |= {"repair": 8_000, "report": 8_000, "summary": 8_000}
+
+
+def copy_of(project: Project, folder: Path, results: bool) -> Project:
+    """A private copy, with or without what has been computed."""
+    left_out = () if results else ("results", ".snakemake")
+    shutil.copytree(project.folder, folder, symlinks=True, ignore=shutil.ignore_patterns(*left_out))
+    return Project(folder)
+
+
+def kills(undisturbed: Project, folder: Path, number: int, seed: int) -> list[faults.Outcome]:
+    """Stages in the order of a run, each about as often."""
+    drawn = random.Random(seed).choices(range(len(faults.STAGES)), k=number)
+    project = copy_of(undisturbed, folder / "kills", results=False)
+    return faults.kill_jobs(project, undisturbed, [faults.STAGES[n] for n in sorted(drawn)], seed)
+
+
+def the_run_itself(undisturbed: Project, folder: Path) -> faults.Outcome:
+    project = copy_of(undisturbed, folder / "run", results=False)
+    said = faults.kill_the_run(project)
+    project.run()
+    outcome = faults.Outcome("kill -9 of Snakemake", "deskew", 1, messages=[said.strip().splitlines()[-1]])
+    return outcome.judge(project, undisturbed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        undisturbed = make_project(folder / "undisturbed")
+        undisturbed.run()
+        outcomes = kills(undisturbed, folder, options.kills, options.seed)
+        outcomes.append(the_run_itself(undisturbed, folder))
+        for stage, leave_bytes in DISKS.items():
+            project = copy_of(undisturbed, folder / f"disk-{stage}", results=True)
+            outcomes.append(faults.run_out_of_disk(project, undisturbed, stage, leave_bytes))
+    for outcome in outcomes:
+        print(asdict(outcome))
+    if options.out:
+        content = {"software": software(), "seed": options.seed, "outcomes": [asdict(o) for o in outcomes]}
+        options.out.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

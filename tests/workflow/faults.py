@@ -1,0 +1,209 @@
+"""Faults on purpose: jobs killed, disks full, files damaged; each function says what came of it.
+
+Used by tests/workflow/test_faults.py (a few) and benchmarks/faults.py (all).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from tests.workflow.conftest import FRAMES, Project
+
+MOVIES = ("series", "single")
+FRAME_STAGES = ("deskew", "features", "segment")
+STAGES = (
+    "register",
+    "preview",
+    "review",
+    "deskew",
+    "shard",
+    "pretrain",
+    "repair",
+    "features",
+    "segment",
+    "track",
+)
+STAGES += ("report", "summary")
+OUTPUTS = {
+    "deskew": ["{movie}/deskewed.json", "{movie}/deskewed.ome.zarr", "{movie}/ledger/deskew.jsonl"],
+    "shard": ["shards"],
+    "pretrain": ["model/pretrained.safetensors", "model/checkpoints", "model/repair.json"],
+    "repair": ["model/repaired.safetensors", "model/repair.json"],
+    "features": ["{movie}/features.json", "{movie}/features.zarr", "{movie}/ledger/features.jsonl"],
+    "segment": ["{movie}/labels.json", "{movie}/labels.ome.zarr", "{movie}/ledger/segment.jsonl"],
+    "track": ["{movie}/tracks.csv"],
+    "report": ["{movie}/report.html"],
+    "summary": ["summary.html"],
+}
+
+
+@dataclass
+class Outcome:
+    """What came of a fault, after the same command was run again.
+
+    Attributes
+    ----------
+    recomputed
+        Frames that were finished and computed once more, over all stages.
+    missing
+        Frames without a finished entry at the end.
+    same_tracks
+        Whether the tracks of all movies are byte for byte those of an undisturbed run.
+    """
+
+    fault: str
+    stage: str
+    tried: int
+    recomputed: int = 0
+    missing: int = 0
+    same_tracks: bool = False
+    messages: list[str] = field(default_factory=list)
+
+    def judge(self, project: Project, undisturbed: Project, computed_before: int = 0) -> Outcome:
+        """Count, at the end."""
+        frames = {
+            (stage, movie): project.computed(stage, movie) for stage in FRAME_STAGES for movie in MOVIES
+        }
+        self.recomputed = sum(max(0, n - FRAMES) for n in frames.values()) - computed_before
+        self.missing = sum(max(0, FRAMES - n) for n in frames.values())
+        self.same_tracks = all(
+            (project.results / m / "tracks.csv").read_bytes()
+            == (undisturbed.results / m / "tracks.csv").read_bytes()
+            for m in MOVIES
+        )
+        return self
+
+
+def kill_jobs(project: Project, undisturbed: Project, stages: list[str], seed: int) -> list[Outcome]:
+    """``kill -9`` of one job of each stage in the list, at a random moment of it; last, a run to the end.
+
+    Stages have to be in the order in which they are run; one may be in the list several times.
+    """
+    moments = random.Random(seed)
+    killed: dict[str, int] = {}
+    for stage in stages:
+        run = project.start()
+        job = _job_of(stage, run)
+        if job is not None:
+            time.sleep(moments.uniform(0, 3.0))
+            with contextlib.suppress(psutil.NoSuchProcess):
+                job.send_signal(signal.SIGKILL)
+                killed[stage] = killed.get(stage, 0) + 1
+        run.wait()
+        if run.returncode == 0:
+            break  # the job ended before its moment came, and the rest with it
+    project.run()
+    return [Outcome("kill -9 of a job", stage, n).judge(project, undisturbed) for stage, n in killed.items()]
+
+
+def _job_of(stage: str, run: subprocess.Popen[bytes]) -> psutil.Process | None:
+    """The first process of a stage of a run, when it is there; None if the run ends without one."""
+    while run.poll() is None:
+        for process in psutil.Process(run.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                line = process.cmdline()
+                if f"workflow_scripts.{stage}" in line and "python" in Path(line[0]).name:
+                    return process
+        time.sleep(0.02)
+    return None
+
+
+def kill_the_run(project: Project) -> str:
+    """``kill -9`` of Snakemake alone, while jobs run; returns what the next run says."""
+    run = project.start()
+    job = _job_of("deskew", run)
+    assert job is not None
+    job.suspend()  # so that it surely outlives the run
+    for process in [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "snakemake" in process.cmdline():
+                process.kill()
+    run.wait()
+    said = project.run(check=False).stdout
+    job.kill()
+    _wait_for_end(project)
+    return said
+
+
+def _wait_for_end(project: Project) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        folders = [p.info for p in psutil.process_iter(["cwd", "cmdline"])]
+        if not any(i["cwd"] == str(project.folder) and "-m" in (i["cmdline"] or []) for i in folders):
+            return
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def small_disk(project: Project, megabytes: int = 64) -> Iterator[None]:
+    """The results on a file system of their own, with little room. Needs the right to mount."""
+    kept = project.folder / "kept"
+    project.results.rename(kept)
+    project.results.mkdir()
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(project.results)], check=True
+    )
+    try:
+        shutil.copytree(kept, project.results, dirs_exist_ok=True)
+        yield
+        shutil.rmtree(kept)
+        shutil.copytree(project.results, kept)
+    finally:
+        subprocess.run(["umount", str(project.results)], check=True)
+        project.results.rmdir()
+        kept.rename(project.results)
+
+
+def remove_results(project: Project, stage: str) -> None:
+    """Take away what a stage has made, its ledger included."""
+    for pattern in OUTPUTS[stage]:
+        for movie in MOVIES:
+            path = project.results / pattern.format(movie=movie)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def fill(folder: Path, leave_bytes: int) -> Path:
+    """A file that leaves so little room."""
+    ballast = folder / "ballast"
+    free = shutil.disk_usage(folder).free - leave_bytes
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, free)
+    return ballast
+
+
+def run_out_of_disk(project: Project, undisturbed: Project, stage: str, leave_bytes: int) -> Outcome:
+    """A stage that finds little room; then there is room again."""
+    outcome = Outcome("no space left", stage, 1)
+    with small_disk(project):
+        remove_results(project, stage)
+        ballast = fill(project.results, leave_bytes)
+        done = project.run(check=False)
+        assert done.returncode != 0, "there was room enough"
+        outcome.messages = [line for line in done.stdout.splitlines() if "No space left" in line][:3]
+        ballast.unlink()
+        project.run()
+    return outcome.judge(project, undisturbed)
+
+
+def damage_chunk(project: Project, frame: int) -> Path:
+    """Change bytes in the middle of a shard of the deskewed store."""
+    shard = project.results / "series" / "deskewed.ome.zarr" / "0" / "c" / str(frame) / "0" / "0" / "0" / "0"
+    content = bytearray(shard.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 16] = bytes(byte ^ 0xFF for byte in content[middle : middle + 16])
+    shard.write_bytes(content)
+    return shard

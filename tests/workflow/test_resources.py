@@ -1,0 +1,130 @@
+"""What jobs ask of a cluster follows from the register's record, and grows from attempt to attempt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from spatialdino_core.geometry.grid import output_grid
+from spatialdino_core.geometry.scan import ScanGeometry
+from tests.workflow.conftest import ROOT
+from workflow_scripts.one_of_several_nodes import rendezvous
+
+MOVIE = SimpleNamespace(movie="cell")
+
+
+@pytest.fixture
+def scope(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the rules see: the helpers, with one movie in the sheet, on a cluster."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    columns = "movie channel path scan angle_deg step_um pixel_um interval_s skew_axis scan_sign train"
+    values = "cell 488nm raw/*.tif stage 31.5 0.4 0.104 2.0 x +1 no"
+    Path("movies.tsv").write_text("\n".join("\t".join(line.split()) for line in (columns, values)) + "\n")
+    return load()
+
+
+def load(**changes: Any) -> dict[str, Any]:
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config |= {"movies": "movies.tsv", "results": "results"}
+    for section, values in changes.items():
+        config[section] = config[section] | values if isinstance(values, dict) else values
+    workflow = SimpleNamespace(basedir=str(ROOT), non_local_exec=True)
+    names: dict[str, Any] = {"workflow": workflow, "config": config}
+    for name in ("common", "resources"):
+        exec(compile((ROOT / "rules" / f"{name}.smk").read_text(), name, "exec"), names)
+    return names
+
+
+def register(frames: int, planes: int, channels: int = 1) -> None:
+    record = {
+        "frames": frames,
+        "shape_zyx": [planes, 500, 600],
+        "channels": ["a"] * channels,
+        "acquisition": {"angle_deg": 30.0, "step_um": 0.5, "pixel_um": 0.1},
+    }
+    Path("results/cell").mkdir(parents=True, exist_ok=True)
+    Path("results/cell/movie.json").write_text(json.dumps(record))
+
+
+def test_the_size_is_that_of_the_deskewed_frames(scope: dict[str, Any]) -> None:
+    """Against the deskew's own grid: never too small, and at most a fifth too large."""
+    register(frames=40, planes=100, channels=2)
+    geometry = ScanGeometry(
+        scan="stage", angle_deg=30.0, step_um=0.5, pixel_um=0.1, skew_axis="x", scan_sign=1
+    )
+    grid = output_grid(
+        geometry,
+        (100, 500, 600),
+        frame="deskewed",
+        isotropic=False,
+        crop="full",
+        roi_um=None,
+        grid_offset_um=0.0,
+    )
+    z, y, x = grid.shape
+    frames, megabytes = scope["movie_size"]("cell")
+    assert frames == 40
+    assert 1.0 <= megabytes / (4e-6 * z * y * x * 2) <= 1.2
+
+
+def test_memory_and_time_grow_with_the_movie_and_the_attempt(scope: dict[str, Any]) -> None:
+    register(frames=40, planes=100)
+    memory, time = scope["memory_mb"](6), scope["minutes_for"](90)
+    # 100 planes travel 50 um: 500 pixels beside the 600 of a plane, 55 million voxels, 220 MB.
+    assert memory(MOVIE, attempt=1) == 1500 + 6 * 220
+    assert time(MOVIE, attempt=1) == round(20 + 3 * 40 * 0.055 * 90 / 60)
+    for limit in (memory, time):
+        assert limit(MOVIE, attempt=2) == pytest.approx(2 * limit(MOVIE, attempt=1), abs=1)
+
+
+def test_a_guess_is_not_remembered(scope: dict[str, Any]) -> None:
+    """A plan that is made before the register has run must not decide what jobs ask for after it."""
+    assert scope["movie_size"]("cell") == (100, 500)
+    register(frames=4, planes=10)
+    assert scope["movie_size"]("cell")[0] == 4
+
+
+def test_no_gpu_is_asked_for_where_all_is_computed_on_the_cpu(scope: dict[str, Any]) -> None:
+    assert scope["gpus"]() == 1
+    assert load(device="cpu")["gpus"](4) == 0
+
+
+def test_training_on_one_node(scope: dict[str, Any]) -> None:
+    asked = load(pretrain={"processes": 4})
+    assert asked["training_resources"]() == {"gpu": 4, "nodes": 1, "slurm_extra": "--signal=USR1@300"}
+    assert asked["launcher"]() == "torchrun --standalone --nproc-per-node=4"
+    assert scope["launcher"]() == "python"
+
+
+def test_training_on_two_nodes(scope: dict[str, Any], tmp_path: Path) -> None:
+    asked = load(pretrain={"processes": 4, "nodes": 2})
+    resources = asked["training_resources"]()
+    assert (resources["gpu"], resources["nodes"], resources["tasks"], resources["mpi"]) == (8, 2, 2, "srun")
+    assert resources["slurm_extra"] == "--signal=USR1@300 --gpus-per-node=4"
+    (tmp_path / "srun").write_text("#!/bin/sh\n")
+    (tmp_path / "srun").chmod(0o755)
+    assert asked["launcher"]().startswith("srun --nodes=2 --ntasks=2 ")
+    assert asked["launcher"]().endswith("--nnodes=2 --nproc-per-node=4")
+
+
+def test_several_nodes_without_slurm_are_refused(
+    scope: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = load(pretrain={"nodes": 2})
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Exception, match="no srun here; expected 1 without Slurm"):
+        asked["launcher"]()
+
+
+def test_nodes_meet_at_the_first_one_at_a_port_of_their_job() -> None:
+    slurm = {"SLURM_JOB_ID": "1007", "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7", "SLURM_NODEID": "0"}
+    first, second = rendezvous(slurm), rendezvous(slurm | {"SLURM_NODEID": "1"})
+    assert "--rdzv-endpoint=10.0.0.7:21007" in first
+    assert first[:-1] == second[:-1]
+    assert (first[-1], second[-1]) == ("--rdzv-conf=is_host=1", "--rdzv-conf=is_host=0")
