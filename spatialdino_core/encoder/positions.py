@@ -15,6 +15,8 @@ References
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from typing import Self
 
@@ -42,6 +44,24 @@ class LearnedPositions(nn.Module):
             table = functional.interpolate(table, size=grid, mode="trilinear", align_corners=False)
         return table.flatten(2).transpose(1, 2)
 
+    def at(self, places: Tensor, grid: Grid) -> Tensor:
+        """The rows (T, D) of ``forward(grid)`` for the patches at ``places`` (T, 3), without the others."""
+        table = self.table[0].flatten(1).T
+        rows: Tensor | float = 0.0
+        lower, upper, shares = [], [], []
+        for axis, (stored, wanted) in enumerate(zip(self.grid, grid, strict=True)):
+            at = (places[:, axis].float() + 0.5) * (stored / wanted) - 0.5
+            at = at.clamp(0, stored - 1)
+            lower.append(at.long())
+            upper.append((lower[-1] + 1).clamp(max=stored - 1))
+            shares.append((at - lower[-1])[:, None])
+        for corner in itertools.product((0, 1), repeat=3):
+            z, y, x = ((lower, upper)[side][axis] for axis, side in enumerate(corner))
+            factor = math.prod(shares[axis] if side else 1 - shares[axis] for axis, side in enumerate(corner))
+            rows = rows + table[(z * self.grid[1] + y) * self.grid[2] + x] * factor
+        assert isinstance(rows, Tensor)
+        return rows
+
 
 class SinePositions(nn.Module):
     """Sines and cosines of the coordinates, a third of the features for each of z, y and x."""
@@ -52,10 +72,17 @@ class SinePositions(nn.Module):
 
     def forward(self, grid: Grid, device: torch.device) -> Tensor:
         """(1, N, D) float32: for each axis sines, then cosines; features left over are zero."""
-        frequencies = geometric_frequencies(self.width // 6, self.base, device)
-        angles = patch_coordinates(grid, device)[:, :, None] * frequencies
+        return self._rows(patch_coordinates(grid, device))[None]
+
+    def at(self, places: Tensor, grid: Grid) -> Tensor:
+        """The rows (T, D) of ``forward(grid)`` for the patches at ``places`` (T, 3)."""
+        return self._rows(centred(places, grid))
+
+    def _rows(self, coordinates: Tensor) -> Tensor:
+        frequencies = geometric_frequencies(self.width // 6, self.base, coordinates.device)
+        angles = coordinates[:, :, None] * frequencies
         sines = torch.cat([angles.sin(), angles.cos()], dim=2).flatten(1)
-        return functional.pad(sines, (0, self.width - sines.shape[1]))[None]
+        return functional.pad(sines, (0, self.width - sines.shape[1]))
 
 
 class RotaryPositions(nn.Module):
@@ -84,8 +111,15 @@ class RotaryPositions(nn.Module):
 
     def forward(self, grid: Grid, leading: int) -> Tensor:
         """Cosines and sines (2, T, head_dim) of ``leading`` tokens that do not turn, then the patches."""
+        return self._turns(patch_coordinates(grid, self.frequencies.device), leading)
+
+    def at(self, places: Tensor, grid: Grid, leading: int = 0) -> Tensor:
+        """The rows (2, T, head_dim) for ``leading`` tokens, then the patches at ``places`` (T, 3)."""
+        return self._turns(centred(places, grid), leading)
+
+    def _turns(self, coordinates: Tensor, leading: int) -> Tensor:
         # A product and a sum, because a matrix product may be rounded to bfloat16 (autocast) or TF32.
-        angles = (patch_coordinates(grid, self.frequencies.device)[:, :, None] * self.frequencies).sum(1)
+        angles = (coordinates[:, :, None] * self.frequencies).sum(1)
         angles = functional.pad(angles, (0, 0, leading, 0)).repeat(1, 2)
         return torch.stack([angles.cos(), angles.sin()])
 
@@ -125,6 +159,11 @@ def patch_coordinates(grid: Grid, device: torch.device) -> Tensor:
     """(N, 3) float32 patches along z, y and x from the centre of a grid, in raster order."""
     axes = [torch.arange(n, device=device, dtype=torch.float32) - (n - 1) / 2 for n in grid]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 2)
+
+
+def centred(places: Tensor, grid: Grid) -> Tensor:
+    """(T, 3) float32 patches along z, y and x from the centre of a grid, of places counted from its corner."""
+    return places.float() - (places.new_tensor(grid).float() - 1) / 2
 
 
 def geometric_frequencies(count: int, base: float, device: torch.device) -> Tensor:

@@ -219,13 +219,17 @@ class VisionTransformer3D(nn.Module):
             x = x + self.positions((gz, gy, gx))
         elif self.architecture.positions == "sincos":
             x = x + self.positions((gz, gy, gx), x.device).to(x.dtype)
-        batch = x.shape[0]
-        leading = [self.cls_token.expand(batch, -1, -1)]
+        return torch.cat([self.leading_tokens().expand(len(x), -1, -1).to(x.dtype), x], dim=1), (gz, gy, gx)
+
+    def leading_tokens(self) -> Tensor:
+        """(1, L, D): class token, registers, test-time registers, as they enter the first block."""
+        leading = [self.cls_token]
         if self.architecture.registers:
-            leading.append(self.register_tokens.expand(batch, -1, -1))
+            leading.append(self.register_tokens)
         if self.architecture.test_time_registers:
-            leading.append(x.new_zeros(batch, self.architecture.test_time_registers, x.shape[-1]))
-        return torch.cat([*leading, x], dim=1), (gz, gy, gx)
+            shape = (1, self.architecture.test_time_registers, self.architecture.embed_dim)
+            leading.append(self.cls_token.new_zeros(shape))
+        return torch.cat(leading, dim=1)
 
     def rotation(self, grid: Grid) -> Tensor | None:
         """What each block turns queries and keys by: (2, T, D / heads) cosines and sines, None without rope.
