@@ -16,6 +16,7 @@ from spatialdino_core.crops.kmeans import fine_detail
 from spatialdino_core.crops.normalise import normalise
 from spatialdino_core.crops.parameters import NormalisationParameters
 from spatialdino_core.crops.resample import resample_isotropic
+from spatialdino_core.encoder.streaming import StreamingEncoder
 from spatialdino_core.encoder.vit import VisionTransformer3D
 from spatialdino_core.encoder.weights import WeightsHeader, load_encoder, weights_hash
 from spatialdino_core.errors import BadInputError
@@ -76,6 +77,11 @@ class Model:
         self.origin_um = patch_origin_um(self.header.voxel_um, self.patch)
         self.components = min(parameters.components, self.header.architecture.embed_dim)
 
+    @cached_property
+    def streaming(self) -> StreamingEncoder:
+        """The encoder with the whole frame as its context."""
+        return StreamingEncoder(self.encoder, self.parameters.streaming, device=self.device)
+
 
 class MovieEncoder:
     """Encodes the frames of one movie.
@@ -93,10 +99,9 @@ class MovieEncoder:
         normalisation = NormalisationParameters(**model.header.normalisation)
         self.bounds = [movie_bounds(movie, normalisation, channel) for channel in self._channels()]
         inside = self._isotropic(movie.valid.astype(np.float32))
-        missing = [(0, -n % model.patch) for n in inside.shape]
         self._inside = inside > 0.5
         self.valid: NDArray[np.bool_] = (
-            _patches(np.pad(self._inside, missing), model.patch).mean(axis=-1) >= 0.5
+            _patches(whole_patches(self._inside, model.patch), model.patch).mean(axis=-1) >= 0.5
         )
 
     def read(self, frame: int) -> PreparedFrame:
@@ -156,15 +161,13 @@ class MovieEncoder:
         return [asdict(scale) for scale in self.bounds]
 
     def _stream(self, frame: PreparedFrame) -> Encoded:
-        from spatialdino_core.encoder.streaming import StreamingEncoder
-
-        streamed = StreamingEncoder(self.model.encoder, device=self.model.device)(
-            frame.volume, valid=self.valid, class_attention=True
-        )
+        streamed = self.model.streaming(frame.volume, valid=self.valid, class_attention=True)
+        assert streamed.class_attention is not None
         return Encoded(
             torch.from_numpy(streamed.patch_tokens).movedim(-1, 0),
             torch.from_numpy(streamed.class_attention * np.float32(self.valid.sum())),
             torch.from_numpy(streamed.class_token),
+            {"attention": asdict(streamed.report)},
         )
 
     def _isotropic(self, image: NDArray[Any]) -> NDArray[np.float32]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from spatialdino_core.encoder.streaming_parameters import StreamingParameters
 from spatialdino_core.parameters import STRICT
 
 
@@ -31,6 +33,10 @@ class FeatureParameters:
             "frame (slow, and not what it was trained on; the difference is measured)"
         ),
     ] = "window"
+    streaming: StreamingParameters = Field(
+        default_factory=StreamingParameters,
+        description="with 'context: global', how a whole frame is encoded",
+    )
     overlap: Annotated[
         float, Field(ge=0, lt=1, description="overlap of neighbouring windows (fraction of a window)")
     ] = 0.5
@@ -68,7 +74,5 @@ class FeatureParameters:
     def of_result(self) -> dict[str, object]:
         """What the features of a frame depend on."""
         apart = {"high_resolution", "upsampling", "guide_range", "processes"}
-        return {name: value for name, value in vars(self).items() if name in FIELDS - apart}
-
-
-FIELDS = set(FeatureParameters.__dataclass_fields__)
+        apart |= {"streaming"} if self.context == "window" else {"overlap", "window_batch"}
+        return {name: value for name, value in asdict(self).items() if name not in apart}

@@ -40,7 +40,7 @@ class _Computed:
     features: NDArray[np.float16]
     maps: NDArray[np.float16]
     class_token: NDArray[np.float32]
-    foreground_fraction: float
+    facts: dict[str, Any]
 
 
 def extract_features(
@@ -119,6 +119,7 @@ def _calibrate(
             if model.parameters.context == "global" and number == frames[0]:
                 windows = encoder.encode(frame, "window")
                 context["difference_from_windows"] = context_difference(windows, encoded, encoder.valid)
+                context |= encoded.facts
             components.append(_components(encoded, model)[:, encoder.valid].T)
             sums.append(summed_features(encoded)[encoder.valid])
             content.append(encoder.detail(frame))
@@ -163,12 +164,12 @@ def _frame_job(
             np.where(valid, kept, 0).astype(np.float16),
             np.stack([active, likely]).astype(np.float16),
             encoded.class_token.numpy(),
-            float((likely[valid] > 0.5).mean()) if valid.any() else 0.0,
+            {"foreground_fraction": float((likely[valid] > 0.5).mean())} | encoded.facts,
         )
 
     def write(done: _Computed) -> FrameResult:
         output = stores.write(done.number, done.features, done.maps, done.class_token)
-        return FrameResult(output=output, facts={"foreground_fraction": done.foreground_fraction})
+        return FrameResult(output=output, facts=done.facts)
 
     return FrameJob(
         ledger=ledger,

@@ -9,7 +9,8 @@ window or a volume is not in whole patches. Not attention over a whole frame.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,11 +35,14 @@ class Encoded:
         so that 1 is an average patch however large the window.
     class_token
         (D,), in windows the mean over windows, by how many of their patches have data.
+    facts
+        How it was done, where that is worth keeping; JSON-able.
     """
 
     tokens: Tensor
     attention: Tensor
     class_token: Tensor
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def encode_windows(

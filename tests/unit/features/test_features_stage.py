@@ -254,3 +254,40 @@ def test_maps_on_the_grid_of_the_image(movie: Make, weights: Make) -> None:
     assert not (deskewed.parent / "features_high.ome.zarr").exists()
     with pytest.raises(BadInputError, match="component_9"):
         extract(deskewed, model, replace(PARAMETERS, high_resolution=("component_9",)))
+
+
+def test_the_whole_frame_as_context(movie: Make, weights: Make) -> None:
+    """Against the plain encoder on a frame of several windows; the difference to windows is reported."""
+    stacks, model = frames(1), weights()
+    deskewed = movie(stacks)
+    record = extract(deskewed, model, replace(PARAMETERS, context="global"))
+    encoder, _, extra = load_encoder(model)
+    image = torch.as_tensor(normalise(stacks[0], bounds_of([stacks[0]], NormalisationParameters())))[None]
+    with torch.inference_mode():
+        output = encoder.eval()(image, class_attention=True)
+    expected = (output.patch_tokens[0] - extra["pca.mean"]) @ extra["pca.components"][:6].T
+    found = FrameStore(deskewed.parent / "features.zarr").read(0, slice(None))
+    np.testing.assert_allclose(found, expected.T.reshape(6, 6, 7, 8), atol=5e-3)
+    np.testing.assert_allclose(
+        class_tokens(deskewed.parent / "features.zarr")[0], output.class_token[0], atol=1e-4
+    )
+    context = record.about["context"]
+    assert context["kind"] == "global"
+    assert 0 < context["difference_from_windows"] < 2
+    assert context["attention"]["accepted_error"] == 0
+    ledger = (deskewed.parent / "ledger" / "features.jsonl").read_text()
+    assert json.loads(ledger.splitlines()[0])["facts"]["attention"]["mode"] == "exact"
+
+
+def test_windows_as_large_as_the_frame_are_the_whole_frame(movie: Make, weights: Make) -> None:
+    deskewed, model = movie(frames(1)), weights(window=64)
+    context = extract(deskewed, model, replace(PARAMETERS, context="global")).about["context"]
+    assert context["difference_from_windows"] < 1e-4
+
+
+def test_settings_of_the_other_context_change_nothing(movie: Make, weights: Make) -> None:
+    window = PARAMETERS.of_result
+    assert replace(PARAMETERS, streaming={"query_block_tokens": 7}).of_result == window
+    whole = replace(PARAMETERS, context="global")
+    assert replace(whole, overlap=0.25).of_result == whole.of_result != window
+    assert replace(whole, streaming={"query_block_tokens": 7}).of_result != whole.of_result
