@@ -70,7 +70,9 @@ def cluster_keys(
         nearest = _nearest(both[:heads].float() @ metric, centres)
         for head in range(heads):
             key, value = both[head].float(), both[heads + head].float()
-            sums[head] += _sums(torch.cat([key * weight, value * weight, weight], -1), nearest[head], clusters)
+            sums[head] += _sums(
+                torch.cat([key * weight, value * weight, weight], -1), nearest[head], clusters
+            )
     numbers = sums[..., -1]
     mean_key, mean_value = (sums[..., :-1] / numbers.clamp(min=1)[..., None]).to(store.dtype).chunk(2, dim=-1)
     log_weight = torch.where(numbers > 0, numbers.clamp(min=1).log(), EMPTY)

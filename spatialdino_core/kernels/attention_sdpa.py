@@ -80,9 +80,7 @@ def _attend(
     return output[0, ..., :width].to(precision), rows.to(precision)
 
 
-def with_log_weight(
-    query: Tensor, key: Tensor, log_weight: Tensor, scale: float
-) -> tuple[Tensor, Tensor]:
+def with_log_weight(query: Tensor, key: Tensor, log_weight: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Queries with ones appended and keys with what makes ``scale * (q . k)`` greater by the log-weight.
 
     In half precision the number is spread over columns, each the rest that those before it leave, so that
