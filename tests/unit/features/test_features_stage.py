@@ -20,8 +20,9 @@ from spatialdino_core.features.encoding import MovieEncoder
 from spatialdino_core.features.parameters import FeatureParameters
 from spatialdino_core.features.stage import extract_features
 from spatialdino_core.features.stores import class_tokens, object_features
+from spatialdino_core.geometry.deskewed import DeskewedMovie
 from spatialdino_core.movies.ledger import StageRecord
-from spatialdino_core.movies.store import FrameStore
+from spatialdino_core.movies.store import FrameStore, StoreLayout
 from tests.unit.features.conftest import Make, frames, small_encoder
 
 PARAMETERS = FeatureParameters(components=6, bright_percentile=85)
@@ -63,12 +64,15 @@ def test_stores_hold_projected_tokens_of_the_normalised_frame(movie: Make, weigh
 
 
 def test_particles_are_foreground(movie: Make, weights: Make) -> None:
-    record = extract(movie(frames(1)), weights())
+    deskewed = movie(frames(1))
+    record = extract(deskewed, weights())
     chosen = record.about["foreground"]
     assert chosen["chosen"] in ("activation", "density")
     assert set(chosen["evidence"]) == {"activation", "density"}
     assert chosen["evidence"][chosen["chosen"]]["auroc"] > 0.8
     json.dumps(record.about)
+    active, found = read_maps(deskewed)
+    assert np.median(active[found < 0.5]) == pytest.approx(0, abs=0.5)
 
 
 def test_all_features_on_request(movie: Make, weights: Make) -> None:
@@ -235,6 +239,50 @@ def test_features_of_objects_are_those_around_them(movie: Make, weights: Make) -
     np.testing.assert_allclose(found[1], whole[:, 2, 3:5, 4].mean(1), atol=1e-4)
     np.testing.assert_allclose(found[2], whole[:, 0, 0, 0], atol=1e-4)
     assert object_features(store, 0, np.empty((0, 3))).shape == (0, 6)
+
+
+def test_patches_without_data_are_no_part_of_an_object(tmp_path: Path) -> None:
+    layout = StoreLayout(
+        shape_czyx=(2, 2, 2, 3),
+        dtype="float16",
+        voxel_um=(1.0, 1.0, 1.0),
+        interval_s=None,
+        channels=("component_0", "component_1"),
+        kind="features",
+    )
+    store = FrameStore.prepare(tmp_path / "features.zarr", layout, 1, {})
+    data = np.zeros((2, 2, 2, 3), np.float16)
+    data[0, ..., 1:], data[1, ..., 1:] = 4, -2
+    store.write(0, data)
+    assert store.has(0)
+    found = object_features(store, 0, np.array([[0.5, 0.5, 0.3], [0, 0, 1.7], [1, 1, 0]]))
+    np.testing.assert_allclose(found, [[4, -2], [4, -2], [0, 0]], atol=1e-3)
+
+
+@pytest.mark.parametrize("context", ["window", "global"])
+def test_fill_enters_no_statistics_and_no_context_of_the_frame(
+    movie: Make, weights: Make, monkeypatch: pytest.MonkeyPatch, context: Any
+) -> None:
+    """A movie that has data in its first five of eight columns of patches, beside two kinds of fill."""
+    opened = DeskewedMovie.__init__
+
+    def half(self: DeskewedMovie, record: Path) -> None:
+        opened(self, record)
+        self.valid = np.broadcast_to(np.arange(64) < 40, self.valid.shape)
+
+    monkeypatch.setattr(DeskewedMovie, "__init__", half)
+    parameters, records = replace(PARAMETERS, context=context), []
+    for name, fill in (("dark", 0), ("bright", 60_000)):
+        stacks = frames(2)
+        for stack in stacks:
+            stack[..., 40:] = fill
+        deskewed = movie(stacks, name)
+        records.append(extract(deskewed, weights(), parameters))
+        assert (FrameStore(deskewed.parent / "features.zarr").read(1, slice(None))[..., 5:] == 0).all()
+        assert (read_maps(deskewed, 1)[..., 5:] == 0).all()
+        assert records[-1].about["foreground"]["patches"] == 6 * 7 * 5
+    if context == "global":
+        assert records[0].checksums == records[1].checksums
 
 
 def test_maps_on_the_grid_of_the_image(movie: Make, weights: Make) -> None:
