@@ -4,6 +4,10 @@ If every key of a cluster were equal, its mean value with the logarithm of the n
 So keys are clustered, per head, by k-means; values only follow. Distances are measured as queries see them: a
 deviation e of a key changes scores by q . e, of mean square e' S e with S the second moment of queries.
 Whether it is good enough is not decided here.
+
+References
+----------
+.. [1] Arthur and Vassilvitskii, k-means++, SODA 2007; in rounds: Bahmani et al., VLDB 2012.
 """
 
 from __future__ import annotations
@@ -43,7 +47,7 @@ def cluster_keys(
 ) -> Clusters:
     """Cluster the keys from ``start`` to the end of a store, for each head by itself.
 
-    Deterministic: centres start at tokens at equal steps, and sums are taken in a fixed order.
+    Deterministic: nothing is drawn at random, and sums are taken in a fixed order.
 
     Parameters
     ----------
@@ -99,8 +103,7 @@ def _sample(store: TokenStore, start: int, step: int, block_tokens: int) -> Tens
 
 def _fitted(sample: Tensor, clusters: int) -> Tensor:
     """(heads, K, d) centres by Lloyd's iterations; a centre that attracts nothing stays where it is."""
-    at = torch.linspace(0, sample.shape[1] - 1, clusters, device=sample.device).round().long()
-    centres = sample[:, at]
+    centres = _started(sample, clusters)
     ones = torch.ones_like(sample[..., :1])
     for _ in range(ITERATIONS):
         nearest = _nearest(sample, centres)
@@ -113,6 +116,28 @@ def _fitted(sample: Tensor, clusters: int) -> Tensor:
         numbers = sums[..., -1:]
         centres = torch.where(numbers > 0, sums[..., :-1] / numbers.clamp(min=1), centres)
     return centres
+
+
+def _started(sample: Tensor, clusters: int) -> Tensor:
+    """(heads, K, d) points to start from: a quarter at equal steps, the others where those are far.
+
+    Squared distance is the probability of k-means++ [1]_; here points are taken at equal steps of its sum
+    instead of drawn, in two rounds, each of as many points as there are.
+    """
+    points, width = sample.shape[1:]
+    centres = sample[:, _equal_steps(points, max(1, clusters // 4), sample.device)]
+    while centres.shape[1] < clusters:
+        wanted = min(centres.shape[1], clusters - centres.shape[1])
+        nearest = torch.gather(centres, 1, _nearest(sample, centres)[..., None].expand(-1, -1, width))
+        reached = (sample - nearest).square().sum(-1).double().cumsum(-1)
+        steps = (torch.arange(wanted, device=sample.device) + 0.5) / wanted * reached[:, -1:]
+        at = torch.searchsorted(reached, steps).clamp(max=points - 1)
+        centres = torch.cat([centres, torch.gather(sample, 1, at[..., None].expand(-1, -1, width))], 1)
+    return centres
+
+
+def _equal_steps(points: int, wanted: int, device: torch.device) -> Tensor:
+    return torch.linspace(0, points - 1, wanted, device=device).round().long()
 
 
 def _nearest(points: Tensor, centres: Tensor) -> Tensor:

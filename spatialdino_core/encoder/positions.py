@@ -162,7 +162,7 @@ def patch_coordinates(grid: Grid, device: torch.device) -> Tensor:
 
 
 def centred(places: Tensor, grid: Grid) -> Tensor:
-    """(T, 3) float32 patches along z, y and x from the centre of a grid, of places counted from its corner."""
+    """(T, 3) float32 patches along z, y and x from the centre of a grid, for places in it."""
     return places.float() - (places.new_tensor(grid).float() - 1) / 2
 
 

@@ -19,8 +19,8 @@ class StreamingParameters:
     store: Annotated[
         Literal["auto", "device", "cpu", "disk"],
         Field(
-            description="Where tokens, keys and values lie: on the computing device, in the machine's memory, "
-            "or in files without a name that vanish with the process; auto: the first that holds them"
+            description="Where tokens, keys and values lie: on the computing device, in the machine's "
+            "memory, or in files without a name that vanish with the process; auto: the first that holds them"
         ),
     ] = "auto"
     budget_mb: Annotated[

@@ -141,7 +141,7 @@ def _looked_at(volume: NDArray[np.float32], side: int, digest: bool, peak: bool)
         cut = voxels.reshape(len(voxels), side, -1, side, gx, side).transpose(2, 4, 0, 1, 3, 5)
         rows = np.ascontiguousarray(cut).reshape(-1, len(voxels) * side**3)
         if digest:
-            words = b"".join(xxhash.xxh3_128_digest(row) for row in rows)
+            words = b"".join(xxhash.xxh3_128_digest(row.data) for row in rows)
             digests[start : start + len(rows)] = np.frombuffer(words, "V16")
         if peak:
             peaks[start : start + len(rows)] = rows.max(axis=1)

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import torch
 from torch import Tensor
@@ -170,7 +170,7 @@ class DiskStore(_FetchedStore):
     def _host(self, plane: int, rows: slice) -> Tensor:
         pinned = self.device.type == "cuda"
         values = torch.empty(rows.stop - rows.start, self.shape[2], dtype=self.dtype, pin_memory=pinned)
-        left, offset = memoryview(_bytes(values)), self._offset(plane, rows.start)
+        left, offset = _bytes(values), self._offset(plane, rows.start)
         while left:
             count = os.preadv(self.file.fileno(), [left], offset)
             if count == 0:
@@ -181,7 +181,7 @@ class DiskStore(_FetchedStore):
     def write(self, rows: slice, values: Tensor) -> None:
         """Write; lies with the system when this returns."""
         for plane, new in enumerate(values):
-            left = memoryview(_bytes(new.to("cpu", self.dtype).contiguous()))
+            left = _bytes(new.to("cpu", self.dtype).contiguous())
             offset = self._offset(plane, rows.start)
             while left:
                 count = os.pwrite(self.file.fileno(), left, offset)
@@ -248,4 +248,4 @@ def machine_memory() -> int:
 
 
 def _bytes(values: Tensor) -> memoryview:
-    return memoryview(values.view(torch.uint8).reshape(-1).numpy())
+    return cast(memoryview, values.view(torch.uint8).reshape(-1).numpy().data)

@@ -223,7 +223,7 @@ class VisionTransformer3D(nn.Module):
 
     def leading_tokens(self) -> Tensor:
         """(1, L, D): class token, registers, test-time registers, as they enter the first block."""
-        leading = [self.cls_token]
+        leading: list[Tensor] = [self.cls_token]
         if self.architecture.registers:
             leading.append(self.register_tokens)
         if self.architecture.test_time_registers:

@@ -32,6 +32,8 @@ Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 """Relative error of the output that a backend may have, by the type of its input."""
 
+QUERY_TILE, KEY_TILE = 1024, 4096
+
 EMPTY = -1e4
 """Log-weight of a key that counts nothing; finite, because infinities make NaN of differences."""
 
@@ -111,6 +113,21 @@ def attend_in_parts(
     return output, log_sum_exp
 
 
+def attend_in_tiles(
+    query: Tensor, key: Tensor, value: Tensor, log_weight: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """`attend_reference` in tiles, so that its scores do not fill the memory."""
+    outputs, sums = [], []
+    starts = range(0, key.shape[1], KEY_TILE)
+    for part in query.split(QUERY_TILE, dim=1):
+        tiles = (slice(low, low + KEY_TILE) for low in starts)
+        keys = ((key[:, t], value[:, t], None if log_weight is None else log_weight[:, t]) for t in tiles)
+        output, log_sum_exp = attend_in_parts(attend_reference, part, keys)
+        outputs.append(output)
+        sums.append(log_sum_exp)
+    return torch.cat(outputs, 1), torch.cat(sums, 1)
+
+
 def choose_backend(
     wanted: BackendChoice, device: torch.device | str, dtype: torch.dtype, head_dim: int
 ) -> Backend:
@@ -156,7 +173,7 @@ def _chosen(wanted: BackendChoice, device: str, dtype: torch.dtype, head_dim: in
 def _candidates(wanted: BackendChoice, device: str, dtype: torch.dtype) -> list[tuple[str, Attend]]:
     """Names and functions in the order in which they are tried; the reference is the last resort."""
     triton: list[tuple[str, Attend]] = [("triton", attention_triton.attend_triton)]
-    reference: list[tuple[str, Attend]] = [("reference", attend_reference)]
+    reference: list[tuple[str, Attend]] = [("reference", attend_in_tiles)]
     if wanted == "triton":
         return triton
     if device == "cuda":
@@ -184,16 +201,16 @@ def self_test(attend: Attend, device: str, dtype: torch.dtype, head_dim: int) ->
     )
     log_weight = torch.rand(2, 300, generator=generator) * 12
     for weights in (None, log_weight):
-        truth, true_sum = attend_reference(*(x.double() for x in (query, key, value)), weights)
+        truth, true_sum = attend_reference(query.double(), key.double(), value.double(), weights)
         parts = [
             (key[:, part], value[:, part], None if weights is None else weights[:, part])
             for part in (slice(0, 171), slice(171, 300))
         ]
         try:
-            moved = [tuple(None if x is None else x.to(device) for x in part) for part in parts]
-            found, its_sum = attend_in_parts(attend, query.to(device), moved)  # type: ignore[arg-type]
-        except Exception as error:  # a private operator may fail in any way
-            return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            moved = [(k.to(device), v.to(device), None if w is None else w.to(device)) for k, v, w in parts]
+            found, its_sum = attend_in_parts(attend, query.to(device), moved)
+        except Exception as failure:  # a private operator may fail in any way
+            return f"{type(failure).__name__}: {str(failure).partition(chr(10))[0]}"
         tolerance = TOLERANCE[dtype]
         error = float((found.double().cpu() - truth).norm() / truth.norm())
         shift = float((its_sum.double().cpu() - true_sum).abs().max())

@@ -143,7 +143,9 @@ def test_equal_patches_are_computed_once_and_count_as_many(store, tmp_path):
 @pytest.mark.parametrize(("positions", "merge"), [("rope", True), ("learned", True), ("none", False)])
 def test_equal_patches_stay_apart_where_they_must(positions, merge):
     model, volume = model_of(positions=positions), with_duplicates()
-    found = StreamingEncoder(model, replace(SMALL_BLOCKS, merge_identical=merge))(volume, class_attention=True)
+    found = StreamingEncoder(model, replace(SMALL_BLOCKS, merge_identical=merge))(
+        volume, class_attention=True
+    )
     assert found.report.distinct_tokens == 120 + 4
     assert_equal(found, plain_output(model, volume))
 
@@ -151,7 +153,8 @@ def test_equal_patches_stay_apart_where_they_must(positions, merge):
 def test_same_bits_every_time_and_for_every_store():
     model, volume = model_of(), image(1, 16, 20, 24)
     runs = [
-        StreamingEncoder(model, replace(SMALL_BLOCKS, store=store))(volume) for store in ("device", "disk") * 2
+        StreamingEncoder(model, replace(SMALL_BLOCKS, store=store))(volume)
+        for store in ("device", "disk") * 2
     ]
     for run in runs[1:]:
         assert np.array_equal(run.patch_tokens, runs[0].patch_tokens)
