@@ -49,10 +49,10 @@ def feature_picture(results: MovieResults, image: Projections) -> Illustration:
         figure,
         title=f"Features, {results.when(results.middle)}",
         caption="Activation: the sum of all features of a patch, turned to rise with brightness, in units "
-        "of the background's own spread. Foreground probability: "
-        f"{_rests_on(results)} Both as maxima along z. Features: the three strongest principal components "
-        "as red, green and blue, of the patch along z that is most probably foreground, in colours that mean the "
-        "same in all frames. Similar colours are similar structures.",
+        f"of the background's own spread. Foreground probability: {_rests_on(results)} Both as maxima along "
+        "z. Features: the three strongest principal components as red, green and blue, of the patch along z "
+        "that is most probably foreground, in colours that mean the same in all frames. Similar colours are "
+        "similar structures.",
         alt=f"Four views of the middle frame; {share:.0%} of the patches seen from above are foreground.",
     )
 
