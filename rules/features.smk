@@ -13,11 +13,13 @@ rule features:
         f"{RESULTS}/benchmarks/features/{{movie}}.tsv"
     conda:
         "../envs/cpu.yaml"
-    threads: 1
+    threads: CONFIG.features.processes
     resources:
-        mem_mb=memory_mb(16, base=2500),
+        mem_mb=memory_mb(
+            16 * CONFIG.features.processes, base=2500 * CONFIG.features.processes
+        ),
         runtime=minutes_for(400),
-        gpu=gpus(),
+        gpu=gpus(CONFIG.features.processes),
     params:
         settings=settings("features", "device"),
         code=code_hash("workflow_scripts.features"),

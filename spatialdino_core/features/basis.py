@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 
 from spatialdino_core.encoder.vit import VisionTransformer3D
+from spatialdino_core.errors import BadInputError
 from spatialdino_core.pretrain.source import CropSource
+
+FLAT = 1e-3  # intensities of a patch without data differ by no more: fill is one value, images have noise
 
 BASIS_TENSORS = ("pca.mean", "pca.components", "pca.explained_variance")
 
@@ -37,7 +40,12 @@ def fit_basis(
     dict
         ``pca.mean`` (D,), ``pca.components`` (D, D) with one component per row, strongest first, and
         ``pca.explained_variance`` (D,), fractions of the total. The largest loading of each
-        component is positive.
+        component is positive. Patches without data (of one intensity throughout) do not count.
+
+    Raises
+    ------
+    BadInputError
+        If no patch has data.
     """
     chosen = np.unique(np.linspace(0, len(crops) - 1, min(most, len(crops))).round().astype(int))
     device = next(encoder.parameters()).device
@@ -47,9 +55,17 @@ def fit_basis(
         for index in chosen:
             window = _centre(crops[int(index)], window_voxels)
             tokens = encoder(torch.as_tensor(window)[None].to(device)).patch_tokens[0].cpu().double()
+            tokens = tokens[_has_data(window, encoder.architecture.patch_voxels)]
             count += len(tokens)
             total += tokens.sum(0)
             squares += tokens.T @ tokens
+    if count == 0:
+        raise BadInputError(
+            "feature basis",
+            found="crops without any contrast",
+            expected="images",
+            remedy="Mark another movie with train = yes.",
+        )
     mean = total / count
     values, vectors = torch.linalg.eigh(squares / count - torch.outer(mean, mean))
     values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
@@ -77,6 +93,14 @@ def project(tokens: Tensor, basis: dict[str, Tensor], components: int) -> Tensor
     """
     centred = tokens - basis["pca.mean"][:, None, None, None]
     return torch.einsum("kd,dzyx->kzyx", basis["pca.components"][:components], centred)
+
+
+def _has_data(window: np.ndarray, side: int) -> np.ndarray:
+    """(N,) bool, of (C, z, y, x): patches, in raster order, that are not of one intensity throughout."""
+    c, *lengths = window.shape
+    z, y, x = (n // side for n in lengths)
+    cut = window.reshape(c, z, side, y, side, x, side)
+    return np.asarray(np.ptp(cut, axis=(2, 4, 6)).max(axis=0).reshape(-1) > FLAT)
 
 
 def _centre(crop: np.ndarray, side: int) -> np.ndarray:

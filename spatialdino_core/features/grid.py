@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from spatialdino_core.crops.resample import resample_axis
 
@@ -45,3 +48,34 @@ def on_voxels(
         ratio, start = voxel_um[axis] / spacing_um[axis], -origin_um[axis] / spacing_um[axis]
         result = resample_axis(result, axis, ratio, start=start, length=shape[axis])
     return result
+
+
+def patch_means(
+    image: NDArray[Any],
+    valid: NDArray[np.bool_],
+    voxel_um: Triple,
+    spacing_um: Triple,
+    origin_um: Triple,
+    grid: tuple[int, ...],
+) -> NDArray[np.float64]:
+    """Mean of the valid voxels nearest to each patch centre, (gz, gy, gx); NaN where there are none.
+
+    Parameters
+    ----------
+    image, valid
+        (z, y, x), voxel 0 centred at 0; ``voxel_um`` is their voxel size.
+    spacing_um, origin_um, grid
+        Of the patches.
+    """
+    owner = np.zeros((1, 1, 1), np.intp)
+    for axis, (length, size, step, first, patches) in enumerate(
+        zip(image.shape, voxel_um, spacing_um, origin_um, grid, strict=True)
+    ):
+        nearest = np.clip(np.rint((np.arange(length) * size - first) / step), 0, patches - 1).astype(np.intp)
+        shape = [-1 if a == axis else 1 for a in range(3)]
+        owner = owner * patches + nearest.reshape(shape)
+    number = int(np.prod(grid))
+    chosen = owner[valid]
+    total = np.bincount(chosen, image[valid], number)
+    with np.errstate(invalid="ignore"):
+        return (total / np.bincount(chosen, minlength=number)).reshape(grid)

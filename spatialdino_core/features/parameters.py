@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from spatialdino_core.encoder.streaming_parameters import StreamingParameters
 from spatialdino_core.parameters import STRICT
 
 
@@ -18,11 +20,23 @@ class FeatureParameters:
     """
 
     components: Annotated[
-        int, Field(ge=1, description="principal components kept per patch (0 < components <= embedding size)")
-    ] = 16
+        int,
+        Field(ge=1, description="principal components kept per patch; no more than the encoder has features"),
+    ] = 32
     keep: Annotated[
-        Literal["components", "all"], Field(description="store principal components, or every channel")
+        Literal["components", "all"], Field(description="store principal components, or every feature")
     ] = "components"
+    context: Annotated[
+        Literal["window", "global"],
+        Field(
+            description="what a patch sees: windows of the size the encoder was trained on, or the whole "
+            "frame (slow, and not what it was trained on; the difference is measured)"
+        ),
+    ] = "window"
+    streaming: StreamingParameters = Field(
+        default_factory=StreamingParameters,
+        description="with 'context: global', how a whole frame is encoded",
+    )
     overlap: Annotated[
         float, Field(ge=0, lt=1, description="overlap of neighbouring windows (fraction of a window)")
     ] = 0.5
@@ -30,3 +44,35 @@ class FeatureParameters:
     calibration_frames: Annotated[
         int, Field(ge=1, description="first frames of a movie that set its foreground model (frames)")
     ] = 1  # a rewritten calibration frame costs the whole movie, any other frame only itself
+    bright_percentile: Annotated[
+        float,
+        Field(gt=70, lt=100, description="patches with more fine detail than this are sure to be bright (%)"),
+    ] = 95.0
+    detail_voxels: Annotated[
+        float,
+        Field(gt=0, le=20, description="standard deviation of the smallest structures (isotropic voxels)"),
+    ] = 1.2
+    high_resolution: Annotated[
+        tuple[str, ...],
+        Field(
+            description="maps to write on the image's own grid, too: activation, foreground, component_0 …"
+        ),
+    ] = ()
+    upsampling: Annotated[
+        Literal["trilinear", "guided"],
+        Field(description="how: by linear interpolation alone, or keeping to the edges of the image"),
+    ] = "guided"
+    guide_range: Annotated[
+        float,
+        Field(gt=0, description="with 'guided', how far intensities of one structure differ (of full scale)"),
+    ] = 0.1
+    processes: Annotated[
+        int, Field(ge=1, description="processes on one machine that share the frames of a movie, one per GPU")
+    ] = 1
+
+    @property
+    def of_result(self) -> dict[str, object]:
+        """What the features of a frame depend on."""
+        apart = {"high_resolution", "upsampling", "guide_range", "processes"}
+        apart |= {"streaming"} if self.context == "window" else {"overlap", "window_batch"}
+        return {name: value for name, value in asdict(self).items() if name not in apart}

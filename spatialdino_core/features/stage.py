@@ -1,39 +1,46 @@
-"""Features of a movie, frame by frame: principal components, activation and foreground probability.
+"""Features of a movie, frame by frame: principal components, activation, foreground, class token.
 
 The intensity scale, the voxel size and the field of view are the weights' own, read from their header.
+While a frame is encoded the next one is read and the one before is written. How several GPUs share the
+frames is in `shares.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
+import shutil
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from spatialdino_core.crops.bounds import movie_bounds
-from spatialdino_core.crops.normalise import normalise
-from spatialdino_core.crops.parameters import NormalisationParameters
-from spatialdino_core.crops.resample import resample_isotropic
 from spatialdino_core.device import choose_device
-from spatialdino_core.encoder.vit import VisionTransformer3D
-from spatialdino_core.encoder.weights import WeightsHeader, load_encoder, weights_hash
-from spatialdino_core.errors import BadInputError
-from spatialdino_core.features.basis import BASIS_TENSORS, project
-from spatialdino_core.features.foreground import ForegroundModel, activation, fit_foreground, probability
-from spatialdino_core.features.grid import patch_origin_um, patch_spacing_um
+from spatialdino_core.features.activation import summed_features
+from spatialdino_core.features.basis import project
+from spatialdino_core.features.encoding import Model, MovieEncoder, PreparedFrame, context_difference
+from spatialdino_core.features.foreground import ForegroundModel, fit_foreground
+from spatialdino_core.features.high_resolution import HIGH_RESOLUTION, write_high_resolution
 from spatialdino_core.features.parameters import FeatureParameters
-from spatialdino_core.features.windows import encode_windows
+from spatialdino_core.features.shares import collected, devices, owned, run_shares, share_ledger
+from spatialdino_core.features.stores import FEATURES, FOREGROUND, FeatureStores
+from spatialdino_core.features.windows import Encoded
 from spatialdino_core.geometry.deskewed import DeskewedMovie
 from spatialdino_core.movies.ledger import FrameJob, FrameLedger, FrameResult, StageRecord, remembered
 from spatialdino_core.movies.provenance import software
-from spatialdino_core.movies.store import FrameStore, StoreLayout
 from spatialdino_core.parameters import digest
 
-FEATURES, FOREGROUND = "features.zarr", "foreground.ome.zarr"
+
+@dataclass(frozen=True)
+class _Computed:
+    """A frame on its way to the stores."""
+
+    number: int
+    features: NDArray[np.float16]
+    maps: NDArray[np.float16]
+    class_token: NDArray[np.float32]
+    facts: dict[str, Any]
 
 
 def extract_features(
@@ -60,149 +67,139 @@ def extract_features(
     code
         Hash of the stage's code.
     """
-    movie = DeskewedMovie(deskewed)
-    model = _Model(Path(weights), parameters, choose_device(device))
     folder = Path(output).parent
-    bounds = movie_bounds(movie, NormalisationParameters(**model.header.normalisation))
-    depends_on = digest(asdict(parameters), code, model.hash, asdict(bounds))
-
-    def encode(frame: int) -> tuple[Tensor, np.ndarray]:
-        return model.encode(normalise(movie.store.read(frame), bounds), movie.valid, movie.voxel_um)
-
-    valid = model.valid_patches(movie.valid, movie.voxel_um)
-    foreground = _calibrate(movie, model, encode, valid, folder, depends_on)
-    key = digest(depends_on, foreground.as_json())
-    about = {"weights": model.hash, "bounds": asdict(bounds), "foreground": foreground.as_json(), "key": key}
-    stores = _prepare(folder, movie, model, valid.shape, about)
-
-    def compute(frame: int) -> FrameResult:
-        tokens, _ = encode(frame)
-        components = project(tokens, model.basis, model.components).numpy()
-        active = np.where(valid, activation(components, foreground), 0).astype(np.float32)
-        likely = np.where(valid, probability(active, foreground), 0)
-        kept = tokens.numpy() if parameters.keep == "all" else components
-        sums = [
-            stores[0].write(frame, np.where(valid, kept, 0).astype(np.float16)),
-            stores[1].write(frame, np.stack([active, likely]).astype(np.float16)),
+    encoder = MovieEncoder(DeskewedMovie(deskewed), Model(weights, parameters, choose_device(device)))
+    movie, model = encoder.movie, encoder.model
+    depends_on = digest(parameters.of_result, code, model.hash, encoder.bounds_json)
+    foreground, context = _calibrate(encoder, folder, depends_on)
+    key = digest(depends_on, asdict(foreground))
+    about = {
+        "weights": model.hash,
+        "bounds": encoder.bounds_json[0],
+        "foreground": foreground.summary(),
+        "context": context,
+        "explained_variance": model.basis["pca.explained_variance"][: model.components].tolist(),
+        "key": key,
+    }
+    stores = FeatureStores.prepare(folder, encoder, about | software())
+    ledger = folder / "ledger" / "features.jsonl"
+    if parameters.processes > 1:
+        collected(ledger)
+        shares = [
+            _Share(str(deskewed), str(weights), ledger, parameters, foreground, key, str(each), rank)
+            for rank, each in enumerate(devices(model.device, parameters.processes))
         ]
-        return FrameResult(
-            output=digest(sums), facts={"foreground_fraction": float((likely > 0.5)[valid].mean())}
-        )
-
-    entries = FrameJob(
-        ledger=FrameLedger(folder / "ledger" / "features.jsonl"),
-        description=f"features {folder.name}",
-        key=key,
-        stamps=movie.record.checksums,
-        steps={"compute": compute},
-        exists=lambda frame: all(store.has(frame) for store in stores),
-    ).run()
-    StageRecord.of([FEATURES, FOREGROUND], entries, about | {"parameters": asdict(parameters)}).write(output)
-
-
-class _Model:
-    """A finished model on its device."""
-
-    def __init__(self, weights: Path, parameters: FeatureParameters, device: torch.device) -> None:
-        encoder, self.header, extra = load_encoder(weights)
-        self.encoder: VisionTransformer3D = encoder.eval().requires_grad_(False).to(device)
-        self.basis = {name: extra[name] for name in BASIS_TENSORS}
-        self.hash = weights_hash(weights)
-        self.parameters = parameters
-        self.window = _window(self.header, weights)
-        side = self.header.architecture.patch_voxels
-        self.spacing_um = patch_spacing_um(self.header.voxel_um, side)
-        self.origin_um = patch_origin_um(self.header.voxel_um, side)
-        width = self.header.architecture.embed_dim
-        self.components = min(parameters.components, width)
-        self.stored = width if parameters.keep == "all" else self.components
-
-    def encode(
-        self, image: np.ndarray, valid: np.ndarray, voxel_um: tuple[float, float, float]
-    ) -> tuple[Tensor, np.ndarray]:
-        """Tokens (D, gz, gy, gx) and mean intensity (gz, gy, gx) of the patches of a normalised frame,
-        resampled to the voxel size of the weights."""
-        isotropic = resample_isotropic(image, voxel_um, self.header.voxel_um[0])
-        tokens = encode_windows(
-            self.encoder,
-            torch.as_tensor(isotropic),
-            torch.as_tensor(self._inside(valid, voxel_um)),
-            window_voxels=self.window,
-            overlap=self.parameters.overlap,
-            batch=self.parameters.window_batch,
-        )
-        return tokens, self._patch_means(isotropic, "edge")
-
-    def valid_patches(self, valid: np.ndarray, voxel_um: tuple[float, float, float]) -> np.ndarray:
-        """Bool (gz, gy, gx): patches of which at least half are data."""
-        return self._patch_means(self._inside(valid, voxel_um), "constant") >= 0.5
-
-    def _inside(self, valid: np.ndarray, voxel_um: tuple[float, float, float]) -> np.ndarray:
-        return resample_isotropic(valid.astype(np.float32), voxel_um, self.header.voxel_um[0]) > 0.5
-
-    def _patch_means(self, volume: np.ndarray, padding: Literal["edge", "constant"]) -> np.ndarray:
-        side = self.header.architecture.patch_voxels
-        padded = np.pad(volume, [(0, -n % side) for n in volume.shape], mode=padding)
-        z, y, x = (n // side for n in padded.shape)
-        return padded.reshape(z, side, y, side, x, side).mean(axis=(1, 3, 5))
-
-
-def _window(header: WeightsHeader, weights: Path) -> int:
-    sides = set(header.field_of_view_voxels)
-    if len(sides) > 1 or header.architecture.channels != 1:
-        raise BadInputError(
-            weights,
-            found=f"field of view {header.field_of_view_voxels}, {header.architecture.channels} channels",
-            expected="a cubic field of view and one channel",
-            remedy="Use weights trained by this workflow.",
-        )
-    return sides.pop()
+        run_shares(_do_share, shares)
+    # Alone, this computes all that is not finished; after the others, it finds everything finished.
+    frames = sorted(movie.record.checksums)
+    entries = _frame_job(encoder, stores, foreground, collected(ledger), key, frames).run()
+    listed = [FEATURES, FOREGROUND]
+    if parameters.high_resolution:
+        sums = {entry.frame: entry.output for entry in entries}
+        write_high_resolution(movie, stores, sums, folder, parameters, encoder.bounds[0], code)
+        listed.append(HIGH_RESOLUTION)
+    else:
+        shutil.rmtree(folder / HIGH_RESOLUTION, ignore_errors=True)
+    StageRecord.of(listed, entries, about | {"parameters": asdict(parameters)}).write(output)
 
 
 def _calibrate(
-    movie: DeskewedMovie,
-    model: _Model,
-    encode: Callable[[int], tuple[Tensor, np.ndarray]],
-    valid: np.ndarray,
-    folder: Path,
-    depends_on: str,
-) -> ForegroundModel:
-    """The movie's foreground model, fitted on its first frames and kept."""
+    encoder: MovieEncoder, folder: Path, depends_on: str
+) -> tuple[ForegroundModel, dict[str, Any]]:
+    """The movie's foreground model, fitted on its first frames and kept, and what is known of the context."""
+    movie, model = encoder.movie, encoder.model
     frames = movie.first_frames(model.parameters.calibration_frames)
 
     def fit() -> dict[str, Any]:
-        patches, brightness = [], []
-        for frame in frames:
-            tokens, means = encode(frame)
-            patches.append(project(tokens, model.basis, model.components).numpy()[:, valid].T)
-            brightness.append(means[valid])
-        return fit_foreground(np.concatenate(patches), np.concatenate(brightness)).as_json()
+        components, sums, content = [], [], []
+        context: dict[str, Any] = {"kind": model.parameters.context}
+        for number in frames:
+            frame = encoder.read(number)
+            encoded = encoder.encode(frame)
+            if model.parameters.context == "global" and number == frames[0]:
+                windows = encoder.encode(frame, "window")
+                context["difference_from_windows"] = context_difference(windows, encoded, encoder.valid)
+                context |= encoded.facts
+            components.append(_components(encoded, model)[:, encoder.valid].T)
+            sums.append(summed_features(encoded)[encoder.valid])
+            content.append(encoder.detail(frame))
+        fitted = fit_foreground(
+            np.concatenate(components),
+            np.concatenate(sums),
+            np.concatenate(content),
+            np.concatenate([encoder.blocks + number for number in range(len(frames))]),
+            model.parameters.bright_percentile,
+        )
+        return {"foreground": asdict(fitted), "context": context}
 
     key = digest(depends_on, {frame: movie.record.checksums[frame] for frame in frames})
-    return ForegroundModel(**remembered(folder / "ledger" / "foreground.json", key, fit))
+    kept = remembered(folder / "ledger" / "foreground.json", key, fit)
+    return ForegroundModel(**kept["foreground"]), kept["context"]
 
 
-def _prepare(
-    folder: Path, movie: DeskewedMovie, model: _Model, grid: tuple[int, ...], about: dict[str, Any]
-) -> tuple[FrameStore, FrameStore]:
-    z, y, x = (a + b for a, b in zip(movie.store.origin_um, model.origin_um, strict=True))
-    origin_um = (z, y, x)
+def _components(encoded: Encoded, model: Model) -> NDArray[np.float32]:
+    return np.asarray(project(encoded.tokens, model.basis, model.components).numpy())
 
-    def layout(channels: tuple[str, ...]) -> StoreLayout:
-        return StoreLayout(
-            shape_czyx=(len(channels), grid[0], grid[1], grid[2]),
-            dtype="float16",
-            voxel_um=model.spacing_um,
-            origin_um=origin_um,
-            interval_s=movie.interval_s,
-            channels=channels,
-            kind="map",
+
+def _frame_job(
+    encoder: MovieEncoder,
+    stores: FeatureStores,
+    foreground: ForegroundModel,
+    ledger: FrameLedger,
+    key: str,
+    frames: list[int],
+) -> FrameJob:
+    """The job of some frames of the movie."""
+    valid, model = encoder.valid, encoder.model
+
+    def encode(frame: PreparedFrame) -> _Computed:
+        encoded = encoder.encode(frame)
+        components = _components(encoded, model)
+        active = np.where(valid, foreground.activation.of(summed_features(encoded)), 0)
+        likely = np.zeros(valid.shape, np.float32)
+        likely[valid] = foreground.probability(components[:, valid].T, active[valid])
+        kept = encoded.tokens.numpy() if model.parameters.keep == "all" else components
+        return _Computed(
+            frame.number,
+            np.where(valid, kept, 0).astype(np.float16),
+            np.stack([active, likely]).astype(np.float16),
+            encoded.class_token.numpy(),
+            {"foreground_fraction": float((likely[valid] > 0.5).mean())} | encoded.facts,
         )
 
-    prefix = "token" if model.parameters.keep == "all" else "component"
-    names = tuple(f"{prefix}_{number}" for number in range(model.stored))
-    facts = about | software()
-    return (
-        FrameStore.prepare(folder / FEATURES, layout(names), movie.frames, facts),
-        FrameStore.prepare(folder / FOREGROUND, layout(("activation", "foreground")), movie.frames, facts),
+    def write(done: _Computed) -> FrameResult:
+        output = stores.write(done.number, done.features, done.maps, done.class_token)
+        return FrameResult(output=output, facts=done.facts)
+
+    return FrameJob(
+        ledger=ledger,
+        description=f"features {encoder.movie.folder.name}",
+        key=key,
+        stamps={frame: encoder.movie.record.checksums[frame] for frame in frames},
+        steps={"read": encoder.read, "encode": encode, "write": write},
+        exists=stores.has,
     )
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What a process needs to do its frames; sent to it by pickling."""
+
+    deskewed: str
+    weights: str
+    ledger: Path
+    parameters: FeatureParameters
+    foreground: ForegroundModel
+    key: str
+    device: str
+    rank: int
+
+
+def _do_share(share: _Share) -> None:
+    """The frames of one process."""
+    model = Model(share.weights, share.parameters, torch.device(share.device))
+    encoder = MovieEncoder(DeskewedMovie(share.deskewed), model)
+    frames = owned(sorted(encoder.movie.record.checksums), share.rank, share.parameters.processes)
+    stores = FeatureStores.open(share.ledger.parent.parent)
+    ledger = share_ledger(share.ledger, share.rank)
+    _frame_job(encoder, stores, share.foreground, ledger, share.key, frames).run()

@@ -25,6 +25,7 @@ from spatialdino_core.kernels.halve import halved
 
 AXES = ("t", "c", "z", "y", "x")
 CHUNK_ZYX = (32, 128, 128)
+FEATURE_CHUNK_ZYX = (16, 16, 16)
 SMALLEST_LEVEL = 96  # voxels along the longest axis at which a pyramid ends
 NAMESPACE = "spatialdino"
 
@@ -48,7 +49,8 @@ class StoreLayout:
     channels
         Channel names.
     kind
-        ``image`` (averaged pyramid), ``labels`` (OME-Zarr label image) or ``map`` (one level).
+        ``image`` (averaged pyramid), ``labels`` (OME-Zarr label image), ``map`` (one level) or ``features``
+        (one level, all channels of a small cube in one chunk: whoever wants one wants all).
     """
 
     shape_czyx: tuple[int, int, int, int]
@@ -132,7 +134,8 @@ class FrameStore:
     def has(self, frame: int) -> bool:
         """Whether the frame's shard files exist, for all channels."""
         folder = self.path / "0" / "c" / str(frame)
-        return all((folder / str(c) / "0" / "0" / "0").is_file() for c in range(self.shape[1]))
+        files = math.ceil(self.shape[1] / self._levels[0].shards[1])
+        return all((folder / str(c) / "0" / "0" / "0").is_file() for c in range(files))
 
     def read(self, frame: int, channel: int | slice = 0, region: Any = ...) -> np.ndarray:
         """One frame, (z, y, x), or (c, z, y, x) for a slice of channels; ``region`` indexes z, y, x.
@@ -205,14 +208,17 @@ def _create(path: Path, layout: StoreLayout, frames: int) -> None:
     group = zarr.create_group(path, zarr_format=3)
     for number, factors in enumerate(layout.level_factors()):
         voxels = tuple(math.ceil(n / f) for n, f in zip(layout.shape_czyx[1:], factors, strict=True))
-        chunks = tuple(min(n, c) for n, c in zip(voxels, CHUNK_ZYX, strict=True))
+        together = layout.kind == "features"
+        channels = layout.shape_czyx[0] if together else 1
+        largest = FEATURE_CHUNK_ZYX if together else CHUNK_ZYX
+        chunks = tuple(min(n, c) for n, c in zip(voxels, largest, strict=True))
         shards = tuple(c * math.ceil(n / c) for n, c in zip(voxels, chunks, strict=True))
         group.create_array(
             str(number),
             shape=(frames, layout.shape_czyx[0], *voxels),
             dtype=layout.dtype,
-            chunks=(1, 1, *chunks),
-            shards=(1, 1, *shards),
+            chunks=(1, channels, *chunks),
+            shards=(1, channels, *shards),
             compressors=[BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"), Crc32cCodec()],
             dimension_names=AXES,
         )

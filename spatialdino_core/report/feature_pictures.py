@@ -31,7 +31,7 @@ def feature_picture(results: MovieResults, image: Projections) -> Illustration:
     The colours of activation and features are fixed by the first, middle and last frame together.
     """
     maps = {frame: results.foreground.read(frame, slice(None)).astype(np.float32) for frame in results.shown}
-    colours = _colours(results, {frame: activation for frame, (activation, _) in maps.items()})
+    colours = _colours(results, {frame: probability for frame, (_, probability) in maps.items()})
     activation, probability = maps[results.middle].max(axis=1)
     low, high = robust_limits([each[0].max(axis=0) for each in maps.values()])
     z, y, x = np.subtract(results.foreground.origin_um, results.image.origin_um).tolist()
@@ -48,11 +48,27 @@ def feature_picture(results: MovieResults, image: Projections) -> Illustration:
     return illustrate(
         figure,
         title=f"Features, {results.when(results.middle)}",
-        caption="Activation: how unusual a patch is for the background, in units of the background's own "
-        "spread; foreground probability: what follows from it; both as maxima along z. Features: the three "
-        "strongest principal components as red, green and blue, of the most active patch along z, in colours "
-        "that mean the same in all frames. Similar colours are similar structures.",
+        caption="Activation: the sum of all features of a patch, turned to rise with brightness, in units "
+        f"of the background's own spread. Foreground probability: {_rests_on(results)} Both as maxima along "
+        "z. Features: the three strongest principal components as red, green and blue, of the patch along z "
+        "that is most probably foreground, in colours that mean the same in all frames. Similar colours are "
+        "similar structures.",
         alt=f"Four views of the middle frame; {share:.0%} of the patches seen from above are foreground.",
+    )
+
+
+def _rests_on(results: MovieResults) -> str:
+    """Where the foreground probability comes from, in words."""
+    about = results.features.about.get("foreground", {})
+    evidence = {name: f"{each['auroc']:.2f}" for name, each in about.get("evidence", {}).items()}
+    if not evidence:
+        return "0 everywhere, because the first frames show too little to learn it from."
+    words = {"activation": "the activation", "density": "the densities of the principal components"}
+    other = next(name for name in words if name != about["chosen"])
+    return (
+        f"from {words[about['chosen']]}, which told bright patches from dim ones with an area under the ROC "
+        f"curve of {evidence[about['chosen']]} in blocks that it was not fitted to ({words[other]}: "
+        f"{evidence[other]})."
     )
 
 
@@ -120,9 +136,9 @@ def _layout(x_um: float, y_um: float) -> tuple[list[tuple[float, float, float, f
     return boxes, total
 
 
-def _colours(results: MovieResults, activations: dict[int, np.ndarray]) -> np.ndarray:
+def _colours(results: MovieResults, probabilities: dict[int, np.ndarray]) -> np.ndarray:
     """Features of the middle frame as RGB (gy, gx, 3)."""
-    components = {frame: results.components.read(frame, slice(None)) for frame in activations}
+    components = {frame: results.components.read(frame, slice(None)) for frame in probabilities}
     if results.features.about.get("parameters", {}).get("keep") == "all":
         components = _principal(components)
     frames = {frame: each[:3].astype(np.float32) for frame, each in components.items()}
@@ -131,7 +147,7 @@ def _colours(results: MovieResults, activations: dict[int, np.ndarray]) -> np.nd
     if len(patches):
         limits[: patches.shape[1]] = np.percentile(patches, COLOUR_PERCENTILES, axis=0).T
     limits[:, 1] = np.maximum(limits[:, 1], limits[:, 0] + 1e-6)
-    return feature_colours(frames[results.middle], activations[results.middle], limits)
+    return feature_colours(frames[results.middle], probabilities[results.middle], limits)
 
 
 def _principal(tokens: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
