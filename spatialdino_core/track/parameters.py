@@ -28,6 +28,10 @@ class TrackParameters:
         float,
         Field(ge=0, le=10, description="weight of the likelihood of brightness beside that of position (1)"),
     ] = 1.0
+    feature_weight: Annotated[
+        float,
+        Field(ge=0, le=10, description="weight of the likelihood of features, where the table has any (1)"),
+    ] = 1.0
     border_um: Annotated[
         float,
         Field(
