@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from spatialdino_core.track.objects import Array, Index, Objects
 
 FEWEST = 8
 OUTLIERS = 0.02
-"""Share of links over which the appearance changes to anything: merges, splits, a neighbour's light."""
+"""Share of links, before it is measured, over which appearance changes to anything: merges, splits, a
+neighbour's light."""
 SMALLEST = 1e-4
 """Least variance of log-brightness (1 %); a movie whose objects vary less has no brightness to tell by."""
 
@@ -27,12 +28,15 @@ class Light:
         Standard deviations of a measurement, and of the level's change from frame to frame.
     mean, spread
         Of all objects.
+    outliers
+        Share of links over which it changes to anything.
     weight
         Of the log-likelihood of brightness; 0 where it says nothing.
     """
 
     noise: float = 0.2
     wander: float = 0.1
+    outliers: float = OUTLIERS
     mean: float
     spread: float
     weight: float
@@ -40,7 +44,7 @@ class Light:
     @property
     def array(self) -> Array:
         """What the gains of links take."""
-        values = [self.noise**2, self.wander**2, self.mean, self.spread**2, OUTLIERS, self.weight]
+        values = [self.noise**2, self.wander**2, self.mean, self.spread**2, self.outliers, self.weight]
         return np.array(values)
 
 
@@ -56,32 +60,33 @@ def first_light(log_brightness: Array, weight: float) -> Light:
 
 
 def measured_light(light: Light, log_brightness: Array, previous: Index) -> Light:
-    """Noise and wandering from the changes over one and over two links.
+    """Noise, wandering and jumps from the changes over one and over two links.
 
     Their variances are 2 noise² + wander² and 2 noise² + 2 wander²; medians keep wrong links out.
     """
-    one = _variance(log_brightness, previous)
-    earlier = np.where(previous >= 0, previous[previous], -1)
-    two = _variance(log_brightness, earlier)
-    if one is None or two is None:
+    one = _changes(log_brightness, previous)
+    two = _changes(log_brightness, np.where(previous >= 0, previous[previous], -1))
+    if min(len(one), len(two)) < FEWEST:
         return light
-    wander = float(np.clip(two - one, 0, one))
-    noise = max((one - wander) / 2, SMALLEST)
-    return Light(
+    wander = float(np.clip(_variance(two) - _variance(one), 0, _variance(one)))
+    noise = max((_variance(one) - wander) / 2, SMALLEST)
+    far = np.abs(one) > 4 * np.sqrt(2 * noise + wander)
+    return replace(
+        light,
         noise=float(np.sqrt(noise)),
         wander=float(np.sqrt(wander)),
-        mean=light.mean,
-        spread=light.spread,
-        weight=light.weight,
+        outliers=float(np.clip((far.sum() + 0.5) / (len(one) + 25), SMALLEST, 0.1)),
     )
 
 
-def _variance(log_brightness: Array, previous: Index) -> float | None:
-    linked = np.flatnonzero(previous >= 0)
-    change = log_brightness[linked] - log_brightness[previous[linked]]
-    change = change[np.isfinite(change)]
-    if len(change) < FEWEST:
-        return None
+def _changes(log_brightness: Array, earlier: Index) -> Array:
+    later = np.flatnonzero(earlier >= 0)
+    change = log_brightness[later] - log_brightness[earlier[later]]
+    return np.asarray(change[np.isfinite(change)])
+
+
+def _variance(change: Array) -> float:
+    """Variance by the median absolute deviation."""
     return float((1.4826 * np.median(np.abs(change - np.median(change)))) ** 2)
 
 

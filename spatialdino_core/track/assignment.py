@@ -71,7 +71,16 @@ def margins(rows: Index, columns: Index, gains: Gain, chosen: Index, shape: tupl
     link_of_row, link_of_column = np.full(shape[0], -1, np.intp), np.full(shape[1], -1, np.intp)
     link_of_row[rows[chosen]], link_of_column[columns[chosen]] = chosen, chosen
     return _margins(
-        chosen, rows, columns, gains, by_row, row_starts, by_column, column_starts, link_of_row, link_of_column
+        chosen,
+        rows,
+        columns,
+        gains,
+        by_row,
+        row_starts,
+        by_column,
+        column_starts,
+        link_of_row,
+        link_of_column,
     )
 
 

@@ -82,7 +82,8 @@ def _near(
 def _collected(objects: Objects, pairs: list[tuple[Index, Index]]) -> Candidates:
     earlier, later = (np.concatenate(side) for side in zip(*pairs, strict=True))
     # One number per pair: sorting it brings pairs into order and doubles together.
-    code = np.unique(earlier * max(len(objects), 1) + later)
+    code = np.sort(earlier * max(len(objects), 1) + later)
+    code = code[np.diff(code, prepend=-1) > 0]
     earlier, later = np.divmod(code, max(len(objects), 1))
     starts = np.searchsorted(earlier, np.arange(len(objects) + 1))
     return Candidates(starts, later, np.zeros(len(later)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from scipy.spatial import cKDTree
 
@@ -68,7 +70,7 @@ def jumps(objects: Objects, reach_um: float) -> Array:
     """
     moved = np.zeros((objects.frames, 3))
     limits, filled = objects.limits, np.flatnonzero(objects.filled)
-    for before, after in zip(filled[:-1], filled[1:], strict=True):
+    for before, after in pairwise(filled):
         first, second = (objects.position_um[limits[t] : limits[t + 1]] for t in (before, after))
         moved[after] = _jump(first, second, reach_um)
     return moved.cumsum(axis=0)

@@ -36,30 +36,41 @@ def begin_level(level: Array, brightness: float, light: Array) -> None:
 
 
 @njit(nogil=True, cache=True)
+def _log_same(level: Array, brightness: float, frames: int, light: Array) -> float:
+    """Log-ratio of a brightness under a level that wanders, against that of any object."""
+    spread = level[LEVEL_VAR] + frames * light[DRIFT_VAR] + light[NOISE_VAR]
+    same = -0.5 * ((brightness - level[LEVEL]) ** 2 / spread + math.log(spread))
+    other = -0.5 * ((brightness - light[MEAN]) ** 2 / light[VAR] + math.log(light[VAR]))
+    return min(same - other, 50.0)
+
+
+@njit(nogil=True, cache=True)
 def brightness_gain(level: Array, brightness: float, frames: int, light: Array) -> float:
-    """Log-ratio of a brightness under a level that wanders, against that of any object.
+    """Log-likelihood ratio of brightness, weighted.
 
     With a small probability the brightness jumps to anything: a merge or a neighbour's light cannot
     outweigh everything else.
     """
     if math.isnan(brightness) or light[INTENSITY_WEIGHT] == 0:
         return 0.0
-    spread = level[LEVEL_VAR] + frames * light[DRIFT_VAR] + light[NOISE_VAR]
-    same = -0.5 * ((brightness - level[LEVEL]) ** 2 / spread + math.log(spread))
-    other = -0.5 * ((brightness - light[MEAN]) ** 2 / light[VAR] + math.log(light[VAR]))
-    ratio = min(same - other, 50.0)
-    return light[INTENSITY_WEIGHT] * math.log((1 - light[OUTLIERS]) * math.exp(ratio) + light[OUTLIERS])
+    same = math.exp(_log_same(level, brightness, frames, light))
+    return light[INTENSITY_WEIGHT] * math.log((1 - light[OUTLIERS]) * same + light[OUTLIERS])
 
 
 @njit(nogil=True, cache=True)
 def measure_level(level: Array, brightness: float, frames: int, light: Array) -> None:
-    """The level after one more measurement."""
-    level[LEVEL_VAR] += frames * light[DRIFT_VAR]
+    """The level after one more measurement; where it jumped it begins anew."""
     if math.isnan(brightness):
+        level[LEVEL_VAR] += frames * light[DRIFT_VAR]
         return
-    share = level[LEVEL_VAR] / (level[LEVEL_VAR] + light[NOISE_VAR])
-    level[LEVEL] += share * (brightness - level[LEVEL])
-    level[LEVEL_VAR] *= 1 - share
+    same = (1 - light[OUTLIERS]) * math.exp(_log_same(level, brightness, frames, light))
+    jumped = light[OUTLIERS] / (same + light[OUTLIERS])
+    spread = level[LEVEL_VAR] + frames * light[DRIFT_VAR]
+    share = spread / (spread + light[NOISE_VAR])
+    apart = (1 - share) * (brightness - level[LEVEL])
+    level[LEVEL] = brightness - (1 - jumped) * apart
+    kept = (1 - jumped) * (1 - share) * spread + jumped * light[NOISE_VAR]
+    level[LEVEL_VAR] = kept + jumped * (1 - jumped) * apart * apart
 
 
 class Seen(NamedTuple):

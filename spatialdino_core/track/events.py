@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.spatial import cKDTree
 from scipy.special import expit, gammaln
 
-from spatialdino_core.track.appearance import OUTLIERS
+from spatialdino_core.track.appearance import Light
 from spatialdino_core.track.links import Links, Model
 from spatialdino_core.track.objects import Array, Index, Objects
 from spatialdino_core.track.parameters import TrackParameters
@@ -159,9 +159,8 @@ def _gain(scene: _Scene, edge: Index, partner: Index) -> Array:
     parent = _averaged(scene.brightness, scene.previous, partner)
     child = _averaged(scene.brightness, scene.following, edge)
     sibling = _averaged(scene.brightness, scene.following, scene.following[partner])
-    variance = 2 * light.noise**2 + light.wander**2
-    together = _log_change(np.logaddexp(child, sibling) - parent, variance, light.spread)
-    alone = _log_change(sibling - parent, variance, light.spread)
+    together = _log_change(np.logaddexp(child, sibling) - parent, light)
+    alone = _log_change(sibling - parent, light)
     new = -0.5 * ((child - light.mean) / light.spread) ** 2 - np.log(light.spread * np.sqrt(2 * np.pi))
     return np.asarray(gain + light.weight * np.nan_to_num(together - alone - new))
 
@@ -183,11 +182,12 @@ def _averaged(brightness: Array, step: Index, start: Index) -> Array:
         return np.asarray(np.where(count > 0, np.log(total / count), np.nan))
 
 
-def _log_change(change: Array, variance: float, spread: float) -> Array:
+def _log_change(change: Array, light: Light) -> Array:
     """Log-density of a change of log-brightness: Gaussian, but for a few that are anything."""
-    same = -0.5 * (change**2 / variance + np.log(2 * np.pi * variance)) + np.log1p(-OUTLIERS)
-    wide = 2 * spread**2 + variance
-    other = -0.5 * (change**2 / wide + np.log(2 * np.pi * wide)) + np.log(OUTLIERS)
+    variance = 2 * light.noise**2 + light.wander**2
+    wide = 2 * light.spread**2 + variance
+    same = -0.5 * (change**2 / variance + np.log(2 * np.pi * variance)) + np.log1p(-light.outliers)
+    other = -0.5 * (change**2 / wide + np.log(2 * np.pi * wide)) + np.log(light.outliers)
     return np.asarray(np.logaddexp(same, other))
 
 

@@ -93,9 +93,7 @@ def _number(objects: Objects, links: Links, min_length: int) -> tuple[Index, int
     return np.where(kept, kept.cumsum(), 0)[number], int((~kept).sum())
 
 
-def _track_table(
-    objects: Objects, track: Index, links: Links, model: Model, seconds: float
-) -> pd.DataFrame:
+def _track_table(objects: Objects, track: Index, links: Links, model: Model, seconds: float) -> pd.DataFrame:
     rows = objects.table[["frame", *POSITION_VOXELS, *POSITION_UM, *OBJECT_COLUMNS]].copy()
     rows["track_id"], rows["gap"] = track, 0
     rows["link_cost"], rows["link_confidence"] = links.cost, links.confidence

@@ -15,7 +15,7 @@ from scipy.special import expit
 
 from spatialdino_core.track.appearance import Light, first_light, measured_light, with_likeness
 from spatialdino_core.track.assignment import assign, margins
-from spatialdino_core.track.candidates import all_pairs, next_frame_pairs, widest_gap
+from spatialdino_core.track.candidates import all_pairs, next_frame_pairs, owners
 from spatialdino_core.track.common import common_changes, jumps
 from spatialdino_core.track.cut import Candidates, Seen, join_gains, renew
 from spatialdino_core.track.filter import STATE
@@ -117,15 +117,15 @@ def link_movie(objects: Objects, volume_um3: float, parameters: TrackParameters)
         return links, model
     candidates = next_frame_pairs(objects, model.seen(objects).position, reach)
     links = _passed(objects, candidates, links, model, blind=True)
-    for number in range(FORWARD_PASSES - 1 + REJOINING_PASSES):
+    for number in range(1, FORWARD_PASSES + REJOINING_PASSES):
         model = _learned(objects, links, model, prior, volume_um3, parameters)
-        if number == 0:
+        if number == 1:
             position = model.seen(objects).position
             gap = parameters.max_gap_frames
             candidates = all_pairs(objects, position, reach, gap, links.following, links.previous)
         candidates, likeness = with_likeness(candidates, objects, links.previous, parameters.feature_weight)
         model = replace(model, likeness=likeness)
-        links = _passed(objects, candidates, links, model, blind=number < FORWARD_PASSES - 1)
+        links = _passed(objects, candidates, links, model, blind=number < FORWARD_PASSES)
     return links, model
 
 
@@ -149,9 +149,7 @@ def _learned(
     fading = common_changes(when[known], change[known], objects.frames)[:, 0]
     model = replace(model, drift_um=model.drift_um + drift, fading=model.fading + fading)
     seen = model.seen(objects)
-    motion = fitted_model(
-        model.motion, prior, seen.frame, seen.position, objects.uncertainty, links.previous
-    )
+    motion = fitted_model(model.motion, prior, seen.frame, seen.position, objects.uncertainty, links.previous)
     return replace(
         model,
         motion=motion,
@@ -161,20 +159,19 @@ def _learned(
 
 
 def _passed(objects: Objects, candidates: Candidates, links: Links, model: Model, *, blind: bool) -> Links:
-    """Links after one pass; a blind one starts from nothing."""
+    """Links after one pass; a blind one starts from nothing and does not say how sure it is."""
     n, limits = len(objects), objects.limits
     links = Links.none(n) if blind else links
     previous, following = links.previous.copy(), links.following.copy()
     cost, margin = np.full(n, np.nan), np.full(n, np.nan)
-    span = int((objects.frame[candidates.later] - np.repeat(objects.frame, np.diff(candidates.starts))).max(initial=1))
+    span = int((objects.frame[candidates.later] - objects.frame[owners(candidates)]).max(initial=1))
     seen, chance = model.seen(objects), chances(objects, model.rates, span)
     motion, light = model.motion.array, model.light.array
     states, levels = np.empty((n, STATE)), np.empty((n, 2))
     for t in range(objects.frames):
         renew(np.arange(limits[t], limits[t + 1]), previous, seen, motion, light, states, levels)
         heads = np.arange(limits[max(0, t + 1 - span)], limits[t + 1])
-        beyond = (following[heads] < 0) | (objects.frame[following[heads]] > t)
-        heads = heads[beyond]
+        heads = heads[(following[heads] < 0) | (objects.frame[following[heads]] > t)]
         tails = following[heads][following[heads] >= 0]
         earlier, later, costs, gains = join_gains(
             t, blind, heads, candidates, previous, following, seen, chance, motion, light, states, levels
@@ -186,7 +183,8 @@ def _passed(objects: Objects, candidates: Candidates, links: Links, model: Model
         chosen = assign(rows, columns, gains, shape)
         following[earlier[chosen]], previous[later[chosen]] = later[chosen], earlier[chosen]
         cost[later[chosen]] = costs[chosen]
-        margin[later[chosen]] = margins(rows, columns, gains, chosen, shape)
+        if not blind:
+            margin[later[chosen]] = margins(rows, columns, gains, chosen, shape)
     unlinked = previous < 0
     cost[unlinked] = margin[unlinked] = np.nan
     return Links(previous, following, cost, expit(margin))

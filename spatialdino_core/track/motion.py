@@ -17,7 +17,7 @@ from spatialdino_core.track.filter import follow
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
-MOST_OBJECTS = 6000
+MOST_OBJECTS = 4000
 """Objects that the estimate looks at: whole tracks, evenly chosen."""
 SMALLEST_UM = 1e-3
 
@@ -118,7 +118,7 @@ def fitted_model(
         likelihood = follow(frame, position, model.variance(uncertainty), previous, model.array).sum()
         return float(0.5 * (((free - centre) / PRIOR_SPREAD) ** 2).sum() - likelihood)
 
-    found = minimize(cost, start.free, method="L-BFGS-B", options={"maxiter": 40, "ftol": 1e-7, "eps": 1e-4})
+    found = minimize(cost, start.free, method="L-BFGS-B", options={"maxiter": 40, "ftol": 1e-5, "eps": 1e-4})
     return MotionModel.of(found.x)
 
 

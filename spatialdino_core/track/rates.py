@@ -33,9 +33,7 @@ class Rates:
 def first_rates(objects: int, frames: int, volume_um3: float) -> Rates:
     """Rates before anything was linked."""
     density = max(objects, 1) / (max(frames, 1) * volume_um3)
-    return Rates(
-        survival=0.95, detection=0.9, births_per_um3=0.1 * density, clutter_per_um3=0.05 * density
-    )
+    return Rates(survival=0.95, detection=0.9, births_per_um3=0.1 * density, clutter_per_um3=0.05 * density)
 
 
 def counted_rates(objects: Objects, track: Index, volume_um3: float, max_gap: int) -> Rates:
