@@ -4,8 +4,8 @@
 
 Every linker gets the same objects. Ours has one default configuration for all scenes and estimates the rest;
 each peer has its search radius chosen in hindsight, by the truth, on the first seed of each scene. All peers
-see positions only; so does "ours, positions"; "ours" also sees brightness (noise 10 %). Peers that are not
-installed are left out. Prints medians over seeds; seconds are CPU time of one thread, compilation not counted.
+see positions only; so does "ours_positions"; "ours" also sees brightness (noise 10 %). Peers that are not
+installed are left out. Prints medians over seeds; seconds are CPU time, compilation not counted.
 
 The scenes have the particles per frame, and nearly the difficulty, of those of the ISBI Particle Tracking
 Challenge (VIRUS, 3D): 12.6 × 25.5 × 25.5 µm, 50 frames, particles that change between Brownian and directed
@@ -145,10 +145,10 @@ PEERS = [
 ]
 
 
-def measure(link: Callable[[], pd.DataFrame], truth: pd.DataFrame) -> dict[str, float]:
+def measure(linker: Callable[..., pd.DataFrame], truth: pd.DataFrame, *given: Any) -> dict[str, float]:
     """Scores and CPU seconds of a linker."""
     started = time.process_time()
-    found = link()
+    found = linker(*given)
     seconds = time.process_time() - started
     tracks, links = score_tracks(found, truth, GATE_UM), score_links(found, truth, GATE_UM)
     return {
@@ -163,29 +163,22 @@ def measure(link: Callable[[], pd.DataFrame], truth: pd.DataFrame) -> dict[str, 
 
 
 def runs_of(name: str, seeds: int) -> list[dict[str, Any]]:
-    """All linkers on one scene. On the first seed each peer tries all radii; the best one serves the others."""
+    """All linkers on one scene. On the first seed each peer tries all radii; the best serves the others."""
     scene, spoilt = SCENES[name]
     rows: list[dict[str, Any]] = []
-    best: dict[str, float] = {}
+    reach: dict[str, float] = {}
     for seed in range(seeds):
         table, truth = objects_of(scene, spoilt, seed)
+        about = {"scene": name, "seed": seed}
         for linker in (ours, ours_positions):
-            scores = measure(lambda f=linker: f(table, scene.frames), truth)  # type: ignore[misc]
-            rows.append({"scene": name, "linker": linker.__name__, "seed": seed, **scores})
+            scores = measure(linker, truth, table, scene.frames)
+            rows.append(about | {"linker": linker.__name__} | scores)
         for peer in PEERS:
             label = peer.__name__
-            tried = [best[label]] if label in best else list(REACHES_UM)
-            results = {}
-            for reach in tried:
-                try:
-                    results[reach] = measure(lambda f=peer, r=reach: f(table, scene.frames, r), truth)  # type: ignore[misc]
-                except Exception as problem:  # a peer that gives up on a radius has no result there
-                    print(f"{name}: {label} at {reach} µm: {type(problem).__name__}: {str(problem)[:80]}")
-            if not results:
-                continue
-            best[label] = max(results, key=lambda reach: results[reach]["alpha"])
-            scores = results[best[label]]
-            rows.append({"scene": name, "linker": label, "seed": seed, "reach_um": best[label], **scores})
+            tried = [reach[label]] if label in reach else REACHES_UM
+            results = {r: measure(peer, truth, table, scene.frames, r) for r in tried}
+            reach[label] = max(results, key=lambda r, found=results: found[r]["alpha"])
+            rows.append(about | {"linker": label, "reach_um": reach[label]} | results[reach[label]])
         print(pd.DataFrame(rows[-2 - len(PEERS) :]).round(3).to_string(index=False), flush=True)
     return rows
 

@@ -70,12 +70,12 @@ def measured_light(light: Light, log_brightness: Array, previous: Index) -> Ligh
         return light
     wander = float(np.clip(_variance(two) - _variance(one), 0, _variance(one)))
     noise = max((_variance(one) - wander) / 2, SMALLEST)
-    far = np.abs(one) > 4 * np.sqrt(2 * noise + wander)
+    far = int((np.abs(one) > 4 * np.sqrt(2 * noise + wander)).sum())
     return replace(
         light,
         noise=float(np.sqrt(noise)),
         wander=float(np.sqrt(wander)),
-        outliers=float(np.clip((far.sum() + 0.5) / (len(one) + 25), SMALLEST, 0.1)),
+        outliers=float(np.clip((far + 0.5) / (len(one) + 25), SMALLEST, 0.1)),
     )
 
 
@@ -110,8 +110,8 @@ def with_likeness(
         return candidates, {}
     known = objects.features.any(axis=1)
     distance = 1 - (objects.features[earlier] * objects.features[later]).sum(axis=1)
-    both, linked = known[earlier] & known[later], previous[later] == earlier
-    same, other = distance[both & linked], distance[both & ~linked]
+    both, linked = known[earlier] & known[later], np.asarray(previous[later] == earlier)
+    same, other = np.extract(both & linked, distance), np.extract(both & ~linked, distance)
     if len(same) < FEWEST or len(other) < FEWEST:
         return candidates, {}
     mean_same, mean_other = max(float(same.mean()), 1e-6), float(other.mean())

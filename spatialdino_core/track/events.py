@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 from scipy.special import expit, gammaln
 
 from spatialdino_core.track.appearance import Light
+from spatialdino_core.track.candidates import Mask
 from spatialdino_core.track.links import Links, Model
 from spatialdino_core.track.objects import Array, Index, Objects
 from spatialdino_core.track.parameters import TrackParameters
@@ -102,7 +103,7 @@ def _step_scale(objects: Objects, position: Array, links: Links, reach_um: float
 
 
 def _partners(
-    scene: _Scene, edges: Index, kept: Array, direction: int, reach_um: float, least: float
+    scene: _Scene, edges: Index, kept: Mask, direction: int, reach_um: float, least: float
 ) -> list[tuple[int, int, float]]:
     """For each start (direction −1) or end (+1) of a track the object of another track, one frame
     before or after, that it most likely split from or merged into: (edge, partner, score).
@@ -111,7 +112,7 @@ def _partners(
     # A parent is seen in the frame before and goes on in the frame of the start.
     goes_on = scene.following >= 0
     goes_on[goes_on] = np.abs(frame[scene.following[goes_on]] - frame[goes_on]) == 1
-    parents = np.flatnonzero((kept > 0) & goes_on)
+    parents = np.flatnonzero(kept & goes_on)
     edge, partner = _near(scene, edges, parents, direction, reach_um)
     if len(edge) == 0:
         return []
@@ -150,8 +151,8 @@ def _gain(scene: _Scene, edge: Index, partner: Index) -> Array:
 
     Mass is conserved: the one is as bright as the two together.
     """
-    offset = (scene.position[edge] - scene.position[partner]) / scale_of_parts(scene)
-    gain = _log_student(offset) - np.log(scale_of_parts(scene)).sum()
+    offset = (scene.position[edge] - scene.position[partner]) / _scale_of_parts(scene)
+    gain = _log_student(offset) - np.log(_scale_of_parts(scene)).sum()
     gain -= np.log(scene.model.rates.births_per_um3 + scene.model.rates.clutter_per_um3)
     light = scene.model.light
     if light.weight == 0:
@@ -165,7 +166,7 @@ def _gain(scene: _Scene, edge: Index, partner: Index) -> Array:
     return np.asarray(gain + light.weight * np.nan_to_num(together - alone - new))
 
 
-def scale_of_parts(scene: _Scene) -> Array:
+def _scale_of_parts(scene: _Scene) -> Array:
     """Scale (z, y, x) of the distance of a part from its whole one frame away: a generous step, µm."""
     return np.sqrt(2) * scene.scale_um
 

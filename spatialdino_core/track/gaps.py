@@ -1,17 +1,30 @@
-"""Positions in the frames in which a particle was not seen: from both sides of the gap, no measurement made up.
+"""Positions in the frames in which a particle was not seen, from both sides of the gap.
 
-The filter foresees each missing position from what came before, and the same filter, run backwards, from what
-came after; both are averaged with the inverse of their variances. This two-filter smoother equals that of
-Rauch, Tung & Striebel (Fraser & Potter, IEEE Trans. Autom. Control 14, 387, 1969).
+The filter foresees the state in each missing frame from what came before and, run backwards, from what
+came after. For each way of moving both are averaged with the inverse of their covariances, which equals the
+smoother of Rauch, Tung & Striebel (Fraser & Potter, IEEE Trans. Autom. Control 14, 387, 1969).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from spatialdino_core.track.cut import Seen, renew
-from spatialdino_core.track.filter import BROWN_P, BROWN_X, DIRECTED, HYPOTHESES, RUN_X, RUN_XX, STATE
-from spatialdino_core.track.filter import foresee, merge
+from spatialdino_core.track.cut import renew
+from spatialdino_core.track.filter import (
+    BROWN_P,
+    BROWN_X,
+    DIRECTED,
+    HYPOTHESES,
+    RUN_V,
+    RUN_VV,
+    RUN_X,
+    RUN_XV,
+    RUN_XX,
+    SPEED_VAR,
+    STATE,
+    foresee,
+    merge,
+)
 from spatialdino_core.track.links import Links, Model
 from spatialdino_core.track.objects import Array, Index, Objects
 
@@ -35,12 +48,11 @@ def fill_gaps(objects: Objects, links: Links, model: Model) -> tuple[Index, Inde
     for j in later:
         i = links.previous[j]
         for frame in range(int(objects.frame[i]) + 1, int(objects.frame[j])):
-            past, past_variance = _expected(forward[i], frame - int(objects.frame[i]), model)
-            future, future_variance = _expected(backward[j], int(objects.frame[j]) - frame, model)
-            share = past_variance / (past_variance + future_variance)
+            past = _expected(forward[i], frame - int(objects.frame[i]), model)
+            future = _expected(backward[j], int(objects.frame[j]) - frame, model)
             of_gap.append(j)
             when.append(frame)
-            where.append(past + share * (future - past) + model.drift_um[frame])
+            where.append(_between(past, future, model) + model.drift_um[frame])
     return np.array(of_gap, np.intp), np.array(when, np.intp), np.array(where, float).reshape(-1, 3)
 
 
@@ -56,12 +68,32 @@ def _states(objects: Objects, links: Links, model: Model) -> tuple[Array, Array]
     return found[0], found[1]
 
 
-def _expected(state: Array, frames: int, model: Model) -> tuple[Array, Array]:
-    """Mean and variance (z, y, x) of a position some frames away."""
+def _expected(state: Array, frames: int, model: Model) -> Array:
+    """State some frames away, with nothing seen in between."""
     hypotheses, ahead = np.empty(HYPOTHESES), np.empty(STATE)
     foresee(state, frames, model.motion.array, ahead, hypotheses)
     merge(hypotheses, ahead)
-    running = ahead[DIRECTED]
-    brown, run = ahead[BROWN_X : BROWN_X + 3], ahead[RUN_X : RUN_X + 3]
-    spread = (1 - running) * ahead[BROWN_P : BROWN_P + 3] + running * ahead[RUN_XX : RUN_XX + 3]
-    return brown + running * (run - brown), spread + running * (1 - running) * (run - brown) ** 2
+    return ahead
+
+
+def _between(past: Array, future: Array, model: Model) -> Array:
+    """Expected position (z, y, x) given a state from the past and one, backwards in time, from the future."""
+    share = past[BROWN_P : BROWN_P + 3] / (past[BROWN_P : BROWN_P + 3] + future[BROWN_P : BROWN_P + 3])
+    diffusing = past[BROWN_X : BROWN_X + 3] + share * (
+        future[BROWN_X : BROWN_X + 3] - past[BROWN_X : BROWN_X + 3]
+    )
+    # What is known of speeds before anything is seen is in both states: once too often.
+    information = np.zeros((3, 2, 2))
+    information[:, 1, 1] = -1 / model.motion.array[SPEED_VAR]
+    weighted = np.zeros((3, 2))
+    for state, way in ((past, 1), (future, -1)):
+        mean = np.stack([state[RUN_X : RUN_X + 3], way * state[RUN_V : RUN_V + 3]], axis=1)
+        xx, xv, vv = (state[k : k + 3] for k in (RUN_XX, RUN_XV, RUN_VV))
+        inverse = np.linalg.inv(np.stack([xx, way * xv, way * xv, vv], axis=1).reshape(3, 2, 2))
+        information += inverse
+        weighted += (inverse @ mean[..., None])[..., 0]
+    running = np.linalg.solve(information, weighted[..., None])[:, 0, 0]
+    fraction = model.motion.directed_fraction
+    odds = past[DIRECTED] * future[DIRECTED] / fraction
+    against = (1 - past[DIRECTED]) * (1 - future[DIRECTED]) / (1 - fraction)
+    return np.asarray(diffusing + odds / max(odds + against, 1e-300) * (running - diffusing))

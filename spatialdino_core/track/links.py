@@ -83,7 +83,8 @@ class Links:
     @classmethod
     def none(cls, count: int) -> Links:
         """Nothing linked."""
-        return cls(*(np.full(count, -1, np.intp) for _ in "pf"), *(np.full(count, np.nan) for _ in "cc"))
+        nobody, nothing = np.full(count, -1, np.intp), np.full(count, np.nan)
+        return cls(nobody, nobody.copy(), nothing, nothing.copy())
 
     @property
     def track(self) -> Index:

@@ -71,7 +71,7 @@ class Objects:
         brightness = table["intensity_sum"].to_numpy(float)
         with np.errstate(divide="ignore", invalid="ignore"):
             log_brightness = np.where(brightness > 0, np.log(brightness), np.nan)
-        names = sorted(name for name in table if name.startswith(FEATURE))
+        names = sorted(str(name) for name in table.columns if str(name).startswith(FEATURE))
         return cls(
             table=table,
             frames=frames,
