@@ -20,7 +20,7 @@ class TrackParameters:
     max_gap_frames: Annotated[
         int,
         Field(ge=0, le=100, description="longest time that a particle may be unseen within a track (frames)"),
-    ] = 2
+    ] = 4
     min_length_frames: Annotated[
         int, Field(ge=1, description="shorter tracks are dropped; 1 keeps all (frames)")
     ] = 1
