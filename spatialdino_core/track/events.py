@@ -1,32 +1,60 @@
 """Candidate events for review: fission, fusion, appearance and disappearance.
 
-They do not change the tracks. A score is a probability against the alternative (nothing of the kind
-happened there), computed from the same model that made the links.
+They do not change the tracks. A score is a probability against the alternative that two tracks have
+nothing to do with each other; how common splits and merges are is measured on the movie.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
-from scipy.special import expit
+from scipy.spatial import cKDTree
+from scipy.special import expit, gammaln
 
-from spatialdino_core.track.model import LinkModel
+from spatialdino_core.track.appearance import Light
+from spatialdino_core.track.candidates import Mask
+from spatialdino_core.track.links import Links, Model
 from spatialdino_core.track.objects import Array, Index, Objects
 from spatialdino_core.track.parameters import TrackParameters
 from spatialdino_core.track.region import Region
 
 EVENT_COLUMNS = ["event", "frame", "time_s", "z_um", "y_um", "x_um", "track_id", "other_track_id", "score"]
+AVERAGED = 3
+"""Objects of a track, next to an event, that its brightness is taken from."""
+DEGREES = 4.0
+"""Of Student's t, for the distance of two parts that just split: wide, since how far they leap is unknown."""
+FEWEST_STEPS = 8
+ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What all candidates are judged with; read backwards in time, a split is a merge."""
+
+    objects: Objects
+    position: Array
+    brightness: Array
+    previous: Index
+    following: Index
+    scale_um: Array
+    model: Model
+
+    def reversed(self) -> _Scene:
+        return _Scene(
+            self.objects,
+            self.position,
+            self.brightness,
+            self.following,
+            self.previous,
+            self.scale_um,
+            self.model,
+        )
 
 
 def find_events(
-    objects: Objects,
-    track: Index,
-    previous: Index,
-    following: Index,
-    frames: int,
-    region: Region,
-    model: LinkModel,
-    parameters: TrackParameters,
+    objects: Objects, track: Index, links: Links, model: Model, region: Region, parameters: TrackParameters
 ) -> pd.DataFrame:
     """Candidate events of a movie.
 
@@ -34,14 +62,10 @@ def find_events(
     ----------
     track
         (N,) track of each object; 0 for objects of dropped tracks.
-    previous, following
-        (N,) object before and after within the track, −1 at its ends.
-    frames
-        Length of the movie: nothing appears in frame 0 or disappears in the last frame.
+    links, model
+        Of the movie.
     region
         Imaged region; nothing is reported within ``border_um`` of its border.
-    model
-        Of links, as measured on the movie.
 
     Returns
     -------
@@ -49,71 +73,130 @@ def find_events(
         ``EVENT_COLUMNS`` without ``time_s``, sorted by frame, event and track. ``other_track_id`` is
         the track that was split from or merged into, else empty.
     """
-    inside = region.distance_to_border_um(objects.position_um) >= parameters.border_um
     kept = track > 0
-    starts = np.flatnonzero(kept & (previous < 0) & (objects.frame > 0))
-    ends = np.flatnonzero(kept & (following < 0) & (objects.frame < frames - 1))
-    parents = np.flatnonzero(kept & (following >= 0))
-    heirs = np.flatnonzero(kept & (previous >= 0))
-    fissions = _partners(objects, starts, parents, following, -1, model, parameters)
-    fusions = _partners(objects, ends, heirs, previous, +1, model, parameters)
+    starts = np.flatnonzero(kept & (links.previous < 0) & (objects.frame > 0))
+    ends = np.flatnonzero(kept & (links.following < 0) & (objects.frame < objects.frames - 1))
+    seen = model.seen(objects)
+    scale = _step_scale(objects, seen.position, links, parameters.max_displacement_um)
+    scene = _Scene(objects, seen.position, seen.brightness, links.previous, links.following, scale, model)
+    reach = parameters.max_displacement_um
+    fissions = _partners(scene, starts, kept, -1, reach, parameters.min_event_score)
+    fusions = _partners(scene.reversed(), ends, kept, +1, reach, parameters.min_event_score)
     rows = [_row("fission", objects, track, start, parent, score) for start, parent, score in fissions]
     rows += [_row("fusion", objects, track, end, heir, score) for end, heir, score in fusions]
-    explained = {int(number) for number, _, _ in [*fissions, *fusions]}
+    explained = {number for number, _, _ in [*fissions, *fusions]}
+    inside = region.distance_to_border_um(objects.position_um) >= parameters.border_um
     for name, edge in [("appearance", starts), ("disappearance", ends)]:
-        rows += [
-            _row(name, objects, track, number, None, 1.0)
-            for number in edge[inside[edge]]
-            if int(number) not in explained
-        ]
+        alone = [int(number) for number in edge[inside[edge]] if int(number) not in explained]
+        rows += [_row(name, objects, track, number, None, 1.0) for number in alone]
     table = pd.DataFrame(rows, columns=[name for name in EVENT_COLUMNS if name != "time_s"])
     return table.sort_values(["frame", "event", "track_id"], kind="stable").reset_index(drop=True)
 
 
+def _step_scale(objects: Objects, position: Array, links: Links, reach_um: float) -> Array:
+    """Median length of steps along (z, y, x), or without enough of them a quarter of the reach."""
+    later = np.flatnonzero(links.previous >= 0)
+    if len(later) < FEWEST_STEPS:
+        return np.full(3, reach_um / 4)
+    steps = np.abs(position[later] - position[links.previous[later]])
+    return np.maximum(1.4826 * np.median(steps, axis=0), 0.01 * reach_um)
+
+
 def _partners(
-    objects: Objects,
-    edges: Index,
-    candidates: Index,
-    other: Index,
-    direction: int,
-    model: LinkModel,
-    parameters: TrackParameters,
+    scene: _Scene, edges: Index, kept: Mask, direction: int, reach_um: float, least: float
 ) -> list[tuple[int, int, float]]:
     """For each start (direction −1) or end (+1) of a track the object of another track, one frame
-    before or after, that it most likely split from or merged into.
-
-    Brightness is conserved: the one is as bright as the two together.
+    before or after, that it most likely split from or merged into: (edge, partner, score).
     """
-    found = []
-    for frame in np.unique(objects.frame[edges]):
-        here = edges[objects.frame[edges] == frame]
-        there = candidates[objects.frame[candidates] == frame + direction]
-        there = there[objects.frame[other[there]] == frame] if len(there) else there
-        edge, partner = objects.near(here, there, parameters.max_displacement_um)
-        if len(edge) == 0:
-            continue
-        score = expit(_gain(objects, edge, partner, other[partner], model, parameters.intensity_weight))
-        for number in np.unique(edge):
-            mine = np.flatnonzero(edge == number)
-            best = mine[np.argmax(score[mine])]
-            if score[best] >= parameters.min_event_score:
-                found.append((int(number), int(partner[best]), float(score[best])))
-    return found
+    frame = scene.objects.frame
+    # A parent is seen in the frame before and goes on in the frame of the start.
+    goes_on = scene.following >= 0
+    goes_on[goes_on] = np.abs(frame[scene.following[goes_on]] - frame[goes_on]) == 1
+    parents = np.flatnonzero(kept & goes_on)
+    edge, partner = _near(scene, edges, parents, direction, reach_um)
+    if len(edge) == 0:
+        return []
+    gain = _gain(scene, edge, partner)
+    share = 0.01
+    for _ in range(ROUNDS):
+        # How many of all parents split is what the scores add up to (expectation maximisation).
+        score = expit(gain + np.log(share))
+        share = float(np.clip(score.sum() / len(parents), 1 / (len(parents) + 1), 0.5))
+    order = np.lexsort([partner, -score, edge])
+    best = order[np.r_[True, np.diff(edge[order]) > 0]]
+    best = best[score[best] >= least]
+    return [(int(edge[k]), int(partner[k]), float(score[k])) for k in best]
 
 
-def _gain(
-    objects: Objects, edge: Index, partner: Index, sibling: Index, model: LinkModel, weight: float
-) -> Array:
+def _near(
+    scene: _Scene, edges: Index, parents: Index, direction: int, reach_um: float
+) -> tuple[Index, Index]:
+    """Pairs within reach, the parent one frame away."""
+    frame, position = scene.objects.frame, scene.position
+    first, second = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
+    for t in np.unique(frame[edges]):
+        here, there = edges[frame[edges] == t], parents[frame[parents] == t + direction]
+        if len(there):
+            near = cKDTree(position[here]).sparse_distance_matrix(
+                cKDTree(position[there]), reach_um, output_type="ndarray"
+            )
+            near = np.sort(near, order=["i", "j"])
+            first.append(here[near["i"]])
+            second.append(there[near["j"]])
+    return np.concatenate(first), np.concatenate(second)
+
+
+def _gain(scene: _Scene, edge: Index, partner: Index) -> Array:
     """Log-likelihood ratio of "two of one" against "one goes on alone, the other is new".
 
-    Read backwards in time it is that of a merge, with as many particles vanishing as appearing.
+    Mass is conserved: the one is as bright as the two together.
     """
-    brightness = objects.log_brightness
-    together = np.logaddexp(brightness[edge], brightness[sibling]) - brightness[partner]
-    alone = brightness[sibling] - brightness[partner]
-    cost = model.link_cost(objects.position_um[partner] - objects.position_um[edge], together, 1, weight)
-    unrelated = model.log_newcomer(brightness[edge]) + model.log_change(alone)
-    return np.asarray(-cost - np.log(model.births_per_um3) - weight * unrelated)
+    offset = (scene.position[edge] - scene.position[partner]) / _scale_of_parts(scene)
+    gain = _log_student(offset) - np.log(_scale_of_parts(scene)).sum()
+    gain -= np.log(scene.model.rates.births_per_um3 + scene.model.rates.clutter_per_um3)
+    light = scene.model.light
+    if light.weight == 0:
+        return np.asarray(gain)
+    parent = _averaged(scene.brightness, scene.previous, partner)
+    child = _averaged(scene.brightness, scene.following, edge)
+    sibling = _averaged(scene.brightness, scene.following, scene.following[partner])
+    together = _log_change(np.logaddexp(child, sibling) - parent, light)
+    alone = _log_change(sibling - parent, light)
+    new = -0.5 * ((child - light.mean) / light.spread) ** 2 - np.log(light.spread * np.sqrt(2 * np.pi))
+    return np.asarray(gain + light.weight * np.nan_to_num(together - alone - new))
+
+
+def _scale_of_parts(scene: _Scene) -> Array:
+    """Scale (z, y, x) of the distance of a part from its whole one frame away: a generous step, µm."""
+    return np.sqrt(2) * scene.scale_um
+
+
+def _averaged(brightness: Array, step: Index, start: Index) -> Array:
+    """Logarithm of the mean brightness of the next few objects along a track, away from the event."""
+    total, count, here = np.zeros(len(start)), np.zeros(len(start)), start
+    for _ in range(AVERAGED):
+        known = (here >= 0) & np.isfinite(brightness[here])
+        total += np.where(known, np.exp(np.where(known, brightness[here], 0.0)), 0.0)
+        count += known
+        here = np.where(here >= 0, step[here], -1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.where(count > 0, np.log(total / count), np.nan))
+
+
+def _log_change(change: Array, light: Light) -> Array:
+    """Log-density of a change of log-brightness: Gaussian, but for a few that are anything."""
+    variance = 2 * light.noise**2 + light.wander**2
+    wide = 2 * light.spread**2 + variance
+    same = -0.5 * (change**2 / variance + np.log(2 * np.pi * variance)) + np.log1p(-light.outliers)
+    other = -0.5 * (change**2 / wide + np.log(2 * np.pi * wide)) + np.log(light.outliers)
+    return np.asarray(np.logaddexp(same, other))
+
+
+def _log_student(standardised: Array) -> Array:
+    """Log-density of the multivariate Student t of scale 1, for vectors along the last axis."""
+    k = standardised.shape[-1]
+    constant = gammaln((DEGREES + k) / 2) - gammaln(DEGREES / 2) - k / 2 * np.log(DEGREES * np.pi)
+    return np.asarray(constant - (DEGREES + k) / 2 * np.log1p((standardised**2).sum(-1) / DEGREES))
 
 
 def _row(

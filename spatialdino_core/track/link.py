@@ -1,4 +1,4 @@
-"""From a table of objects to tracks and events: neighbouring frames, then gaps, then the tables."""
+"""From a table of objects to tables of tracks and events."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 
 from spatialdino_core.track.events import EVENT_COLUMNS, find_events
-from spatialdino_core.track.links import Links, close_gaps, link_neighbouring_frames
-from spatialdino_core.track.objects import Index, Objects
+from spatialdino_core.track.gaps import fill_gaps
+from spatialdino_core.track.links import Links, Model, link_movie
+from spatialdino_core.track.objects import POSITION_UM, Index, Objects
 from spatialdino_core.track.parameters import TrackParameters
 from spatialdino_core.track.region import Region
 
-POSITION_COLUMNS = ["z", "y", "x", "z_um", "y_um", "x_um"]
+POSITION_VOXELS = ["z", "y", "x"]
 OBJECT_COLUMNS = ["label", "volume_um3", "intensity_mean", "intensity_sum", "snr"]
-TRACK_COLUMNS = ["track_id", "frame", "time_s", *POSITION_COLUMNS, *OBJECT_COLUMNS]
+TRACK_COLUMNS = ["track_id", "frame", "time_s", *POSITION_VOXELS, *POSITION_UM, *OBJECT_COLUMNS]
 TRACK_COLUMNS += ["link_cost", "link_confidence", "gap"]
 
 
@@ -41,7 +42,8 @@ def link_objects(
     ----------
     table
         One row per object: ``frame, label, z, y, x`` (voxels), ``z_um, y_um, x_um``, ``volume_um3``,
-        ``intensity_mean``, ``intensity_sum``, ``snr``. The order of rows does not matter.
+        ``intensity_mean``, ``intensity_sum``, ``snr``, and what else `Objects.of` knows. The order of rows
+        does not matter.
     frames
         Length of the movie.
     interval_s
@@ -53,76 +55,78 @@ def link_objects(
     -------
     tracks : pandas.DataFrame
         ``TRACK_COLUMNS``, sorted by track and frame; rows that bridge a gap have label 0, ``gap`` 1 and
-        a linearly interpolated position.
+        a position smoothed from both sides.
     events : pandas.DataFrame
         ``EVENT_COLUMNS``, see `find_events`.
     report : TrackReport
+
+    Raises
+    ------
+    BadInputError
+        When the table is unusable, see `Objects.of`.
     """
-    objects = Objects.of(table)
-    direct, model = link_neighbouring_frames(objects, frames, region.volume_um3, parameters)
-    bridges = close_gaps(objects, direct, model, parameters)
-    links = Links.joined([direct, bridges])
-    previous, following = _neighbours(len(objects), links)
-    track, dropped = _number(objects, previous, following, parameters.min_length_frames)
+    objects = Objects.of(table, frames)
+    links, model = link_movie(objects, region.volume_um3, parameters)
+    track, dropped = _number(objects, links, parameters.min_length_frames)
     seconds = interval_s or 0.0
-    tracks = _track_table(objects, track, links, seconds)
-    events = find_events(objects, track, previous, following, frames, region, model, parameters)
+    tracks = _track_table(objects, track, links, model, seconds)
+    events = find_events(objects, track, links, model, region, parameters)
     events.insert(2, "time_s", events["frame"] * seconds)
+    linked = np.flatnonzero(links.previous >= 0)
     report = TrackReport(
         objects=len(objects),
         tracks=int(track.max(initial=0)),
-        links=len(links.earlier),
-        gaps_closed=len(bridges.earlier),
+        links=len(linked),
+        gaps_closed=int((objects.frame[linked] - objects.frame[links.previous[linked]] > 1).sum()),
         dropped_tracks=dropped,
-        model=asdict(model),
+        model=_about(model),
     )
     return tracks, events[EVENT_COLUMNS], report
 
 
-def _neighbours(count: int, links: Links) -> tuple[Index, Index]:
-    previous, following = np.full(count, -1, np.intp), np.full(count, -1, np.intp)
-    previous[links.later], following[links.earlier] = links.earlier, links.later
-    return previous, following
-
-
-def _number(objects: Objects, previous: Index, following: Index, min_length: int) -> tuple[Index, int]:
+def _number(objects: Objects, links: Links, min_length: int) -> tuple[Index, int]:
     """Track of each object, from 1 in order of first appearance; 0 in tracks that are too short."""
-    track = np.zeros(len(objects), np.intp)
-    count = dropped = 0
-    for start in np.flatnonzero(previous < 0):
-        members = [start]
-        while following[members[-1]] >= 0:
-            members.append(following[members[-1]])
-        if objects.frame[members[-1]] - objects.frame[start] + 1 < min_length:
-            dropped += 1
-            continue
-        count += 1
-        track[members] = count
-    return track, dropped
+    firsts, number = np.unique(links.track, return_inverse=True)
+    last = np.zeros(len(firsts), np.intp)
+    np.maximum.at(last, number, objects.frame)
+    kept = last - objects.frame[firsts] + 1 >= min_length
+    return np.where(kept, kept.cumsum(), 0)[number], int((~kept).sum())
 
 
-def _track_table(objects: Objects, track: Index, links: Links, seconds: float) -> pd.DataFrame:
-    rows = objects.table[["frame", *POSITION_COLUMNS, *OBJECT_COLUMNS]].copy()
+def _track_table(objects: Objects, track: Index, links: Links, model: Model, seconds: float) -> pd.DataFrame:
+    rows = objects.table[["frame", *POSITION_VOXELS, *POSITION_UM, *OBJECT_COLUMNS]].copy()
     rows["track_id"], rows["gap"] = track, 0
-    for name, values in [("link_cost", links.cost), ("link_confidence", links.confidence)]:
-        rows[name] = np.nan
-        rows.loc[links.later, name] = values
-    rows = pd.concat([rows, _bridges(objects, track, links)], ignore_index=True)
+    rows["link_cost"], rows["link_confidence"] = links.cost, links.confidence
+    rows = pd.concat([rows, _gap_rows(objects, track, links, model)], ignore_index=True)
     rows = rows[rows["track_id"] > 0].sort_values(["track_id", "frame"], kind="stable").reset_index(drop=True)
     rows["time_s"] = rows["frame"] * seconds
     return rows[TRACK_COLUMNS].astype({"label": int, "gap": int, "frame": int, "track_id": int})
 
 
-def _bridges(objects: Objects, track: Index, links: Links) -> pd.DataFrame:
+def _gap_rows(objects: Objects, track: Index, links: Links, model: Model) -> pd.DataFrame:
     """Rows for the frames in which a particle was not seen."""
-    found = []
-    for a, b in zip(links.earlier, links.later, strict=True):
-        first, last = int(objects.frame[a]), int(objects.frame[b])
-        for frame in range(first + 1, last):
-            share = (frame - first) / (last - first)
-            ends = objects.table.loc[[a, b], POSITION_COLUMNS].to_numpy(float)
-            position = ends[0] * (1 - share) + ends[1] * share
-            found.append([int(track[a]), frame, *position, 0, 1])
-    whole = ["track_id", "frame", "label", "gap"]
-    table = pd.DataFrame(found, columns=["track_id", "frame", *POSITION_COLUMNS, "label", "gap"])
-    return table.astype(dict.fromkeys(POSITION_COLUMNS, float) | dict.fromkeys(whole, int))
+    later, frame, position = fill_gaps(objects, links, model)
+    table = pd.DataFrame({"track_id": track[later], "frame": frame, "label": 0, "gap": 1})
+    table[POSITION_UM] = position
+    table[POSITION_VOXELS] = position * _voxels_per_um(objects)
+    return table
+
+
+def _voxels_per_um(objects: Objects) -> np.ndarray:
+    """Of each axis, from the positions that the table has in both; 0 along an axis of a single plane."""
+    voxels = objects.table[POSITION_VOXELS].to_numpy(float)
+    squares = (objects.position_um**2).sum(axis=0)
+    products = (voxels * objects.position_um).sum(axis=0)
+    return np.where(squares > 0, products / np.where(squares > 0, squares, 1.0), 0.0)
+
+
+def _about(model: Model) -> dict[str, Any]:
+    """The model as plain numbers."""
+    return {
+        "motion": asdict(model.motion),
+        "rates": asdict(model.rates),
+        "light": asdict(model.light),
+        "feature_likeness": model.likeness,
+        "drift_um": np.round(model.drift_um, 5).tolist(),
+        "fading_log": np.round(model.fading, 5).tolist(),
+    }

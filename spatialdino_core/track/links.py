@@ -1,131 +1,191 @@
-"""Links between objects: candidates within reach, their gains, and the best set of them."""
+"""Links between objects: passes over the movie that cut all tracks between two frames and rejoin them.
+
+The first passes go forward and know only the past; they also teach the motion. The later ones know both sides
+of each cut: joining a head and a tail is judged by the whole past of the one and the next few objects of the
+other, over several frames at once. Each rejoining is the best possible for all tracks together (a linear
+assignment), so a pass never makes the total likelihood worse.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import expit
 
-from spatialdino_core.track.assignment import assign, confidence
-from spatialdino_core.track.model import LinkModel, first_model, updated_model
+from spatialdino_core.track.appearance import Light, first_light, measured_light, with_likeness
+from spatialdino_core.track.assignment import assign, margins
+from spatialdino_core.track.candidates import all_pairs, next_frame_pairs, owners
+from spatialdino_core.track.common import common_changes, jumps
+from spatialdino_core.track.cut import Candidates, Seen, join_gains, renew
+from spatialdino_core.track.filter import STATE
+from spatialdino_core.track.motion import MotionModel, fitted_model, prior_model
 from spatialdino_core.track.objects import Array, Index, Objects
 from spatialdino_core.track.parameters import TrackParameters
+from spatialdino_core.track.rates import Rates, chances, counted_rates, first_rates
 
-ROUNDS = 4
+FORWARD_PASSES = 2
+REJOINING_PASSES = 2
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the movie says about its particles.
+
+    Attributes
+    ----------
+    motion, rates, light
+        See there.
+    likeness
+        Of features: what was measured, or nothing.
+    drift_um
+        (frames, 3) position of the sample, z, y, x; relative to frame 0.
+    fading
+        (frames,) common change of log-brightness since frame 0.
+    """
+
+    motion: MotionModel
+    rates: Rates
+    light: Light
+    likeness: dict[str, float]
+    drift_um: Array
+    fading: Array
+
+    def seen(self, objects: Objects) -> Seen:
+        """Objects without drift and bleaching."""
+        return Seen(
+            objects.frame,
+            objects.position_um - self.drift_um[objects.frame],
+            self.motion.variance(objects.uncertainty),
+            objects.log_brightness - self.fading[objects.frame],
+        )
 
 
 @dataclass(frozen=True)
 class Links:
-    """Links from earlier to later objects, each object at most once on each side.
+    """Links of all objects.
 
     Attributes
     ----------
-    earlier, later
-        (N,) object numbers.
+    previous, following
+        (N,) object before and after on the same track, −1 at its ends.
     cost
-        (N,) negative log-likelihood.
+        (N,) negative log-likelihood of the link to the object before; NaN without.
     confidence
-        (N,) probability against alternatives.
+        (N,) probability of that link against the best alternative for all tracks together.
     """
 
-    earlier: Index
-    later: Index
+    previous: Index
+    following: Index
     cost: Array
     confidence: Array
 
     @classmethod
-    def joined(cls, parts: list[Links]) -> Links:
-        """All links of several sets, ordered by the later object."""
-        arrays = [
-            np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__
-        ]
-        order = np.argsort(arrays[1], kind="stable")
-        return cls(*(array[order] for array in arrays))
+    def none(cls, count: int) -> Links:
+        """Nothing linked."""
+        nobody, nothing = np.full(count, -1, np.intp), np.full(count, np.nan)
+        return cls(nobody, nobody.copy(), nothing, nothing.copy())
+
+    @property
+    def track(self) -> Index:
+        """(N,) for each object the first object of its track."""
+        track = np.arange(len(self.previous))
+        for i in np.flatnonzero(self.previous >= 0):
+            track[i] = track[self.previous[i]]
+        return track
 
 
-NONE = Links(*(np.empty(0, np.intp),) * 2, *(np.empty(0),) * 2)
-
-
-def link_neighbouring_frames(
-    objects: Objects, frames: int, volume: float, parameters: TrackParameters
-) -> tuple[Links, LinkModel]:
-    """Link all pairs of neighbouring frames, with a model that is measured on the links themselves.
+def link_movie(objects: Objects, volume_um3: float, parameters: TrackParameters) -> tuple[Links, Model]:
+    """Link all objects of a movie, with a model that is measured on the links themselves.
 
     Parameters
     ----------
-    frames
-        Length of the movie.
-    volume
-        Imaged volume, µm³.
+    volume_um3
+        Imaged volume.
     """
-    model = first_model(objects.position_um, objects.log_brightness, frames, parameters.max_displacement_um)
-    links = NONE
-    before_last = int((objects.frame < frames - 1).sum())
-    for _ in range(ROUNDS):
-        parts = [_link_pair(objects, frame, model, parameters) for frame in range(frames - 1)]
-        links = Links.joined([NONE, *parts])
-        model = updated_model(
-            model,
-            objects.position_um[links.later] - objects.position_um[links.earlier],
-            objects.log_brightness[links.later] - objects.log_brightness[links.earlier],
-            endings=before_last - len(links.earlier),
-            objects=before_last,
-            frames=frames - 1,
-            volume=volume,
-        )
+    reach = parameters.max_displacement_um
+    prior = prior_model(reach, objects.uncertainty_known)
+    model = Model(
+        motion=prior,
+        rates=first_rates(len(objects), objects.frames, volume_um3),
+        light=first_light(objects.log_brightness, parameters.intensity_weight),
+        likeness={},
+        drift_um=jumps(objects, reach),
+        fading=np.zeros(objects.frames),
+    )
+    links = Links.none(len(objects))
+    if objects.filled.sum() < 2:
+        return links, model
+    candidates = next_frame_pairs(objects, model.seen(objects).position, reach)
+    links = _passed(objects, candidates, links, model, blind=True)
+    for number in range(1, FORWARD_PASSES + REJOINING_PASSES):
+        model = _learned(objects, links, model, prior, volume_um3, parameters)
+        if number == 1:
+            position = model.seen(objects).position
+            gap = parameters.max_gap_frames
+            candidates = all_pairs(objects, position, reach, gap, links.following, links.previous)
+        candidates, likeness = with_likeness(candidates, objects, links.previous, parameters.feature_weight)
+        model = replace(model, likeness=likeness)
+        links = _passed(objects, candidates, links, model, blind=number < FORWARD_PASSES)
     return links, model
 
 
-def _link_pair(objects: Objects, frame: int, model: LinkModel, parameters: TrackParameters) -> Links:
-    numbers = np.arange(len(objects))
-    earlier, later = objects.near(
-        numbers[objects.in_frame(frame)], numbers[objects.in_frame(frame + 1)], parameters.max_displacement_um
+def _learned(
+    objects: Objects,
+    links: Links,
+    model: Model,
+    prior: MotionModel,
+    volume_um3: float,
+    parameters: TrackParameters,
+) -> Model:
+    """The model after a pass."""
+    later = np.flatnonzero(links.previous >= 0)
+    later = later[objects.frame[later] == objects.frame[links.previous[later]] + 1]
+    earlier = links.previous[later]
+    when = objects.frame[later]
+    seen = model.seen(objects)
+    drift = common_changes(when, seen.position[later] - seen.position[earlier], objects.frames)
+    change = (seen.brightness[later] - seen.brightness[earlier])[:, None]
+    known = np.isfinite(change[:, 0])
+    fading = common_changes(when[known], change[known], objects.frames)[:, 0]
+    model = replace(model, drift_um=model.drift_um + drift, fading=model.fading + fading)
+    seen = model.seen(objects)
+    motion = fitted_model(model.motion, prior, seen.frame, seen.position, objects.uncertainty, links.previous)
+    return replace(
+        model,
+        motion=motion,
+        rates=counted_rates(objects, links.track, volume_um3, parameters.max_gap_frames),
+        light=measured_light(model.light, seen.brightness, links.previous),
     )
-    return best_links(objects, earlier, later, model, parameters)
 
 
-def close_gaps(objects: Objects, links: Links, model: LinkModel, parameters: TrackParameters) -> Links:
-    """Link ends of tracks to beginnings of others a few frames later.
-
-    The reach grows with the square root of time, as Brownian motion does.
-    """
-    has_next, has_previous = np.zeros(len(objects), bool), np.zeros(len(objects), bool)
-    has_next[links.earlier] = has_previous[links.later] = True
-    ends, starts = np.flatnonzero(~has_next), np.flatnonzero(~has_previous)
-    pairs = []
-    for frames in range(2, parameters.max_gap_frames + 2):
-        reach = parameters.max_displacement_um * np.sqrt(frames)
-        for frame in np.unique(objects.frame[ends]):
-            of_frame = ends[objects.frame[ends] == frame]
-            after = starts[objects.frame[starts] == frame + frames]
-            pairs.append(np.stack(objects.near(of_frame, after, reach)))
-    earlier, later = np.concatenate([np.empty((2, 0), np.intp), *pairs], axis=1)
-    return best_links(objects, earlier, later, model, parameters)
-
-
-def best_links(
-    objects: Objects, earlier: Index, later: Index, model: LinkModel, parameters: TrackParameters
-) -> Links:
-    """The set of links of greatest total gain among candidate pairs."""
-    if len(earlier) == 0:
-        return NONE
-    cost, gain = cost_and_gain(objects, earlier, later, model, parameters)
-    _, rows = np.unique(earlier, return_inverse=True)
-    _, columns = np.unique(later, return_inverse=True)
-    chosen = assign(rows, columns, gain, (rows.max() + 1, columns.max() + 1))
-    sure = confidence(rows, columns, gain)
-    return Links(earlier[chosen], later[chosen], cost[chosen], sure[chosen])
-
-
-def cost_and_gain(
-    objects: Objects, earlier: Index, later: Index, model: LinkModel, parameters: TrackParameters
-) -> tuple[Array, Array]:
-    """Cost of candidate links, and their gain over not linking."""
-    weight = parameters.intensity_weight
-    cost = model.link_cost(
-        objects.position_um[later] - objects.position_um[earlier],
-        objects.log_brightness[later] - objects.log_brightness[earlier],
-        objects.frame[later] - objects.frame[earlier],
-        weight,
-    )
-    return cost, model.gain(cost, objects.log_brightness[later], weight)
+def _passed(objects: Objects, candidates: Candidates, links: Links, model: Model, *, blind: bool) -> Links:
+    """Links after one pass; a blind one starts from nothing and does not say how sure it is."""
+    n, limits = len(objects), objects.limits
+    links = Links.none(n) if blind else links
+    previous, following = links.previous.copy(), links.following.copy()
+    cost, margin = np.full(n, np.nan), np.full(n, np.nan)
+    span = int((objects.frame[candidates.later] - objects.frame[owners(candidates)]).max(initial=1))
+    seen, chance = model.seen(objects), chances(objects, model.rates, span)
+    motion, light = model.motion.array, model.light.array
+    states, levels = np.empty((n, STATE)), np.empty((n, 2))
+    for t in range(objects.frames):
+        renew(np.arange(limits[t], limits[t + 1]), previous, seen, motion, light, states, levels)
+        heads = np.arange(limits[max(0, t + 1 - span)], limits[t + 1])
+        heads = heads[(following[heads] < 0) | (objects.frame[following[heads]] > t)]
+        tails = following[heads][following[heads] >= 0]
+        earlier, later, costs, gains = join_gains(
+            t, blind, heads, candidates, previous, following, seen, chance, motion, light, states, levels
+        )
+        previous[tails], following[heads] = -1, -1
+        names_r, rows = np.unique(earlier, return_inverse=True)
+        names_c, columns = np.unique(later, return_inverse=True)
+        shape = len(names_r), len(names_c)
+        chosen = assign(rows, columns, gains, shape)
+        following[earlier[chosen]], previous[later[chosen]] = later[chosen], earlier[chosen]
+        cost[later[chosen]] = costs[chosen]
+        if not blind:
+            margin[later[chosen]] = margins(rows, columns, gains, chosen, shape)
+    unlinked = previous < 0
+    cost[unlinked] = margin[unlinked] = np.nan
+    return Links(previous, following, cost, expit(margin))

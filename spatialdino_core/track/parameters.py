@@ -20,13 +20,17 @@ class TrackParameters:
     max_gap_frames: Annotated[
         int,
         Field(ge=0, le=100, description="longest time that a particle may be unseen within a track (frames)"),
-    ] = 2
+    ] = 4
     min_length_frames: Annotated[
         int, Field(ge=1, description="shorter tracks are dropped; 1 keeps all (frames)")
     ] = 1
     intensity_weight: Annotated[
         float,
         Field(ge=0, le=10, description="weight of the likelihood of brightness beside that of position (1)"),
+    ] = 1.0
+    feature_weight: Annotated[
+        float,
+        Field(ge=0, le=10, description="weight of the likelihood of features, where the table has any (1)"),
     ] = 1.0
     border_um: Annotated[
         float,

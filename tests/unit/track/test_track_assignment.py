@@ -1,4 +1,4 @@
-"""The assignment against brute force, and confidences against enumeration."""
+"""The assignment against brute force, and margins against enumeration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spatialdino_core.track.assignment import assign, confidence
+from spatialdino_core.track.assignment import assign, margins
 
 
 def best_total(rows: np.ndarray, columns: np.ndarray, gains: np.ndarray) -> float:
@@ -45,13 +45,22 @@ def test_a_large_problem_of_many_groups_is_solved_like_one() -> None:
     np.testing.assert_array_equal(chosen, 2 * np.arange(300) + (gains[1::2] > gains[::2]))
 
 
-def test_confidence_is_the_share_of_a_link_among_all_that_excludes_it() -> None:
-    rows, columns = np.array([0, 0, 1]), np.array([0, 1, 1])
-    gains = np.log([4.0, 2.0, 3.0])
-    found = confidence(rows, columns, gains)
-    np.testing.assert_allclose(found, [4 / (4 + 2 + 1), 2 / (2 + 4 + 3 + 1), 3 / (3 + 2 + 1)])
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(0, 2**32 - 1))
+def test_a_margin_is_what_the_best_assignment_without_the_link_loses(n: int, m: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    pairs = np.argwhere(generator.random((n, m)) < 0.8)[:10]
+    rows, columns = pairs[:, 0], pairs[:, 1]
+    gains = generator.normal(1, 2, len(pairs))
+    chosen = assign(rows, columns, gains, (n, m))
+    for link, margin in zip(chosen, margins(rows, columns, gains, chosen, (n, m)), strict=True):
+        without = np.delete(np.arange(len(gains)), link)
+        best = best_total(rows[without], columns[without], gains[without])
+        assert margin == pytest.approx(gains[chosen].sum() - best)
 
 
-def test_confidence_of_a_hopeless_and_of_a_certain_link() -> None:
-    found = confidence(np.array([0, 1]), np.array([0, 1]), np.array([-700.0, 700.0]))
-    np.testing.assert_allclose(found, [0, 1], atol=1e-12)
+def test_the_margin_of_a_swap_is_the_difference_of_both_ways() -> None:
+    """Two particles meet: the only alternative exchanges both."""
+    rows, columns = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
+    gains = np.array([9.0, 8.0, 7.5, 8.0])
+    np.testing.assert_allclose(margins(rows, columns, gains, np.array([0, 3]), (2, 2)), 1.5)

@@ -1,0 +1,230 @@
+"""Gains of joining tracks across a cut between two frames, compiled. What is joined, `links` decides.
+
+At a cut, all tracks fall into heads (what came before) and tails (what comes after). Joining a head and a
+tail is judged by its log-likelihood ratio against leaving both alone, with the tail's next objects as
+witnesses. Every term is a log-likelihood, so none needs a weight.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from spatialdino_core.track.filter import HYPOTHESES, STATE, begin, foresee, log_density, measure
+
+Array = NDArray[np.float64]
+Index = NDArray[np.intp]
+
+LEVEL, LEVEL_VAR = 0, 1
+NOISE_VAR, DRIFT_VAR, MEAN, VAR, OUTLIERS, INTENSITY_WEIGHT = 0, 1, 2, 3, 4, 5
+WITNESSES = 4
+"""Objects of a tail, beyond the first, that are asked whether the head could be theirs."""
+HOPELESS = -12.0
+"""A first step this unlikely (nats) is not looked at further."""
+
+
+@njit(nogil=True, cache=True)
+def begin_level(level: Array, brightness: float, light: Array) -> None:
+    """Brightness of a particle that was seen once: its level and the variance of that."""
+    unknown = math.isnan(brightness)
+    level[LEVEL] = light[MEAN] if unknown else brightness
+    level[LEVEL_VAR] = light[VAR] if unknown else light[NOISE_VAR]
+
+
+@njit(nogil=True, cache=True)
+def _log_same(level: Array, brightness: float, frames: int, light: Array) -> float:
+    """Log-ratio of a brightness under a level that wanders, against that of any object."""
+    spread = level[LEVEL_VAR] + frames * light[DRIFT_VAR] + light[NOISE_VAR]
+    same = -0.5 * ((brightness - level[LEVEL]) ** 2 / spread + math.log(spread))
+    other = -0.5 * ((brightness - light[MEAN]) ** 2 / light[VAR] + math.log(light[VAR]))
+    return min(same - other, 50.0)
+
+
+@njit(nogil=True, cache=True)
+def brightness_gain(level: Array, brightness: float, frames: int, light: Array) -> float:
+    """Log-likelihood ratio of brightness, weighted.
+
+    With a small probability the brightness jumps to anything: a merge or a neighbour's light cannot
+    outweigh everything else.
+    """
+    if math.isnan(brightness) or light[INTENSITY_WEIGHT] == 0:
+        return 0.0
+    same = math.exp(_log_same(level, brightness, frames, light))
+    return light[INTENSITY_WEIGHT] * math.log((1 - light[OUTLIERS]) * same + light[OUTLIERS])
+
+
+@njit(nogil=True, cache=True)
+def measure_level(level: Array, brightness: float, frames: int, light: Array) -> None:
+    """The level after one more measurement; where it jumped it begins anew."""
+    if math.isnan(brightness):
+        level[LEVEL_VAR] += frames * light[DRIFT_VAR]
+        return
+    same = (1 - light[OUTLIERS]) * math.exp(_log_same(level, brightness, frames, light))
+    jumped = light[OUTLIERS] / (same + light[OUTLIERS])
+    spread = level[LEVEL_VAR] + frames * light[DRIFT_VAR]
+    share = spread / (spread + light[NOISE_VAR])
+    apart = (1 - share) * (brightness - level[LEVEL])
+    level[LEVEL] = brightness - (1 - jumped) * apart
+    kept = (1 - jumped) * (1 - share) * spread + jumped * light[NOISE_VAR]
+    level[LEVEL_VAR] = kept + jumped * (1 - jumped) * apart * apart
+
+
+class Seen(NamedTuple):
+    """Objects ordered by frame: frame (N,), position and its variance (N, 3), log-brightness (N,) or NaN."""
+
+    frame: Index
+    position: Array
+    variance: Array
+    brightness: Array
+
+
+class Chances(NamedTuple):
+    """Log-probabilities of being there and being seen.
+
+    ``new`` and ``clutter`` (N,) are log-densities (µm⁻³) of an object as a particle's first and as a false
+    detection; ``ending`` (N,) that a particle is not seen after this object. ``unseen`` and ``seen``
+    (frames, span): not to be seen in the next 1, 2, … frames; to be seen in the last of them only.
+    """
+
+    new: Array
+    clutter: Array
+    ending: Array
+    unseen: Array
+    seen: Array
+
+
+class Candidates(NamedTuple):
+    """Objects ``later[starts[i]:starts[i + 1]]`` may follow object i; gain from likeness of features."""
+
+    starts: Index
+    later: Index
+    likeness: Array
+
+
+@njit(nogil=True, cache=True)
+def renew(
+    rows: Index, previous: Index, seen: Seen, motion: Array, light: Array, states: Array, levels: Array
+) -> None:
+    """States of objects from those of their predecessors, which must be up to date."""
+    hypotheses, ahead = np.empty(HYPOTHESES), np.empty(STATE)
+    for i in rows:
+        before = previous[i]
+        if before < 0:
+            begin(states[i], seen.position[i], seen.variance[i], motion)
+            begin_level(levels[i], seen.brightness[i], light)
+            continue
+        frames = seen.frame[i] - seen.frame[before]
+        foresee(states[before], frames, motion, ahead, hypotheses)
+        measure(hypotheses, seen.position[i], seen.variance[i], states[i])
+        levels[i] = levels[before]
+        measure_level(levels[i], seen.brightness[i], frames, light)
+
+
+@njit(nogil=True, cache=True)
+def _testimony(
+    state: Array, level: Array, here: int, following: Index, seen: Seen, motion: Array, light: Array
+) -> float:
+    """Log-likelihood of the witnesses after the first object of a tail, whose state and level are used up."""
+    hypotheses, ahead = np.empty(HYPOTHESES), np.empty(STATE)
+    total = 0.0
+    for _ in range(WITNESSES):
+        there = following[here]
+        if there < 0:
+            break
+        frames = seen.frame[there] - seen.frame[here]
+        foresee(state, frames, motion, ahead, hypotheses)
+        total += measure(hypotheses, seen.position[there], seen.variance[there], state)
+        total += brightness_gain(level, seen.brightness[there], frames, light)
+        measure_level(level, seen.brightness[there], frames, light)
+        here = there
+    return total
+
+
+@njit(nogil=True, cache=True)
+def _log_sum(a: float, b: float) -> float:
+    top = max(a, b)
+    return top + math.log(math.exp(a - top) + math.exp(b - top))
+
+
+@njit(nogil=True, cache=True)
+def join_gains(
+    cut: int,
+    blind: bool,
+    heads: Index,
+    candidates: Candidates,
+    previous: Index,
+    following: Index,
+    seen: Seen,
+    chances: Chances,
+    motion: Array,
+    light: Array,
+    states: Array,
+    levels: Array,
+) -> tuple[Index, Index, Array, Array]:
+    """Gains of all candidate joins across the cut after frame ``cut``.
+
+    Parameters
+    ----------
+    blind
+        Whether only objects of the very next frame count, and none of their successors: so it is in the
+        first pass, when the future is not linked yet.
+    heads
+        Last objects of the heads, whose states and levels are up to date.
+    previous, following
+        (N,) links as they are.
+
+    Returns
+    -------
+    earlier, later, cost, gain
+        Candidates that are not hopeless; ``cost`` is the negative log-likelihood of the link.
+    """
+    hypotheses, ahead, forked = np.empty(HYPOTHESES), np.empty(STATE), np.empty(HYPOTHESES)
+    state, level = np.empty(STATE), np.empty(2)
+    alone: dict[int, float] = {-1: 0.0}
+    earlier, later, costs, gains = [0], [0], [0.0], [0.0]
+    for i in heads:
+        foreseen = 0
+        for k in range(candidates.starts[i], candidates.starts[i + 1]):
+            j = candidates.later[k]
+            if seen.frame[j] <= cut or (previous[j] >= 0 and seen.frame[previous[j]] > cut):
+                continue
+            if blind and seen.frame[j] > cut + 1:
+                continue
+            frames = seen.frame[j] - seen.frame[i]
+            if frames != foreseen:
+                foresee(states[i], frames, motion, ahead, hypotheses)
+                foreseen = frames
+            position, variance, brightness = seen.position[j], seen.variance[j], seen.brightness[j]
+            likelihood = log_density(hypotheses, position, variance) + candidates.likeness[k]
+            likelihood += brightness_gain(levels[i], brightness, frames, light)
+            likelihood += chances.seen[seen.frame[i], frames - 1]
+            head = chances.unseen[seen.frame[i], frames - 1] if blind else chances.ending[i]
+            if previous[i] < 0:
+                head = _log_sum(chances.clutter[i] - chances.new[i], head)
+            tail = chances.new[j]
+            if blind:
+                tail = _log_sum(chances.clutter[j], tail)
+            elif following[j] < 0:
+                tail = _log_sum(chances.clutter[j] - chances.ending[j], tail)
+            gain = likelihood - head - tail
+            if gain < HOPELESS:
+                continue
+            if not blind and following[j] >= 0:
+                if j not in alone:
+                    begin(state, position, variance, motion)
+                    begin_level(level, brightness, light)
+                    alone[j] = _testimony(state, level, j, following, seen, motion, light)
+                forked[:] = hypotheses
+                measure(forked, position, variance, state)
+                level[:] = levels[i]
+                measure_level(level, brightness, frames, light)
+                gain += _testimony(state, level, j, following, seen, motion, light) - alone[j]
+            earlier.append(i)
+            later.append(j)
+            costs.append(-likelihood)
+            gains.append(gain)
+    return np.array(earlier[1:]), np.array(later[1:]), np.array(costs[1:]), np.array(gains[1:])

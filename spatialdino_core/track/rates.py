@@ -1,0 +1,110 @@
+"""How often particles appear, vanish and are missed, and false detections occur: counted on tracks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from spatialdino_core.track.cut import Chances
+from spatialdino_core.track.objects import Index, Objects
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """Probabilities per frame, densities per frame and µm³.
+
+    Attributes
+    ----------
+    survival
+        Probability that a particle is still there in the next frame.
+    detection
+        Probability that a particle that is there is seen.
+    births_per_um3, clutter_per_um3
+        New particles, and detections that are none.
+    """
+
+    survival: float
+    detection: float
+    births_per_um3: float
+    clutter_per_um3: float
+
+
+def first_rates(objects: int, frames: int, volume_um3: float) -> Rates:
+    """Rates before anything was linked."""
+    density = max(objects, 1) / (max(frames, 1) * volume_um3)
+    return Rates(survival=0.95, detection=0.9, births_per_um3=0.1 * density, clutter_per_um3=0.05 * density)
+
+
+def counted_rates(objects: Objects, track: Index, volume_um3: float, max_gap: int) -> Rates:
+    """Rates of linked objects; a few imagined counts keep those of a short movie away from 0 and 1.
+
+    Objects that stay alone are false detections, but for those that the lifetimes of longer tracks
+    lead one to expect. Frames without objects count for nothing.
+
+    Parameters
+    ----------
+    track
+        (N,) number of each object's track.
+    max_gap
+        A track that ends this close to the movie's end may just not be seen.
+    """
+    rank = np.cumsum(objects.filled) - 1
+    last_rank = max(int(rank[-1]), 1)
+    when = rank[objects.frame]
+    _, number, length = np.unique(track, return_inverse=True, return_counts=True)
+    first = np.full(len(length), last_rank)
+    last = np.zeros(len(length), np.intp)
+    np.minimum.at(first, number, when)
+    np.maximum.at(last, number, when)
+    real = length > 1
+    between = int((last - first - 1)[real].sum())
+    seen = int((length - 2)[real].sum())
+    horizon = last_rank - max_gap
+    deaths = int((real & (last < horizon)).sum())
+    lived = int((np.minimum(last, horizon) - first)[real].clip(0).sum()) + deaths
+    survival = float(np.clip(1 - (deaths + 0.5) / (lived + 5), 0.5, 0.9999))
+    births = int((real & (first > 0)).sum())
+    brief = births * (1 - survival) / survival
+    alone = int((~real & (first > 0) & (first < last_rank)).sum())
+    return Rates(
+        survival=survival,
+        detection=float(np.clip((seen + 2) / (between + 2.2), 0.5, 0.999)),
+        births_per_um3=(births + brief + 0.5) / (last_rank * volume_um3),
+        clutter_per_um3=max(alone - brief, 0.5) / (last_rank * volume_um3),
+    )
+
+
+def chances(objects: Objects, rates: Rates, span: int) -> Chances:
+    """The rates as what the gains of links need.
+
+    A detection of high confidence is less likely to be false than others, in proportion to the odds.
+
+    Parameters
+    ----------
+    span
+        Most frames between linked objects.
+    """
+    n, filled = len(objects), objects.filled
+    detection = np.where(filled, rates.detection, 0.0)
+    ending = np.ones(objects.frames)
+    for t in range(objects.frames - 2, -1, -1):
+        unseen_there = (1 - detection[t + 1]) * ending[t + 1]
+        ending[t] = 1 - rates.survival + rates.survival * unseen_there
+    unseen, seen = np.zeros((2, objects.frames, span))
+    alive, dead = np.ones(objects.frames), np.zeros(objects.frames)
+    for d in range(span):
+        # Beyond the last frame nothing is looked up; the values there only must be finite.
+        there = detection[np.minimum(np.arange(objects.frames) + d + 1, objects.frames - 1)]
+        seen[:, d] = np.log(np.maximum(alive * rates.survival * there, 1e-300))
+        dead += alive * (1 - rates.survival)
+        alive = alive * rates.survival * (1 - there)
+        unseen[:, d] = np.log(alive + dead)
+    odds = np.log(objects.confidence) - np.log1p(-objects.confidence)
+    return Chances(
+        new=np.full(n, np.log(rates.births_per_um3)),
+        clutter=np.log(rates.clutter_per_um3) - odds + (odds.mean() if n else 0.0),
+        ending=np.log(ending)[objects.frame],
+        unseen=unseen,
+        seen=seen,
+    )
