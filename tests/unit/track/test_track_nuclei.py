@@ -33,7 +33,7 @@ def nuclei(folder: Path) -> pd.DataFrame:
 
 def test_nuclei_keep_their_identity_and_divide_where_they_do(real_data: Path) -> None:
     truth = nuclei(real_data)
-    region, parameters = Region((11.0, 43.0, 79.0)), TrackParameters(max_displacement_um=REACH)
+    region, parameters = Region((11.0, 43.0, 79.0)), TrackParameters(max_displacement_um=REACH, min_event_score=0.1)
     tracks, events, _ = link_objects(truth, 75, 1.0, region, parameters)
     links = score_links(tracks[tracks["gap"] == 0], truth, 0.5)
     spans = truth.groupby("track_id")["frame"].agg(["min", "max"])
