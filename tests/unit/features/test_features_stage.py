@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from spatialdino_core.errors import BadInputError
 from spatialdino_core.features import stage
 from spatialdino_core.features.encoding import MovieEncoder
 from spatialdino_core.features.parameters import FeatureParameters
+from spatialdino_core.features.shares import devices, run_shares
 from spatialdino_core.features.stage import extract_features
 from spatialdino_core.features.stores import class_tokens, object_features
 from spatialdino_core.geometry.deskewed import DeskewedMovie
@@ -110,13 +113,49 @@ def test_what_is_finished_is_not_computed_again(movie: Make, weights: Make) -> N
     assert computed(deskewed.parent) == 6
 
 
-def test_processes_own_whole_frames_and_none_twice(movie: Make, weights: Make) -> None:
+def test_processes_own_whole_frames_and_none_twice(
+    movie: Make, weights: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What processes do, done in turn, on what reaches a process; starting them is tested below."""
+
+    def in_turn(do: Any, shares: list[Any]) -> None:
+        for share in shares:
+            do(pickle.loads(pickle.dumps(share)))
+
+    monkeypatch.setattr(stage, "run_shares", in_turn)
     alone = extract(movie(frames(5), "alone"), weights())
     deskewed = movie(frames(5), "shared")
     shared = extract(deskewed, weights(), replace(PARAMETERS, processes=2))
     assert shared.checksums == alone.checksums
     assert computed(deskewed.parent) == 5
     assert [p.name for p in (deskewed.parent / "ledger").glob("features*")] == ["features.jsonl"]
+
+
+def test_shares_are_done_in_processes_of_their_own(tmp_path: Path) -> None:
+    run_shares(os.mkdir, [tmp_path / "0", tmp_path / "1"])
+    assert (tmp_path / "0").is_dir()
+    assert (tmp_path / "1").is_dir()
+    with pytest.raises(FileExistsError):
+        run_shares(os.mkdir, [tmp_path / "2", tmp_path / "1"])
+    assert (tmp_path / "2").is_dir(), "an error in one process does not end the other"
+
+
+def test_a_killed_process_leaves_its_frames_to_the_next_job(movie: Make, weights: Make) -> None:
+    deskewed = movie(frames(3))
+    before = extract(deskewed, weights())
+    ledger = deskewed.parent / "ledger" / "features.jsonl"
+    ledger.rename(ledger.with_name("features-1.jsonl"))
+    assert extract(deskewed, weights()).checksums == before.checksums
+    assert computed(deskewed.parent) == 3, "nothing is computed again"
+    assert not ledger.with_name("features-1.jsonl").exists()
+
+
+def test_a_gpu_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert devices(torch.device("cuda"), 2) == [torch.device("cuda:0"), torch.device("cuda:1")]
+    assert devices(torch.device("cpu"), 3) == [torch.device("cpu")] * 3
+    with pytest.raises(BadInputError, match=r"features\.processes"):
+        devices(torch.device("cuda"), 3)
 
 
 def test_the_next_frame_is_read_while_one_is_encoded(
