@@ -108,9 +108,9 @@ def with_likeness(
     later, earlier = candidates.later, owners(candidates)
     if objects.features.shape[1] == 0 or len(later) == 0 or weight == 0:
         return candidates, {}
-    known = objects.features.any(axis=1)
+    known = np.asarray(objects.features.any(axis=1))
     distance = 1 - (objects.features[earlier] * objects.features[later]).sum(axis=1)
-    both, linked = known[earlier] & known[later], np.equal(previous[later], earlier)
+    both, linked = known[earlier] & known[later], previous[later] == earlier
     same, other = np.extract(both & linked, distance), np.extract(both & ~linked, distance)
     if len(same) < FEWEST or len(other) < FEWEST:
         return candidates, {}
