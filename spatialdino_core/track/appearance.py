@@ -110,7 +110,7 @@ def with_likeness(
         return candidates, {}
     known = np.asarray(objects.features.any(axis=1))
     distance = 1 - (objects.features[earlier] * objects.features[later]).sum(axis=1)
-    both, linked = known[earlier] & known[later], np.equal(previous[later], earlier)
+    both, linked = known[earlier] & known[later], previous[later] == earlier
     same, other = np.extract(both & linked, distance), np.extract(both & ~linked, distance)
     if len(same) < FEWEST or len(other) < FEWEST:
         return candidates, {}

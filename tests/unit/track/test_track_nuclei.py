@@ -1,4 +1,4 @@
-"""Real nuclei with known identities: every link right, every division found."""
+"""Real nuclei with known identities: every link right, divisions ranked before all else."""
 
 from __future__ import annotations
 
@@ -32,16 +32,22 @@ def nuclei(folder: Path) -> pd.DataFrame:
 
 
 def test_nuclei_keep_their_identity_and_divide_where_they_do(real_data: Path) -> None:
-    truth = nuclei(real_data)
-    region, parameters = Region((11.0, 43.0, 79.0)), TrackParameters(max_displacement_um=REACH, min_event_score=0.1)
-    tracks, events, _ = link_objects(truth, 75, 1.0, region, parameters)
-    links = score_links(tracks[tracks["gap"] == 0], truth, 0.5)
+    """One of the eight divisions is a close call: its score is 0.47, so by default it is not listed."""
+    truth, region = nuclei(real_data), Region((11.0, 43.0, 79.0))
     spans = truth.groupby("track_id")["frame"].agg(["min", "max"])
     divisions = sorted(spans.loc[spans["max"] < 74, "max"] + 1)
+    assert len(divisions) == 8
+    listed = {}
+    for least in (0.5, 0.1):
+        parameters = TrackParameters(max_displacement_um=REACH, min_event_score=least)
+        tracks, events, _ = link_objects(truth, 75, 1.0, region, parameters)
+        listed[least] = sorted(events.loc[events["event"] == "fission", "frame"])
+        assert not (events["event"] == "fusion").any()
+    assert set(listed[0.5]) <= set(divisions)
+    assert len(listed[0.5]) >= 7
+    assert listed[0.1] == divisions
+    links = score_links(tracks[tracks["gap"] == 0], truth, 0.5)
     assert links.id_switches == 0
     assert links.link_recall == 1
     # The truth names both daughters anew; ours lets one go on as the mother: a link more per division.
     assert links.links_found - links.links_correct <= len(divisions)
-    fissions = events[events["event"] == "fission"]
-    assert sorted(fissions["frame"]) == divisions
-    assert not (events["event"] == "fusion").any()
