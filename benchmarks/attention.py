@@ -1,6 +1,6 @@
 """Attention and the streaming encoder: speed of the kernels, memory of the stores, error of clusters.
 
-    python benchmarks/attention.py [--rounds 3] [--quick] [--only PART …] [--out benchmarks/results/attention.json]
+    python benchmarks/attention.py [--rounds 3] [--quick] [--only PART …] [--out …/attention.json]
 
 kernels: six heads of 64 features, one thread, each backend in turn with torch's scaled_dot_product_attention
 on the same tensors, in each round; CPU seconds beside wall seconds, because other work may share the machine.
