@@ -1,6 +1,6 @@
 """Attention and the streaming encoder: speed of the kernels, memory of the stores, error of clusters.
 
-    python benchmarks/attention.py [--rounds 3] [--quick] [--out benchmarks/results/attention.json]
+    python benchmarks/attention.py [--rounds 3] [--quick] [--only PART …] [--out …/attention.json]
 
 kernels: six heads of 64 features, one thread, each backend in turn with torch's scaled_dot_product_attention
 on the same tensors, in each round; CPU seconds beside wall seconds, because other work may share the machine.
@@ -52,6 +52,7 @@ from spatialdino_core.simulate.parameters import AcquisitionParameters
 Row = dict[str, Any]
 HEADS, HEAD_DIM = 6, 64
 WEIGHTS = Path(__file__).parents[1] / "weights" / "bundled.safetensors"
+PARTS = ["kernels", "encoder", "memory", "clusters"]
 SMALL_BLOCKS = {"query_block_tokens": 2048, "key_block_tokens": 4096}
 
 
@@ -260,8 +261,9 @@ def machine() -> Row:
     versions = {name: importlib.metadata.version(name) for name in ("numpy", "numba", "torch")}
     return {
         "cpu": next(line.split(":")[1].strip() for line in lines if line.startswith("model name")),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": 1,
-        "load_at_start": os.getloadavg(),
+        "load": os.getloadavg(),
         "versions": versions,
     }
 
@@ -285,31 +287,36 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="small sizes, to try the script")
     parser.add_argument("--gpu", action="store_true", help="kernels of a GPU only")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--out", type=Path, help="other parts that it holds are kept")
     parser.add_argument("--memory", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory:
         return memory_work(options.memory[0], int(options.memory[1]), options.memory[2])
     torch.set_num_threads(1)
-    content: Row = {"machine": machine()}
     if options.gpu:
-        content["machine"]["gpu"] = torch.cuda.get_device_name()
-        sizes: tuple[int, ...] = (262_144,) if options.quick else (262_144, 1_048_576, 4_194_304)
-        content["gpu_kernels"] = gpu_kernels(options.rounds, sizes)
-        print(table_of(content["gpu_kernels"], "torch").to_string(float_format="{:.3g}".format))
-    else:
-        sizes = (2048,) if options.quick else (2048, 4096, 8192, 16384)
-        content["kernels"] = kernels(options.rounds, sizes)
-        print(table_of(content["kernels"], "torch bfloat16").to_string(float_format="{:.3g}".format), "\n")
-        content["encoder"] = whole_encoder(options.rounds)
-        print(table_of(content["encoder"], "plain").to_string(float_format="{:.3g}".format), "\n")
-        content["memory"] = memory((16_384,) if options.quick else (16_384, 32_768, 65_536))
-        print(pd.DataFrame(content["memory"]).to_string(float_format="{:.3g}".format), "\n")
-        content["clusters"] = clusters(options.quick)
-        columns = pd.DataFrame(content["clusters"]).drop(columns="refused")
-        print(columns.to_string(float_format="{:.3g}".format))
-    if options.out:
-        options.out.write_text(json.dumps(content | software(), indent=1) + "\n")
+        options.only = ["gpu_kernels"]
+    found = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
+    for name in options.only:
+        rows, peer = measured(name, options.rounds, options.quick)
+        table = table_of(rows, peer) if peer else pd.DataFrame(rows).drop(columns="refused", errors="ignore")
+        print(table.to_string(float_format="{:.3g}".format), "\n", flush=True)
+        found[name] = {"machine": machine(), "software": software(), "runs": rows}
+        if options.out:
+            options.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def measured(part: str, rounds: int, quick: bool) -> tuple[list[Row], str | None]:
+    """Rows of one part, and the peer of its table."""
+    if part == "gpu_kernels":
+        return gpu_kernels(rounds, (262_144,) if quick else (262_144, 1_048_576, 4_194_304)), "torch"
+    if part == "kernels":
+        return kernels(rounds, (2048,) if quick else (2048, 4096, 8192, 16384)), "torch bfloat16"
+    if part == "encoder":
+        return whole_encoder(rounds), "plain"
+    if part == "memory":
+        return memory((16_384,) if quick else (16_384, 32_768, 65_536)), None
+    return clusters(quick), None
 
 
 if __name__ == "__main__":

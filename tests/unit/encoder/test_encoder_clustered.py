@@ -11,7 +11,7 @@ from scipy import ndimage
 from spatialdino_core.encoder.clustered import cluster_keys
 from spatialdino_core.encoder.streaming import StreamingEncoder
 from spatialdino_core.encoder.streaming_parameters import StreamingParameters
-from spatialdino_core.encoder.token_layout import bright_patches
+from spatialdino_core.encoder.token_layout import bright_patches, lay_out
 from spatialdino_core.encoder.token_store import make_store
 from spatialdino_core.encoder.weights import load_encoder
 from spatialdino_core.kernels.attention import EMPTY, attend_reference
@@ -168,3 +168,23 @@ def test_bright_patches_are_spots_and_their_neighbours():
     valid = np.ones((9, 9, 9), bool)
     valid[:7] = False
     assert bright_patches(peaks, valid)[3:6, 3:6, 3:6].all()
+
+
+def test_rows_of_foreground_come_first_in_raster_order():
+    """Of equal patches one is a row; the row is foreground if any of them is."""
+    random = np.random.default_rng(0)
+    volume = random.random((1, 12, 16, 20), np.float32)
+    volume[:, :4] = 0  # the first layer of 4 by 5 patches
+    foreground = random.random((3, 4, 5)) < 0.3
+    foreground[0] = False
+    foreground[0, 2, 3] = True
+    layout = lay_out(volume, 4, None, foreground, merge=True, clustered=True)
+    distinct = np.r_[0, np.arange(20, 60)]
+    marked = foreground.ravel().copy()
+    marked[0] = True
+    np.testing.assert_array_equal(
+        layout.patch, np.r_[distinct[marked[distinct]], distinct[~marked[distinct]]]
+    )
+    assert layout.foreground == marked[distinct].sum()
+    np.testing.assert_array_equal(layout.count, np.where(layout.patch == 0, 20, 1))
+    np.testing.assert_array_equal(layout.patch[layout.row_of], np.r_[np.zeros(20), np.arange(20, 60)])
