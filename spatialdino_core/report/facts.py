@@ -88,8 +88,8 @@ def _particle_warnings(results: MovieResults) -> Iterator[str]:
         yield f"No particle was found in {count(empty, 'frame')} of {len(results.frames)}."
     if separation is not None and separation < LEAST_SEPARATION:
         yield (
-            f"The evidence for foreground is not bimodal (separation {separation:.2f}, below {LEAST_SEPARATION:g}): "
-            "the foreground probability says little about this movie."
+            f"What foreground rests on is not bimodal (separation {separation:.2f}, below "
+            f"{LEAST_SEPARATION:g}): the foreground probability says little about this movie."
         )
     if len(results.objects) and results.objects["frame"].nunique() > 1:
         median = signal_quartiles(results.objects)[0.5]
