@@ -76,7 +76,7 @@ def planned(shared_copy: Project, finished: Project) -> Project:
 
 
 def test_a_changed_parameter_computes_frames_of_its_stage_and_the_next(copy: Project) -> None:
-    copy.set("features", overlap=0.25)
+    copy.set("features", bright_percentile=80.0)
     copy.run()
     for movie in ("series", "single"):
         assert [copy.computed(stage, movie) for stage in STAGES] == [FRAMES, 2 * FRAMES, 2 * FRAMES]

@@ -222,6 +222,7 @@ def test_training_and_inference_see_the_same_physical_voxels(movie, tmp_path, mo
     from spatialdino_core.encoder.parameters import EncoderParameters
     from spatialdino_core.encoder.vit import VisionTransformer3D
     from spatialdino_core.encoder.weights import WeightsHeader, save_encoder
+    from spatialdino_core.features import encoding
     from spatialdino_core.features import stage as features
     from spatialdino_core.features.parameters import FeatureParameters
     from spatialdino_core.pretrain.stage import _common_voxel
@@ -242,10 +243,10 @@ def test_training_and_inference_see_the_same_physical_voxels(movie, tmp_path, mo
         pass
 
     def see(encoder, volume, *args, **kwargs):
-        seen.append(volume.numpy())
+        seen.append(volume[0].numpy())
         raise SeenError
 
-    monkeypatch.setattr(features, "encode_windows", see)
+    monkeypatch.setattr(encoding, "encode_windows", see)
     architecture = EncoderParameters(embed_dim=6, depth=1, heads=1)
     encoder = VisionTransformer3D(architecture)
     header = WeightsHeader(
