@@ -145,14 +145,26 @@ if (
     )
 
 
+RECORDS = (
+    *("movie.json", "deskewed.json", "features.json", "labels.json", "objects.parquet"),
+    *("tracks.csv", "events.csv", "tracks.json", "report.html"),
+)
+
+
 def final_targets():
-    """What a complete run has: a report per accepted movie, and the summary of all."""
-    reports = [f"{RESULTS}/{movie}/report.html" for movie in ACCEPTED]
+    """What a complete run has: every stage's record of each accepted movie, the model, the summary of all.
+
+    Not the last pages alone: a stage that fails loses its record, and Snakemake does not miss a file between others
+    that are there. The pages of before the change would stay, and nothing would seem left to do.
+    """
+    records = [f"{RESULTS}/{movie}/{name}" for movie in ACCEPTED for name in RECORDS]
+    model = [MODEL, MODEL_REPORT] if ACCEPTED and not model_is_current() else []
     refused = [f"{RESULTS}/{movie}/usable.json" for movie in PROBLEMS]
     return [
         f"{RESULTS}/qc/contact_sheet.html",
         *refused,
-        *reports,
+        *records,
+        *model,
         f"{RESULTS}/summary.html",
     ]
 

@@ -200,9 +200,15 @@ def run_out_of_disk(project: Project, undisturbed: Project, stage: str, leave_by
     return outcome.judge(project, undisturbed)
 
 
+def shard_of(project: Project, frame: int) -> Path:
+    """The file of a frame in the deskewed store."""
+    store = project.results / "series" / "deskewed.ome.zarr"
+    return store / "0" / "c" / str(frame) / "0" / "0" / "0" / "0"
+
+
 def damage_chunk(project: Project, frame: int) -> Path:
     """Change bytes in the middle of a shard of the deskewed store."""
-    shard = project.results / "series" / "deskewed.ome.zarr" / "0" / "c" / str(frame) / "0" / "0" / "0" / "0"
+    shard = shard_of(project, frame)
     content = bytearray(shard.read_bytes())
     middle = len(content) // 2
     content[middle : middle + 16] = bytes(byte ^ 0xFF for byte in content[middle : middle + 16])

@@ -131,3 +131,15 @@ def test_a_damaged_chunk_is_noticed_named_and_computed_anew(finished: Project, c
     assert copy.computed("deskew", "series") == FRAMES + 1
     assert copy.computed("features", "series") == FRAMES
     assert (copy.results / "series" / "tracks.csv").read_bytes() == tracks
+
+
+def test_a_stage_that_failed_is_not_forgotten(copy: Project) -> None:
+    """Pages of before the change are still there; Snakemake alone would find nothing left to do."""
+    sound = faults.shard_of(copy, frame=3).read_bytes()
+    shard = faults.damage_chunk(copy, frame=3)
+    copy.set("segment", mask_level=0.45)
+    assert copy.run(check=False).returncode != 0
+    shard.write_bytes(sound)
+    copy.run()
+    assert copy.record("labels", "series")["about"]["parameters"]["mask_level"] == 0.45  # type: ignore[index]
+    assert copy.computed("segment", "series") == 2 * FRAMES
