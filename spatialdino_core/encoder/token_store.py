@@ -51,24 +51,12 @@ class TokenStore(ABC):
     def write(self, rows: slice, values: Tensor) -> None:
         """Store (planes, rows, features), from any device and of any floating type."""
 
+    @abstractmethod
     def blocks(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[Block]:
         """All tokens from ``start`` to ``stop`` in runs of ``size``, each with its rows.
 
         The next run is read while one is worked on; of a run, its own rows only may be written then.
         """
-        stop = self.shape[1] if stop is None else stop
-        runs = [slice(low, min(low + size, stop)) for low in range(start, stop, size)]
-        with ThreadPoolExecutor(max_workers=1) as reader:
-            coming = reader.submit(self.read, runs[0]) if runs else None
-            for this, following in zip(runs, [*runs[1:], None], strict=True):
-                assert coming is not None
-                values = coming.result()
-                coming = None if following is None else reader.submit(self.read, following)
-                yield this, self._arrived(values)
-
-    def _arrived(self, values: Tensor) -> Tensor:
-        """What `read` gave to another thread, ready for this one."""
-        return values
 
     def close(self) -> None:  # noqa: B027 - most stores have nothing to do
         """Free what is not memory."""
@@ -105,6 +93,8 @@ class _FetchedStore(TokenStore):
     def __init__(self, shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device) -> None:
         super().__init__(shape, dtype, device)
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        # One thread for the life of the store: each new one would keep some freed memory of its own.
+        self.reader = ThreadPoolExecutor(max_workers=1)
 
     @abstractmethod
     def _host(self, plane: int, rows: slice) -> Tensor:
@@ -121,7 +111,24 @@ class _FetchedStore(TokenStore):
             self.stream.synchronize()
         return values
 
+    def blocks(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[Block]:
+        """Copies, each read by another thread while the one before it is worked on."""
+        stop = self.shape[1] if stop is None else stop
+        runs = [slice(low, min(low + size, stop)) for low in range(start, stop, size)]
+        coming = self.reader.submit(self.read, runs[0]) if runs else None
+        for number, this in enumerate(runs):
+            assert coming is not None
+            values = coming.result()
+            last = number + 1 == len(runs)
+            coming = None if last else self.reader.submit(self.read, runs[number + 1])
+            yield this, self._arrived(values)
+
+    def close(self) -> None:
+        """The thread ends."""
+        self.reader.shutdown()
+
     def _arrived(self, values: Tensor) -> Tensor:
+        """What another thread has read, ready for this one."""
         if self.stream is not None:
             # The memory belongs to the stream of copies, which must not reuse it under a running kernel.
             values.record_stream(torch.cuda.current_stream(self.device))
@@ -189,6 +196,7 @@ class DiskStore(_FetchedStore):
 
     def close(self) -> None:
         """The file vanishes."""
+        super().close()
         self.file.close()
 
 

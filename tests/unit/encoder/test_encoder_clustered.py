@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import ndimage
 
+from spatialdino_core.encoder.cluster_check import worse_error
 from spatialdino_core.encoder.clustered import cluster_keys
 from spatialdino_core.encoder.streaming import StreamingEncoder
 from spatialdino_core.encoder.streaming_parameters import StreamingParameters
@@ -188,3 +189,12 @@ def test_rows_of_foreground_come_first_in_raster_order():
     assert layout.foreground == marked[distinct].sum()
     np.testing.assert_array_equal(layout.count, np.where(layout.patch == 0, 20, 1))
     np.testing.assert_array_equal(layout.patch[layout.row_of], np.r_[np.zeros(20), np.arange(20, 60)])
+
+
+def test_error_is_that_of_the_worse_kind_of_token():
+    truth = torch.ones(2, 6, 8)  # norm 4 of each token, heads together
+    approximate = truth.clone()
+    approximate[1, :4, 3] += torch.tensor([0.4, 0.0, 0.8, 0.8])
+    for foreground, error in (([1, 1, 0, 0, 0, 0], 0.1), ([0, 0, 1, 1, 1, 1], 0.1), ([1] * 6, 0.5 / 6)):
+        found = worse_error(approximate, truth, torch.tensor(foreground, dtype=torch.bool))
+        np.testing.assert_allclose(found, error, rtol=1e-5)

@@ -202,6 +202,12 @@ def wrong_sum(query, key, value, log_weight):
     return output, log_sum_exp / np.log(2)
 
 
+def shifted_sum(query, key, value, log_weight):
+    """Merging such parts shows nothing; merging one of them with another backend's would."""
+    output, log_sum_exp = attend_reference(query, key, value, log_weight)
+    return output, log_sum_exp + 1
+
+
 def ignores_weights(query, key, value, log_weight):
     return attend_reference(query, key, value, None)
 
@@ -210,7 +216,7 @@ def raises(*_):
     raise RuntimeError("no such operator")
 
 
-@pytest.mark.parametrize("broken", [forgets_keys, wrong_sum, ignores_weights, raises])
+@pytest.mark.parametrize("broken", [forgets_keys, wrong_sum, shifted_sum, ignores_weights, raises])
 def test_a_broken_operator_is_passed_over_loudly(broken, monkeypatch):
     monkeypatch.setattr(attention_sdpa, "attend_cpu", broken)
     module._chosen.cache_clear()
