@@ -1,45 +1,35 @@
-"""Blob detection: multi-scale Laplacian of Gaussian, its local maxima, and their z-scores.
+"""Blob detection: local maxima of the detector's response, and their z-scores.
 
-The Laplacian is blind to constant and linear background. Not the decision which maxima are particles: that
-needs the calibrated threshold of :mod:`.calibration`.
+The detector is blind to constant background. Not the decision which maxima are particles: that is
+:mod:`.evidence`, calibrated by :mod:`.calibration`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from spatialdino_core.segment.filters import (
-    TRUNCATE,
-    border_gain,
-    load_block,
-    log_response,
-    psf_sigma_um,
-    slope,
-    smooth,
-    typical_level,
-    weakest_curvature,
-)
+from spatialdino_core.segment.channels import filter_halo, flattened, weighted_response
+from spatialdino_core.segment.filters import load_block, psf_sigma_um, typical_level
 from spatialdino_core.segment.inputs import Voxel
 from spatialdino_core.segment.noise import NoiseMesh, empty_mesh, fill_mesh, finish_mesh, mesh_cell
 from spatialdino_core.segment.parameters import SegmentParameters
-from spatialdino_core.segment.tiles import TILE_VOXELS, Tile, Triple, tiles, valid_box
+from spatialdino_core.segment.tiles import TILE_VOXELS, Box, Tile, Triple, tiles, valid_box
 
 Maxima = tuple[np.ndarray, np.ndarray]
-"""Positions (n, 3) in voxels and responses (n,) of the maxima at one scale in one tile."""
+"""Positions (n, 3) in voxels and responses (n,) of the maxima at one size in one tile."""
 
 SUPPRESSION = 1.5
 """Of two maxima closer than this many standard deviations of the broader blob only the more significant
 stays; two equal Gaussian spots merge into one maximum below two standard deviations (Sparrow's limit)."""
-MIN_CURVATURE = 0.15
-"""Least curvature along any direction, relative to the sum over three directions: 1/3 on a round blob, 1/6
-on one twice as long as wide, 0 on edges and ridges (the idea of Lowe 2004, Int. J. Comput. Vis. 60, 91,
+MIN_CURVATURE = 0.1
+"""Least curvature of the response along any direction, relative to the sum over three directions: 1/3 on a round
+blob, 1/6 on one twice as long as wide, 0 on edges and ridges (the idea of Lowe 2004, Int. J. Comput. Vis. 60, 91,
 section 4.1)."""
-MAX_SLOPE = 0.5
-"""Greatest slope at a maximum of the response, relative to it: 0 on top of a blob, about 1 beside an edge."""
 MIN_SIGNIFICANCE = 2.0
 """Maxima below this z-score are never particles nor informative about the tail of the noise."""
 
@@ -54,24 +44,25 @@ class Peaks:
         Shape (n, 3), float64, voxels (z, y, x); whole numbers.
     z_score
         Shape (n,): response over its local noise.
-    scale
-        Shape (n,), intp: index into ``SegmentParameters.scale_factors``.
+    size
+        Shape (n,), intp: index into ``SegmentParameters.size_factors``.
     """
 
     position: np.ndarray
     z_score: np.ndarray
-    scale: np.ndarray
+    size: np.ndarray
 
     def __len__(self) -> int:
         return len(self.z_score)
 
     def keep(self, rows: np.ndarray) -> Peaks:
         """The peaks that ``rows``, a boolean mask or indices, selects."""
-        return Peaks(self.position[rows], self.z_score[rows], self.scale[rows])
+        return Peaks(self.position[rows], self.z_score[rows], self.size[rows])
 
 
 def find_peaks(
-    frame: np.ndarray,
+    images: Sequence[np.ndarray],
+    weights: np.ndarray,
     voxel_um: Voxel,
     valid: np.ndarray | None,
     parameters: SegmentParameters,
@@ -79,25 +70,30 @@ def find_peaks(
     where: str,
     with_dark: bool = False,
     tile_voxels: int = TILE_VOXELS,
+    most_voxels: int | None = None,
 ) -> tuple[Peaks, Peaks]:
     """Bright blobs of a frame and, on request, the dark ones that tell how noise behaves.
 
     Parameters
     ----------
-    frame
-        Intensities (z, y, x), any real dtype.
+    images
+        Intensities (z, y, x), any real dtype: the frame, and means of other frames that help.
+    weights
+        Shape (sizes, images, channels), from :meth:`.observer.Observer.weights`.
     voxel_um
         Voxel size (z, y, x) in µm.
     valid
-        Boolean mask broadcastable to ``frame``, e.g. (z, 1, x), or None.
+        Boolean mask broadcastable to a frame, e.g. (z, 1, x), or None.
     parameters
-        Optics, scales and the noise window.
+        Optics, sizes and the noise window.
     where
         Name of the frame for error messages.
     with_dark
         Whether to look for dark blobs as well.
     tile_voxels
         Largest tile; memory only.
+    most_voxels
+        Look at an even choice of tiles with about so many voxels, instead of at the whole frame.
 
     Returns
     -------
@@ -110,28 +106,79 @@ def find_peaks(
     BadInputError
         If a valid voxel is NaN or infinite.
     """
-    sigmas = np.outer(parameters.scale_factors, psf_sigma_um(parameters)) / np.array(voxel_um)
-    shape = _triple(frame.shape)
     cell = mesh_cell(parameters.noise_window_um, voxel_um)
-    half = np.maximum(1, np.round(sigmas[0])).astype(int)
-    halo = np.ceil(TRUNCATE * sigmas.max(axis=0) + 1.5 + half).astype(int)
-    level = typical_level(frame, valid)
-    meshes = [empty_mesh(shape, cell) for _ in sigmas]
+    sigma = psf_sigma_um(parameters) / np.array(voxel_um)
+    half = np.maximum(1, np.round(sigma)).astype(int)
+    meshes = [empty_mesh(_triple(images[0].shape), cell) for _ in weights]
     signs = (1, -1) if with_dark else (1,)
-    found: list[list[list[Maxima]]] = [[[] for _ in sigmas] for _ in signs]
-    for tile in tiles(shape, cell, _triple(halo), tile_voxels):
-        block = load_block(frame, tile, valid, level, where)
+    found: list[list[list[Maxima]]] = [[[] for _ in weights] for _ in signs]
+    for tile, responses in _tile_responses(
+        images, weights, voxel_um, valid, parameters, where, tile_voxels, most_voxels
+    ):
         part = valid_box(valid, tile.outer)
-        for scale, sigma in enumerate(sigmas):
-            mean = smooth(block, part, sigma)
-            response = log_response(mean, sigma)
-            fill_mesh(meshes[scale], response[tile.inner], valid, tile.core, cell)
+        for size, response in enumerate(responses):
+            fill_mesh(meshes[size], response[tile.inner], valid, tile.core, cell)
             for sign, lists in zip(signs, found, strict=True):
-                lists[scale].append(_tile_maxima(sign * response, sign * mean, part, tile, half, sigma))
+                lists[size].append(_tile_maxima(sign * response, tile, part, half, sigma))
     noise = [finish_mesh(mesh, cell) for mesh in meshes]
-    spacing = psf_sigma_um(parameters) / np.array(voxel_um)
-    peaks = [_peaks(lists, noise, spacing, parameters.scale_factors) for lists in found]
+    peaks = [_peaks(lists, noise, sigma, parameters.size_factors) for lists in found]
     return (peaks[0], peaks[1]) if with_dark else (peaks[0], peaks[0].keep(np.empty(0, np.intp)))
+
+
+def responses_at(
+    images: Sequence[np.ndarray],
+    weights: np.ndarray,
+    positions: Sequence[np.ndarray],
+    voxel_um: Voxel,
+    valid: np.ndarray | None,
+    parameters: SegmentParameters,
+    *,
+    where: str,
+    most_voxels: int | None = None,
+) -> list[np.ndarray]:
+    """Responses of the detector for the first size at ``positions``, each (n, 3) whole numbers of voxels (z, y, x).
+
+    The other parameters are those of :func:`find_peaks`. NaN where a place was not looked at.
+    """
+    places = [position.astype(np.intp) for position in positions]
+    found = [np.full(len(place), np.nan) for place in places]
+    for tile, (response,) in _tile_responses(
+        images, weights[:1], voxel_um, valid, parameters, where, TILE_VOXELS, most_voxels
+    ):
+        low, high = ([getattr(part, end) for part in tile.core] for end in ("start", "stop"))
+        for place, values in zip(places, found, strict=True):
+            here = ((place >= low) & (place < high)).all(axis=1)
+            values[here] = response[tuple((place[here] - [part.start for part in tile.outer]).T)]
+    return found
+
+
+def _tile_responses(
+    images: Sequence[np.ndarray],
+    weights: np.ndarray,
+    voxel_um: Voxel,
+    valid: np.ndarray | None,
+    parameters: SegmentParameters,
+    where: str,
+    tile_voxels: int,
+    most_voxels: int | None,
+) -> Iterator[tuple[Tile, list[np.ndarray]]]:
+    """Tile by tile, the responses for all sizes."""
+    sigma = psf_sigma_um(parameters) / np.array(voxel_um)
+    shape, cell = _triple(images[0].shape), mesh_cell(parameters.noise_window_um, voxel_um)
+    halo = np.array(filter_halo(sigma)) + np.maximum(1, np.round(sigma)).astype(int) + 1
+    levels = [typical_level(image, valid) for image in images]
+    for tile in _some(list(tiles(shape, cell, _triple(halo), tile_voxels)), most_voxels):
+        part = valid_box(valid, tile.outer)
+        blocks = [
+            flattened(load_block(image, tile, valid, level, where), part, sigma)
+            for image, level in zip(images, levels, strict=True)
+        ]
+        yield tile, [weighted_response(blocks, one, sigma) for one in weights]
+
+
+def share_of_frame(shape: tuple[int, ...], most_voxels: int) -> float:
+    """Which share of a frame :func:`find_peaks` looks at."""
+    return min(1.0, most_voxels / float(np.prod(shape)))
 
 
 def suppress(position: np.ndarray, radius: np.ndarray) -> np.ndarray:
@@ -165,42 +212,72 @@ def _triple(values: np.ndarray | tuple[int, ...]) -> Triple:
     return int(values[0]), int(values[1]), int(values[2])
 
 
+def _some(pieces: list[Tile], most_voxels: int | None) -> list[Tile]:
+    """An even choice of tiles whose cores have about ``most_voxels`` voxels."""
+    if most_voxels is None:
+        return pieces
+    whole = sum(_volume(tile.core) for tile in pieces)
+    count = max(1, round(len(pieces) * min(1.0, most_voxels / whole)))
+    return [pieces[i] for i in np.linspace(0, len(pieces) - 1, count + 2)[1:-1].round().astype(int)]
+
+
+def _volume(box: Box) -> int:
+    return int(np.prod([part.stop - part.start for part in box]))
+
+
 def _tile_maxima(
-    response: np.ndarray,
-    mean: np.ndarray,
-    valid: np.ndarray | None,
-    tile: Tile,
-    half: np.ndarray,
-    sigma_voxels: np.ndarray,
+    response: np.ndarray, tile: Tile, valid: np.ndarray | None, half: np.ndarray, sigma: np.ndarray
 ) -> Maxima:
-    """Positive blob-like maxima in the tile's core: positions in the frame, and response over border gain."""
+    """Positive blob-like maxima in the tile's core: positions in the frame, and responses."""
     is_peak = response == ndimage.maximum_filter(response, size=tuple(2 * half + 1), mode="nearest")
     is_peak &= response > 0
     if valid is not None:
         is_peak &= valid
     inside = np.argwhere(is_peak[tile.inner]) + [part.start for part in tile.inner]
-    height = response[tuple(inside.T)]
-    is_blob = weakest_curvature(mean, inside, sigma_voxels) >= MIN_CURVATURE * height
-    inside = inside[is_blob & (slope(mean, inside, sigma_voxels) <= MAX_SLOPE * height)]
-    value = response[tuple(inside.T)] / border_gain(response.shape, valid, sigma_voxels, inside)
-    return inside + np.array([part.start for part in tile.outer]), value
+    inside = inside[roundness(response, inside, sigma) >= MIN_CURVATURE]
+    return inside + np.array([part.start for part in tile.outer]), response[tuple(inside.T)]
+
+
+def roundness(response: np.ndarray, at: np.ndarray, sigma_voxels: np.ndarray) -> np.ndarray:
+    """Weakest curvature at maxima ``at`` (n, 3), relative to the sum over three directions, shape (n,).
+
+    The smallest eigenvalue of the negative Hessian over its trace, lengths in units of ``sigma_voxels``.
+    """
+    hessian = np.empty((len(at), 3, 3))
+    unit = np.eye(3, dtype=np.intp)
+    for a in range(3):
+        hessian[:, a, a] = 2 * _beside(response, at, 0 * unit[a]) - _both_sides(response, at, unit[a])
+        for b in range(a):
+            mixed = _both_sides(response, at, unit[a] + unit[b]) - _both_sides(
+                response, at, unit[a] - unit[b]
+            )
+            hessian[:, a, b] = hessian[:, b, a] = -mixed / 4
+    value = np.linalg.eigvalsh(hessian * np.outer(sigma_voxels, sigma_voxels))
+    total = value.sum(axis=1)
+    return np.divide(value[:, 0], total, out=np.zeros(len(at)), where=total > 0)
+
+
+def _beside(volume: np.ndarray, at: np.ndarray, step: np.ndarray) -> np.ndarray:
+    index = np.clip(at + step, 0, np.array(volume.shape) - 1)
+    return volume[tuple(index.T)].astype(np.float64)
+
+
+def _both_sides(volume: np.ndarray, at: np.ndarray, step: np.ndarray) -> np.ndarray:
+    return _beside(volume, at, step) + _beside(volume, at, -step)
 
 
 def _peaks(
-    lists: list[list[Maxima]],
-    noise: list[NoiseMesh],
-    spacing: np.ndarray,
-    factors: tuple[float, ...],
+    lists: list[list[Maxima]], noise: list[NoiseMesh], sigma: np.ndarray, sizes: tuple[float, ...]
 ) -> Peaks:
-    """Join the scales: z-scores, the most significant first, one peak per blob."""
+    """Join the sizes: z-scores, the most significant first, one peak per blob."""
     position = [np.concatenate([p for p, _ in parts]) for parts in lists]
-    sigma = [mesh.at(p) for mesh, p in zip(noise, position, strict=True)]
+    spread = [mesh.at(p) for mesh, p in zip(noise, position, strict=True)]
     value = [np.concatenate([v for _, v in parts]) for parts in lists]
-    scores = [np.divide(v, s, out=np.zeros(len(v)), where=s > 0) for v, s in zip(value, sigma, strict=True)]
-    scale = np.repeat(np.arange(len(lists)), [len(p) for p in position])
-    peaks = Peaks(np.concatenate(position).astype(np.float64), np.concatenate(scores), scale)
+    scores = [np.divide(v, s, out=np.zeros(len(v)), where=s > 0) for v, s in zip(value, spread, strict=True)]
+    size = np.repeat(np.arange(len(lists)), [len(p) for p in position])
+    peaks = Peaks(np.concatenate(position).astype(np.float64), np.concatenate(scores), size)
     peaks = peaks.keep(peaks.z_score >= MIN_SIGNIFICANCE)
     z, y, x = peaks.position.T
-    peaks = peaks.keep(np.lexsort((x, y, z, peaks.scale, -peaks.z_score)))
-    radius = SUPPRESSION * np.asarray(factors)[peaks.scale]
-    return peaks.keep(suppress(peaks.position / spacing, radius))
+    peaks = peaks.keep(np.lexsort((x, y, z, peaks.size, -peaks.z_score)))
+    radius = SUPPRESSION * np.asarray(sizes)[peaks.size]
+    return peaks.keep(suppress(peaks.position / sigma, radius))

@@ -1,62 +1,83 @@
-"""Calibration of a movie: one set of thresholds from its first frames, used for all of its frames.
+"""Calibration of a movie: one detector and one measure of evidence from its first frames, for all of its frames.
 
-Noise maxima are drawn from the negative response, where there are no particles (and the rings around bright
-ones are not blob-like), so no label and no assumption on the camera is needed. Not the statistics
-themselves, which are in :mod:`.threshold`.
+What separates particles from background, whether neighbouring frames help, and how likely a maximum is a particle
+all follow from the movie. No label, and no assumption on the camera. Not the statistics themselves: those are in
+:mod:`.observer` and :mod:`.evidence`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from pydantic.dataclasses import dataclass as validated
+from scipy.spatial import cKDTree
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.segment.blobs import find_peaks
+from spatialdino_core.segment.blobs import Peaks, find_peaks, responses_at, share_of_frame
+from spatialdino_core.segment.channels import channel_responses, filter_halo, flattened
+from spatialdino_core.segment.evidence import Evidence, Maxima, weigh
+from spatialdino_core.segment.filters import load_block, psf_sigma_um, typical_level
 from spatialdino_core.segment.inputs import Voxel, check_frame, values_at
+from spatialdino_core.segment.observer import Observer, TimeGroups, channel_covariance, persistence
 from spatialdino_core.segment.parameters import SegmentParameters
-from spatialdino_core.segment.threshold import Bimodality, NoiseTail, bimodality, noise_tail
+from spatialdino_core.segment.threshold import Bimodality, bimodality
+from spatialdino_core.segment.tiles import tiles, valid_box
+from spatialdino_core.segment.window import TimeWindow
 
-MIN_REGION_MAXIMA = 400
-"""With fewer noise maxima, a region borrows the tail of the whole frame in proportion to its maxima."""
 HISTOGRAM_BINS = 256
+SAMPLE_VOXELS = 2_000_000
+"""Voxels per frame that the covariance of the background is measured on, every few of them."""
+SAMPLES = 40_000
+LOOK_VOXELS = 8_000_000
+"""Voxels per frame in which maxima are looked for."""
+FADING_RATES = (0.1, 2.0)
+"""Slowest and fastest that particles are taken to leave their places, see :func:`.observer.persistence`."""
+MOVING_Z = 4.0
+"""Maxima above this z-score tell how particles move."""
+RING_Z = 6.0
+RING_FACTOR = 5.0
+"""No dark maximum counts within this many standard deviations of the point spread function of a bright one above
+``RING_Z``."""
 
 
 @validated(frozen=True)
 class Calibration:
-    """What a movie's first frames say about noise and foreground. The same for all of its frames.
+    """What a movie's first frames say about particles and background. The same for all of its frames.
 
     Attributes
     ----------
-    threshold_z
-        Z-score of a detection inside the foreground, or anywhere when ``foreground`` is not bimodal.
-    threshold_outside_z
-        Z-score of a detection outside the foreground.
-    tail, tail_outside
-        The noise from which they follow.
+    covariance
+        Of the background's channels, per lag: :attr:`.observer.Observer.covariance`.
+    persistence
+        :attr:`.observer.Observer.persistence`.
+    reach
+        Frames before and after that help; 0: single frames do.
+    evidence
+        Confidence of maxima and its threshold.
+    single_frame_f1
+        F1 score to be expected from single frames.
     foreground
-        Otsu's threshold of the foreground probability with its bimodality; None when no probability was
-        given.
+        Otsu's threshold of the foreground probability with its bimodality, reported; None when there is none.
     frames
-        Number of frames used.
+        Number of frames in which maxima were looked for.
     """
 
-    threshold_z: float
-    threshold_outside_z: float
-    tail: NoiseTail
-    tail_outside: NoiseTail
+    covariance: list[list[list[float]]]
+    persistence: list[float]
+    reach: int
+    evidence: Evidence
+    single_frame_f1: float
     foreground: Bimodality | None
     frames: int
 
-    def is_inside(self, probability: np.ndarray | None, count: int) -> np.ndarray:
-        """Which of ``count`` places with this foreground probability, shape (count,), use ``threshold_z``."""
-        if probability is None or self.foreground is None or not self.foreground.bimodal:
-            return np.ones(count, dtype=bool)
-        return probability >= self.foreground.threshold
+    def observer(self, parameters: SegmentParameters, voxel_um: Voxel) -> Observer:
+        """The detector."""
+        sigma = psf_sigma_um(parameters) / np.array(voxel_um)
+        kept = np.array(self.persistence)
+        return Observer.of(np.array(self.covariance), kept, parameters.size_factors, sigma)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values that JSON can hold without loss."""
@@ -68,127 +89,210 @@ class Calibration:
         return Calibration(**fields)
 
 
-@dataclass(frozen=True)
-class _Maxima:
-    """Noise maxima of all calibration frames: z-scores, and foreground probabilities (empty without one)."""
-
-    z_score: np.ndarray
-    probability: np.ndarray
-
-    def inside(self, verdict: Bimodality) -> np.ndarray:
-        return self.probability >= verdict.threshold
-
-
 def calibrate(
-    frames: Iterable[tuple[np.ndarray, np.ndarray | None]],
+    movie: TimeWindow,
+    foreground: Callable[[int], np.ndarray] | None,
     voxel_um: Voxel,
     valid: np.ndarray | None,
     parameters: SegmentParameters,
     *,
     where: str = "movie",
 ) -> Calibration:
-    """Calibrate the detection thresholds of a movie on its first frames.
+    """Calibrate the detector of a movie on its first frames.
 
     Parameters
     ----------
-    frames
-        Pairs of intensities (z, y, x), uint16 or float32, and foreground probability, float32 of the same
-        shape within 0..1, or None (for all frames or for none). No more than
-        ``parameters.calibration_frames`` are drawn.
+    movie
+        Its frames (z, y, x), uint16 or float32.
+    foreground
+        Gives the foreground probability of a frame, float32 of the same shape within 0..1; None without.
     voxel_um
         Voxel size (z, y, x) in µm.
     valid
         Boolean mask broadcastable to a frame, e.g. (z, 1, x), or None when every voxel is valid.
     parameters
-        Optics and the accepted numbers of false positives.
+        Optics, sizes, and what is accepted.
     where
         Name of the movie for error messages.
-
-    Returns
-    -------
-    Calibration
-        Frozen and JSON-able.
 
     Raises
     ------
     BadInputError
         If there is no frame, if shapes disagree, if values are not finite, or if no frame varies at all.
     """
-    dark: list[_Maxima] = []
-    bright: list[_Maxima] = []
-    with_foreground: set[bool] = set()
-    histogram = np.zeros(HISTOGRAM_BINS)
-    edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
-    for index, (frame, foreground) in enumerate(islice(frames, parameters.calibration_frames)):
-        name = f"{where}, frame {index}"
-        check_frame(frame, voxel_um, valid, foreground, name)
-        with_foreground.add(foreground is not None)
-        peaks = find_peaks(frame, voxel_um, valid, parameters, where=name, with_dark=True)
-        for kept, some in zip((bright, dark), peaks, strict=True):
-            kept.append(_Maxima(some.z_score, values_at(foreground, some.position)))
-        histogram += _foreground_histogram(foreground, valid, edges)
-    if len(with_foreground) == 2:
-        raise BadInputError(
-            where,
-            found="a foreground probability for some calibration frames only",
-            expected="one for every frame, or for none",
-            remedy="Finish the features of this movie first.",
-        )
-    if not sum(len(some.z_score) for some in dark):
-        raise BadInputError(
-            where,
-            found=f"{len(dark)} calibration frames without any variation" if dark else "no frame",
-            expected="at least one frame with an image in it",
-            remedy="Check the deskewed frames, or leave this movie out.",
-        )
-    verdict = bimodality(histogram, edges) if histogram.any() else None
-    return _thresholds(_joined(dark), _joined(bright), len(dark), verdict, parameters)
-
-
-def _joined(parts: list[_Maxima]) -> _Maxima:
-    return _Maxima(np.concatenate([p.z_score for p in parts]), np.concatenate([p.probability for p in parts]))
-
-
-def _thresholds(
-    dark: _Maxima,
-    bright: _Maxima,
-    frames: int,
-    verdict: Bimodality | None,
-    parameters: SegmentParameters,
-) -> Calibration:
-    tail = outside = noise_tail(dark.z_score, bright.z_score, frames)
-    if verdict is not None and verdict.bimodal:
-        dark_in, bright_in = dark.inside(verdict), bright.inside(verdict)
-        outside = _region_tail(dark.z_score, bright.z_score, ~dark_in, ~bright_in, frames, tail)
-        tail = _region_tail(dark.z_score, bright.z_score, dark_in, bright_in, frames, tail)
+    if not movie.frames:
+        raise _nothing(where, "no frame")
+    span = movie.frames[: calibration_span(parameters)]
+    job = _Job(movie, foreground, voxel_um, valid, parameters, where)
+    maps, verdict = job.foreground_maps(span)
+    covariance = channel_covariance(job.sample(span))
+    still = Observer.of(covariance, np.ones(1), parameters.size_factors, job.sigma)
+    peaks = job.look(still, 0, maps)
+    single = best = job.weigh(peaks, maps)
+    kept, reach = np.ones(1), 0
+    if (
+        single.expected_f1 < parameters.temporal_below_f1
+        and parameters.temporal_reach_frames
+        and len(span) > 1
+    ):
+        fading = persistence(job.fading_rate(still, peaks), parameters.temporal_reach_frames)
+        observer = Observer.of(covariance, fading, parameters.size_factors, job.sigma)
+        together = job.weigh(job.look(observer, parameters.temporal_reach_frames, maps), maps)
+        if together.expected_f1 > single.expected_f1:
+            best, kept, reach = together, fading, parameters.temporal_reach_frames
     return Calibration(
-        threshold_z=tail.threshold(parameters.false_positives_per_frame),
-        threshold_outside_z=outside.threshold(parameters.false_positives_outside),
-        tail=tail,
-        tail_outside=outside,
+        covariance=covariance.tolist(),
+        persistence=kept.tolist(),
+        reach=reach,
+        evidence=best,
+        single_frame_f1=single.expected_f1,
         foreground=verdict,
-        frames=frames,
+        frames=len(maps),
     )
 
 
-def _region_tail(
-    dark: np.ndarray,
-    bright: np.ndarray,
-    dark_here: np.ndarray,
-    bright_here: np.ndarray,
-    frames: int,
-    whole: NoiseTail,
-) -> NoiseTail:
-    """Tail of the maxima in one region, or its share of the whole frame's tail where they are too few."""
-    if dark_here.sum() >= MIN_REGION_MAXIMA:
-        return noise_tail(dark[dark_here], bright[bright_here], frames)
-    share = dark_here.mean()
-    return replace(whole, rate_per_frame=whole.rate_per_frame * float(share), maxima=int(dark_here.sum()))
+def calibration_span(parameters: SegmentParameters) -> int:
+    """The number of first frames that calibration reads."""
+    return max(2 * parameters.temporal_reach_frames + 1, parameters.calibration_frames)
 
 
-def _foreground_histogram(
-    foreground: np.ndarray | None, valid: np.ndarray | None, edges: np.ndarray
-) -> np.ndarray:
+@dataclass
+class _Job:
+    """A movie with all that it takes to look for maxima in it."""
+
+    movie: TimeWindow
+    foreground: Callable[[int], np.ndarray] | None
+    voxel_um: Voxel
+    valid: np.ndarray | None
+    parameters: SegmentParameters
+    where: str
+
+    @property
+    def sigma(self) -> np.ndarray:
+        return psf_sigma_um(self.parameters) / np.array(self.voxel_um)
+
+    def foreground_maps(self, span: list[int]) -> tuple[dict[int, np.ndarray | None], Bimodality | None]:
+        """The frames to look at, evenly over ``span``, with their foreground; and whether that is bimodal."""
+        count = min(self.parameters.calibration_frames, len(span))
+        chosen = [span[i] for i in np.linspace(0, len(span) - 1, count + 2)[1:-1].round().astype(int)]
+        maps: dict[int, np.ndarray | None] = {}
+        histogram, edges = np.zeros(HISTOGRAM_BINS), np.linspace(0, 1, HISTOGRAM_BINS + 1)
+        for frame in dict.fromkeys(chosen):
+            likely = maps[frame] = self.foreground(frame) if self.foreground else None
+            check_frame(self.movie.frame(frame), self.voxel_um, self.valid, likely, self._name(frame))
+            histogram += _histogram(likely, self.valid, edges)
+        return maps, bimodality(histogram, edges) if histogram.any() else None
+
+    def sample(self, span: list[int]) -> np.ndarray:
+        """Channel responses at the same places in all frames of ``span``: (frames, channels, samples)."""
+        first = self.movie.frame(span[0])
+        halo = filter_halo(self.sigma)
+        pieces = list(tiles((first.shape[0], first.shape[1], first.shape[2]), (1, 1, 1), halo, SAMPLE_VOXELS))
+        tile = pieces[len(pieces) // 2]
+        part = valid_box(self.valid, tile.outer)
+        known = np.broadcast_to(True if part is None else part, [p.stop - p.start for p in tile.outer])
+        inside = np.flatnonzero(known[tile.inner])
+        places = inside[:: max(1, len(inside) // SAMPLES)]
+        found = []
+        for frame in span:
+            image = self.movie.frame(frame)
+            level = typical_level(image, self.valid)
+            block = load_block(image, tile, self.valid, level, self._name(frame))
+            responses = channel_responses(flattened(block, part, self.sigma), self.sigma)
+            found.append(responses[(slice(None), *tile.inner)].reshape(len(responses), -1)[:, places])
+        return np.stack(found)
+
+    def look(self, observer: Observer, reach: int, frames: Iterable[int]) -> dict[int, tuple[Peaks, Peaks]]:
+        """Bright and dark maxima in ``frames``."""
+        found = {}
+        for frame in frames:
+            groups = self.movie.groups(frame, reach)
+            bright, dark = find_peaks(
+                self.movie.images(frame, groups),
+                observer.weights(groups),
+                self.voxel_um,
+                self.valid,
+                self.parameters,
+                where=self._name(frame),
+                with_dark=True,
+                most_voxels=LOOK_VOXELS,
+            )
+            found[frame] = bright, dark
+        if not any(len(dark) for _, dark in found.values()):
+            raise _nothing(self.where, f"{len(found)} calibration frames without any variation")
+        return found
+
+    def weigh(self, peaks: dict[int, tuple[Peaks, Peaks]], maps: dict[int, np.ndarray | None]) -> Evidence:
+        """Evidence from maxima. Dark ones in the rings that bright particles make around them say nothing of noise."""
+        apart = {frame: _apart(dark, bright, self.sigma) for frame, (bright, dark) in peaks.items()}
+        bright = [_maxima(some, maps[frame]) for frame, (some, _) in peaks.items()]
+        dark = [_maxima(some.keep(apart[frame]), maps[frame]) for frame, (_, some) in peaks.items()]
+        frames = len(peaks) * share_of_frame(self.movie.frame(next(iter(peaks))).shape, LOOK_VOXELS)
+        return weigh(
+            Maxima.joined(bright),
+            Maxima.joined(dark),
+            frames,
+            frames * max(0.05, float(np.mean(np.concatenate(list(apart.values()))))),
+            false_positives_per_frame=self.parameters.false_positives_per_frame,
+            foreground_weight=self.parameters.foreground_weight,
+        )
+
+    def fading_rate(self, observer: Observer, peaks: dict[int, tuple[Peaks, Peaks]]) -> float:
+        """How fast particles leave their places, from the responses there one frame later.
+
+        Noise and texture add as much to bright maxima as they take from dark ones, so the sum over both is that of the
+        particles alone. A maximum lies somewhat beside its particle, so the rate comes out rather too high than too low;
+        which does less harm: particles are not found where they no longer are.
+        """
+        now = later = 0.0
+        for frame, (bright, dark) in peaks.items():
+            if frame + 1 not in self.movie.frames:
+                continue
+            places = [some.position[some.z_score >= MOVING_Z] for some in (bright, dark)]
+            for shift in (0, 1):
+                image = self.movie.frame(frame + shift)
+                values = responses_at(
+                    [image],
+                    observer.weights(TimeGroups(((0,),))),
+                    places,
+                    self.voxel_um,
+                    self.valid,
+                    self.parameters,
+                    where=self._name(frame + shift),
+                    most_voxels=LOOK_VOXELS,
+                )
+                total = sum(float(np.nansum(one)) for one in values)
+                now, later = (now + total, later) if shift == 0 else (now, later + total)
+        left = np.clip(later / now, 0.05, 1.0) if now > 0 else 0.05
+        return float(np.clip(left ** (-2 / 3) - 1, *FADING_RATES))
+
+    def _name(self, frame: int) -> str:
+        return f"{self.where}, frame {frame}"
+
+
+def _apart(dark: Peaks, bright: Peaks, sigma_voxels: np.ndarray) -> np.ndarray:
+    """Which dark maxima do not lie beside a bright particle, bool (n,)."""
+    strong = bright.position[bright.z_score >= RING_Z]
+    if not len(strong) or not len(dark):
+        return np.ones(len(dark), dtype=bool)
+    distance, _ = cKDTree(strong / sigma_voxels).query(dark.position / sigma_voxels)
+    return np.asarray(distance > RING_FACTOR)
+
+
+def _maxima(peaks: Peaks, likely: np.ndarray | None) -> Maxima:
+    return Maxima(peaks.z_score, values_at(likely, peaks.position))
+
+
+def _nothing(where: str, found: str) -> BadInputError:
+    return BadInputError(
+        where,
+        found=found,
+        expected="at least one frame with an image in it",
+        remedy="Check the deskewed frames, or leave this movie out.",
+    )
+
+
+def _histogram(foreground: np.ndarray | None, valid: np.ndarray | None, edges: np.ndarray) -> np.ndarray:
     """Counts of the probabilities of valid voxels, plane by plane to bound memory."""
     counts = np.zeros(len(edges) - 1)
     if foreground is None:

@@ -1,58 +1,63 @@
 """Segmentation of one frame with the calibration of its movie: the front door of this room.
 
-Frames are independent of each other, so they can be segmented in any order and resumed anywhere. Linking
-them is the business of the track room.
+A frame's result depends on the frames around it only where the calibration says that they help, so frames can be
+segmented in any order and resumed anywhere. Linking them is the business of the track room.
 """
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.segment.blobs import SUPPRESSION, Peaks, find_peaks, suppress
+from spatialdino_core.segment.blobs import SUPPRESSION, find_peaks, suppress
 from spatialdino_core.segment.calibration import Calibration
-from spatialdino_core.segment.filters import FILTER_TO_BLOB, psf_sigma_um
+from spatialdino_core.segment.filters import psf_sigma_um
 from spatialdino_core.segment.inputs import Voxel, check_frame, values_at
 from spatialdino_core.segment.instances import label_spots
-from spatialdino_core.segment.localise import Spots, fit_spots
+from spatialdino_core.segment.localise import Spots, fit_spots, measure_spots
 from spatialdino_core.segment.objects import object_table
+from spatialdino_core.segment.observer import TimeGroups
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.tiles import TILE_VOXELS
+from spatialdino_core.segment.window import TimeWindow
 
 
 def segment_frame(
-    frame: np.ndarray,
+    movie: TimeWindow,
+    number: int,
     voxel_um: Voxel,
     valid: np.ndarray | None,
     foreground: np.ndarray | None,
     calibration: Calibration,
     parameters: SegmentParameters,
     *,
-    where: str = "frame",
+    where: str = "movie",
     tile_voxels: int = TILE_VOXELS,
 ) -> tuple[np.ndarray, pd.DataFrame]:
     """Detect, label and measure the particles of one frame.
 
     Parameters
     ----------
-    frame
-        Intensities (z, y, x), uint16 or float32.
+    movie
+        Intensities (z, y, x) of its frames, uint16 or float32.
+    number
+        The frame.
     voxel_um
         Voxel size (z, y, x) in µm.
     valid
-        Boolean mask broadcastable to ``frame``, e.g. (z, 1, x) of a deskewed frame, or None when all is
+        Boolean mask broadcastable to a frame, e.g. (z, 1, x) of a deskewed frame, or None when all is
         valid. Invalid voxels may hold anything.
     foreground
         Foreground probability on the frame's grid, float32 within 0..1, or None.
     calibration
-        Thresholds of the movie, from :func:`.calibration.calibrate`.
+        Of the movie, from :func:`.calibration.calibrate`.
     parameters
         The same as for the calibration.
     where
-        Name of the frame for error messages.
+        Name of the movie for error messages.
     tile_voxels
         Largest tile; it changes memory, not the result.
 
@@ -68,35 +73,64 @@ def segment_frame(
     BadInputError
         If shapes or the voxel size are wrong, a valid voxel is not finite, or the foreground is missing.
     """
+    where = f"{where}, frame {number}"
+    frame = movie.frame(number)
     check_frame(frame, voxel_um, valid, foreground, where)
-    if foreground is None and calibration.foreground is not None:
+    if foreground is None and calibration.evidence.foregrounds:
         raise BadInputError(
             where,
             found="no foreground probability",
             expected="one, because the movie was calibrated with one",
             remedy="Finish the features of this frame first.",
         )
-    peaks, _ = find_peaks(frame, voxel_um, valid, parameters, where=where, tile_voxels=tile_voxels)
-    peaks = _significant(peaks, foreground, calibration)
+    observer = calibration.observer(parameters, voxel_um)
+    groups = movie.groups(number, calibration.reach)
+    images = movie.images(number, groups)
+    peaks, _ = find_peaks(
+        images, observer.weights(groups), voxel_um, valid, parameters, where=where, tile_voxels=tile_voxels
+    )
+    confidence = calibration.evidence.confidence(peaks.z_score, values_at(foreground, peaks.position))
+    found = _Found(peaks.position, peaks.z_score, confidence, np.asarray(parameters.size_factors)[peaks.size])
+    found = found.keep(confidence >= calibration.evidence.threshold)
+    image = _as_detected(images, observer.profile(groups)) if len(images) > 1 else frame
     psf = psf_sigma_um(parameters) / np.array(voxel_um)
-    width = np.maximum(1, FILTER_TO_BLOB * np.asarray(parameters.scale_factors))[peaks.scale]
-    spots = fit_spots(frame, valid, peaks.position, width[:, None] * psf)
-    apart = suppress(spots.position / psf, SUPPRESSION * width)  # two seeds can converge to one particle
-    spots, z_score = _rows(spots, apart), peaks.z_score[apart]
-    labels = label_spots(frame, voxel_um, valid, spots, parameters, where=where, tile_voxels=tile_voxels)
-    size = np.bincount(labels.reshape(-1), minlength=len(z_score) + 1)[1:]
-    keep = (size > 0) & (size * np.prod(voxel_um) >= parameters.min_volume_um3)
-    if not keep.all():
-        spots, z_score = _rows(spots, keep), z_score[keep]
-        labels = np.concatenate([[0], np.where(keep, np.cumsum(keep), 0)]).astype(np.uint32)[labels]
-    return labels, object_table(frame, labels, voxel_um, valid, foreground, spots, z_score)
+    spots = fit_spots(image, valid, found.position, found.width[:, None] * psf)
+    apart = suppress(
+        spots.position / psf, SUPPRESSION * found.width
+    )  # two seeds can converge to one particle
+    spots, found = _rows(spots, apart), found.keep(apart)
+    labels = label_spots(image, voxel_um, valid, spots, parameters, where=where, tile_voxels=tile_voxels)
+    size = np.bincount(labels.reshape(-1), minlength=len(found.z_score) + 1)[1:]
+    large = (size > 0) & (size * np.prod(voxel_um) >= parameters.min_volume_um3)
+    if not large.all():
+        spots, found = _rows(spots, large), found.keep(large)
+        labels = np.concatenate([[0], np.where(large, np.cumsum(large), 0)]).astype(np.uint32)[labels]
+    if image is not frame:
+        spots = measure_spots(frame, valid, spots)
+    return labels, object_table(
+        frame, labels, voxel_um, valid, foreground, spots, found.z_score, found.confidence
+    )
 
 
-def _significant(peaks: Peaks, foreground: np.ndarray | None, calibration: Calibration) -> Peaks:
-    probability = None if foreground is None else values_at(foreground, peaks.position)
-    inside = calibration.is_inside(probability, len(peaks))
-    threshold = np.where(inside, calibration.threshold_z, calibration.threshold_outside_z)
-    return peaks.keep(peaks.z_score >= threshold)
+@dataclass(frozen=True)
+class _Found:
+    """Detections: positions (n, 3) in voxels, and per row z-score, confidence and width in PSFs."""
+
+    position: np.ndarray
+    z_score: np.ndarray
+    confidence: np.ndarray
+    width: np.ndarray
+
+    def keep(self, rows: np.ndarray) -> _Found:
+        return _Found(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+def _as_detected(images: list[np.ndarray], profile: np.ndarray) -> np.ndarray:
+    """The image in which the detector saw the particles, float32: noise and standing texture are lower."""
+    total = np.zeros(images[0].shape, np.float32)
+    for image, weight in zip(images, profile, strict=True):
+        total += np.float32(weight) * image
+    return total
 
 
 def _rows(spots: Spots, keep: np.ndarray) -> Spots:

@@ -9,7 +9,7 @@ blobs exist is decided before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -20,6 +20,7 @@ LINEAR = 5
 """Terms of the model that it is linear in: amplitude and a plane of background."""
 SWEEPS = 12
 STEPS_PER_SWEEP = 1
+MEASURING_SWEEPS = 4
 MAX_SHIFT = 1.5
 """A fit that leaves its seed by more standard deviations than this, or leaves the frame, has failed; then the
 seed stands."""
@@ -76,6 +77,23 @@ def fit_spots(
     Spots
         In the order of ``seeds``.
     """
+    return _fit_in_turns(frame, valid, seeds, sigma_voxels, SWEEPS, STEPS_PER_SWEEP)
+
+
+def measure_spots(frame: np.ndarray, valid: np.ndarray | None, spots: Spots) -> Spots:
+    """Heights, backgrounds and noise in another frame (z, y, x) of ``spots``, whose positions stay as they are."""
+    found = _fit_in_turns(frame, valid, spots.position, spots.sigma, MEASURING_SWEEPS, 0)
+    return replace(found, position=spots.position, variance=spots.variance)
+
+
+def _fit_in_turns(
+    frame: np.ndarray,
+    valid: np.ndarray | None,
+    seeds: np.ndarray,
+    sigma_voxels: np.ndarray,
+    sweeps: int,
+    steps: int,
+) -> Spots:
     state = _State.at_seeds(seeds, sigma_voxels)
     if not len(seeds):
         return Spots(
@@ -83,11 +101,11 @@ def fit_spots(
         )
     groups = _groups(sigma_voxels)
     boxes = [(rows, half) for rows, half in groups for rows in _chunks(rows, half)]
-    for sweep in range(SWEEPS):
+    for sweep in range(sweeps):
         crowd = _Neighbours(state) if sweep else None
         fitted = state.copy()
         for rows, half in boxes:
-            _fit(frame, valid, seeds, rows, half, fitted, crowd, STEPS_PER_SWEEP)
+            _fit(frame, valid, seeds, rows, half, fitted, crowd, steps)
         state = fitted
     return Spots(state.position, sigma_voxels, state.amplitude, state.background, state.noise, state.variance)
 

@@ -28,6 +28,7 @@ COLUMNS = (
     "background",
     "snr",
     "z_score",
+    "detection_confidence",
     "foreground",
     "localisation_z_um",
     "localisation_y_um",
@@ -45,7 +46,9 @@ counts.
 ``snr``
     ``amplitude`` over the standard deviation of the fit's residual: what one voxel at the peak stands out by.
 ``z_score``
-    Significance of the detection: filter response over its local noise.
+    Significance of the detection: the detector's response over its local noise.
+``detection_confidence``
+    Probability that the detection is a particle (:mod:`.evidence`).
 ``foreground``
     Mean foreground probability of the object's voxels; NaN without one.
 ``localisation_*_um``
@@ -63,6 +66,7 @@ def object_table(
     foreground: np.ndarray | None,
     spots: Spots,
     z_score: np.ndarray,
+    confidence: np.ndarray,
 ) -> pd.DataFrame:
     """Measure every labelled spot.
 
@@ -78,8 +82,8 @@ def object_table(
         Boolean mask broadcastable to ``frame``, or None.
     foreground
         Foreground probability (z, y, x), or None.
-    spots, z_score
-        Fitted spots and the significance of their detection, shape (n,).
+    spots, z_score, confidence
+        Fitted spots, and the significance of their detection and its confidence, shape (n,).
 
     Returns
     -------
@@ -106,6 +110,7 @@ def object_table(
         "background": spots.background,
         "snr": snr,
         "z_score": z_score,
+        "detection_confidence": confidence,
         "foreground": _mean_foreground(foreground, voxel, owner, count),
         **{f"localisation_{axis}_um": uncertainty[:, a] for a, axis in enumerate("zyx")},
         "localisation_um": np.linalg.norm(uncertainty, axis=1),

@@ -23,33 +23,51 @@ class SegmentParameters:
     sigma_axial_um: Annotated[
         float, Field(gt=0, le=5, description="standard deviation of the point spread function along z (µm)")
     ] = 0.33
-    scale_factors: Annotated[
+    size_factors: Annotated[
         tuple[PositiveFactor, ...],
         Field(
             min_length=1,
             max_length=8,
-            description="blob sizes searched for, as multiples of the point spread function (1)",
+            description="sizes of particles searched for, as multiples of the point spread function (1)",
         ),
-    ] = (0.8, 1.25, 2.0)
+    ] = (1.0, 1.4)
     false_positives_per_frame: Annotated[
-        float,
+        float | None,
         Field(
             gt=0,
             le=1000,
-            description="accepted false detections per frame inside the feature foreground, or in the whole "
-            "frame when there is no usable foreground; kept within a factor of two in pure noise, while "
-            "sharp-edged or textured cells give more",
+            description="accepted false detections per frame; null: as many as make the expected F1 score greatest",
         ),
-    ] = 1.0
-    false_positives_outside: Annotated[
+    ] = None
+    temporal_reach_frames: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=50,
+            description="frames before and after that may help where single frames do not do (frames)",
+        ),
+    ] = 8
+    temporal_below_f1: Annotated[
         float,
         Field(
-            gt=0, le=1000, description="accepted false detections per frame outside the feature foreground"
+            ge=0,
+            le=1,
+            description="neighbouring frames help if single frames let expect an F1 score below this (1)",
         ),
-    ] = 0.1
+    ] = 0.9
+    foreground_weight: Annotated[
+        float,
+        Field(
+            ge=0, le=10, description="weight of the foreground probability's likelihood ratio; 0: ignored (1)"
+        ),
+    ] = 1.0
     calibration_frames: Annotated[
         int,
-        Field(ge=1, le=1000, description="first frames of the movie that calibrate its thresholds (frames)"),
+        Field(
+            ge=1,
+            le=1000,
+            description="frames, among the first of the movie, in which the detector is calibrated (frames)",
+        ),
     ] = 5
     noise_window_um: Annotated[
         float, Field(gt=0, le=50, description="edge of the cells in which noise is estimated (µm)")

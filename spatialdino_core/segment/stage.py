@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,17 @@ import numpy as np
 import pandas as pd
 
 from spatialdino_core.features.grid import on_voxels
+from spatialdino_core.features.stores import object_features
 from spatialdino_core.files import published
 from spatialdino_core.geometry.deskewed import DeskewedMovie
 from spatialdino_core.movies.ledger import Entry, FrameJob, FrameLedger, FrameResult, StageRecord, remembered
 from spatialdino_core.movies.provenance import software
 from spatialdino_core.movies.store import FrameStore, StoreLayout
 from spatialdino_core.parameters import digest
-from spatialdino_core.segment.calibration import Calibration, calibrate
+from spatialdino_core.segment.calibration import Calibration, calibrate, calibration_span
 from spatialdino_core.segment.frame import segment_frame
 from spatialdino_core.segment.parameters import SegmentParameters
+from spatialdino_core.segment.window import TimeWindow
 
 STORE = "labels.ome.zarr"
 
@@ -52,16 +54,17 @@ def segment_movie(
     folder = Path(output).parent
     # Both stores name positions in the deskewed frame; interpolation counts from the image's first voxel.
     first_patch: Any = np.subtract(foreground.origin_um, movie.store.origin_um)
-    stamps = {
+    shape: Any = movie.valid.shape
+
+    def likely(frame: int) -> np.ndarray:
+        return on_voxels(foreground.read(frame, 1), foreground.voxel_um, first_patch, shape, movie.voxel_um)
+
+    window = TimeWindow(lambda frame: movie.store.read(frame), sorted(evidence.checksums))
+    single = {
         frame: digest(movie.record.checksums[frame], sum_) for frame, sum_ in evidence.checksums.items()
     }
-
-    def images(frame: int) -> tuple[np.ndarray, np.ndarray]:
-        shape: Any = movie.valid.shape
-        likely = on_voxels(foreground.read(frame, 1), foreground.voxel_um, first_patch, shape, movie.voxel_um)
-        return movie.store.read(frame), likely
-
-    calibration = _calibrate(movie, images, stamps, folder, parameters, code)
+    calibration = _calibrate(movie, window, likely, single, folder, parameters, code)
+    stamps = {frame: _stamp(frame, single, movie.record.checksums, window, calibration) for frame in single}
     key = digest(asdict(parameters), code, asdict(calibration))
     layout = StoreLayout(
         shape_czyx=(1, *movie.store.shape[2:]),
@@ -75,11 +78,20 @@ def segment_movie(
     about = {"parameters": asdict(parameters), "calibration": asdict(calibration), "key": key}
     store = FrameStore.prepare(folder / STORE, layout, movie.frames, about | software())
     tables = folder / "ledger" / "objects"
+    described = FrameStore(Path(features).parent / evidence.stores[0])
 
     def compute(frame: int) -> FrameResult:
-        image, likely = images(frame)
-        labels, table = segment_frame(image, movie.voxel_um, movie.valid, likely, calibration, parameters)
-        table.insert(0, "frame", frame)
+        labels, table = segment_frame(
+            window,
+            frame,
+            movie.voxel_um,
+            movie.valid,
+            likely(frame),
+            calibration,
+            parameters,
+            where=folder.name,
+        )
+        table = _in_physical_frame(table, frame, movie).join(_features(described, frame, table))
         with published(tables / f"{frame}.parquet") as temporary:
             table.to_parquet(temporary)
         return FrameResult(output=store.write(frame, labels[None]), facts={"objects": len(table)})
@@ -92,36 +104,59 @@ def segment_movie(
         steps={"compute": compute},
         exists=lambda frame: store.has(frame) and (tables / f"{frame}.parquet").exists(),
     ).run()
-    _join(tables, entries, movie, objects)
+    _join(tables, entries, objects)
     StageRecord.of([STORE], entries, about).write(output)
 
 
 def _calibrate(
     movie: DeskewedMovie,
-    images: Any,
+    window: TimeWindow,
+    likely: Callable[[int], np.ndarray],
     stamps: dict[int, str],
     folder: Path,
     parameters: SegmentParameters,
     code: str,
 ) -> Calibration:
-    frames = movie.first_frames(parameters.calibration_frames)
-
-    def first_images() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        return (images(frame) for frame in frames)
-
     def compute() -> dict[str, Any]:
-        return asdict(calibrate(first_images(), movie.voxel_um, movie.valid, parameters))
+        found = calibrate(window, likely, movie.voxel_um, movie.valid, parameters, where=folder.name)
+        return found.as_json()
 
-    key = digest(asdict(parameters), code, {frame: stamps[frame] for frame in frames})
-    return Calibration(**remembered(folder / "ledger" / "segment.json", key, compute))
+    first = window.frames[: calibration_span(parameters)]
+    key = digest(asdict(parameters), code, {frame: stamps[frame] for frame in first})
+    return Calibration.of_json(remembered(folder / "ledger" / "segment.json", key, compute))
 
 
-def _join(tables: Path, entries: list[Entry], movie: DeskewedMovie, objects: Path | str) -> None:
-    """One table of all frames, with physical positions, in one file."""
+def _stamp(
+    frame: int,
+    single: dict[int, str],
+    checksums: dict[int, str],
+    window: TimeWindow,
+    calibration: Calibration,
+) -> str:
+    """Stamp of all that a frame's result depends on: itself, and the frames around it where they help."""
+    lags = window.groups(frame, calibration.reach).lags
+    around = sorted(frame + lag for group in lags for lag in group if lag)
+    return digest(single[frame], *(checksums[other] for other in around))
+
+
+def _in_physical_frame(table: pd.DataFrame, frame: int, movie: DeskewedMovie) -> pd.DataFrame:
+    """The table with its frame's number, and positions counted from the origin of the deskewed frame."""
+    table.insert(0, "frame", frame)
+    for axis, size, origin in zip("zyx", movie.voxel_um, movie.store.origin_um, strict=True):
+        table[f"{axis}_um"] = table[axis] * size + origin
+    return table
+
+
+def _features(store: FrameStore, frame: int, table: pd.DataFrame) -> pd.DataFrame:
+    """Features of the encoder at the objects, float32, one column per component."""
+    found = object_features(store, frame, table[["z_um", "y_um", "x_um"]].to_numpy())
+    return pd.DataFrame(found, columns=[f"feature_{number}" for number in range(found.shape[1])])
+
+
+def _join(tables: Path, entries: list[Entry], objects: Path | str) -> None:
+    """One table of all frames in one file."""
     joined = pd.concat(
         [pd.read_parquet(tables / f"{entry.frame}.parquet") for entry in entries], ignore_index=True
     )
-    for axis, size, origin in zip("zyx", movie.voxel_um, movie.store.origin_um, strict=True):
-        joined[f"{axis}_um"] = joined[axis] * size + origin
     with published(objects) as temporary:
         joined.to_parquet(temporary)

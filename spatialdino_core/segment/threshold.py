@@ -12,9 +12,9 @@ from scipy import ndimage
 
 TAIL_SAMPLES = 400
 """Most significant null maxima that shape the tail."""
-SKEW_BAND = (0.95, 0.998)
-"""Quantiles of the dark maxima between which bright maxima are counted against them: noise still dominates
-there, but its skewness shows."""
+SKEW_BAND = (0.3, 0.9)
+"""Quantiles of the dark maxima between which bright maxima are counted against them: noise dominates there, and
+its skewness shows."""
 MIN_SKEW_MAXIMA = 500
 MAX_SKEW = 0.2
 EM_ITERATIONS = 200
@@ -94,7 +94,7 @@ class NoiseTail:
 MAX_Z = 40.0
 
 
-def noise_tail(dark: np.ndarray, bright: np.ndarray, frames: int) -> NoiseTail:
+def noise_tail(dark: np.ndarray, bright: np.ndarray, frames: float, dark_frames: float) -> NoiseTail:
     """Fit the tail of noise to local maxima.
 
     Parameters
@@ -103,8 +103,8 @@ def noise_tail(dark: np.ndarray, bright: np.ndarray, frames: int) -> NoiseTail:
         Z-scores of the maxima of the negative response, which contains noise and no particles, shape (n,).
     bright
         Z-scores of the maxima of the response, shape (m,); only those of moderate size are used.
-    frames
-        Number of frames they were collected from.
+    frames, dark_frames
+        Number of frames that either were collected from; not whole where only a part of each was looked at.
 
     Returns
     -------
@@ -119,10 +119,10 @@ def noise_tail(dark: np.ndarray, bright: np.ndarray, frames: int) -> NoiseTail:
     start = float(ordered[count]) if len(ordered) > count else 0.0
     excess = ordered[:count] ** 2 - start**2
     decay = float(max(excess.mean(), 2.0 if count < 30 else 1.0))
-    return NoiseTail(start, count / frames, decay, _skew(dark, bright), len(dark))
+    return NoiseTail(start, count / dark_frames, decay, _skew(dark, bright, dark_frames / frames), len(dark))
 
 
-def _skew(dark: np.ndarray, bright: np.ndarray) -> float:
+def _skew(dark: np.ndarray, bright: np.ndarray, share: float) -> float:
     if len(dark) < MIN_SKEW_MAXIMA:
         return 0.0
     low, high = np.quantile(dark, SKEW_BAND)
@@ -130,7 +130,7 @@ def _skew(dark: np.ndarray, bright: np.ndarray) -> float:
     brighter = np.sum((bright >= low) & (bright < high))
     if brighter == 0 or len(moderate) == 0:
         return 0.0
-    excess = np.log(brighter / len(moderate))
+    excess = np.log(brighter * share / len(moderate))
     return float(np.clip(3 * excess / np.mean(moderate**3), 0.0, MAX_SKEW))
 
 

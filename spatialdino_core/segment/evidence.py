@@ -1,0 +1,190 @@
+"""How likely a maximum is a particle: its confidence, and the confidence from which on it counts as detected.
+
+Noise makes dark maxima as it makes bright ones, so what bright maxima there are beyond the dark ones are particles:
+their share at a z-score is the local true discovery rate (Efron 2001, J. Am. Stat. Assoc. 96, 1151). The foreground
+probability joins in as a likelihood ratio between the two kinds. No label is used. Not the statistics of noise alone:
+those are in :mod:`.threshold`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic.dataclasses import dataclass as validated
+from scipy.optimize import isotonic_regression
+
+from spatialdino_core.segment.threshold import NoiseTail, noise_tail
+
+BIN_MAXIMA = 20
+"""Maxima per bin of the z-score at least."""
+MAX_BINS = 40
+MIN_EXCESS_SIGMAS = 4.0
+"""Bright maxima exceed noise by this many standard deviations at some z-score, or there are no particles."""
+RARE_PER_FRAME = 0.05
+"""Where noise makes fewer maxima per frame than this, a maximum is as likely a particle as not, even if
+calibration saw no other."""
+FOREGROUND_BINS = 10
+PSEUDO_COUNT = 10.0
+"""Maxima of either kind, spread like all others, that are added to the histograms of foreground probability."""
+MAX_LOG_RATIO = 3.0
+
+
+@dataclass(frozen=True)
+class Maxima:
+    """Maxima of one sign in the calibration frames: z-scores (n,), foreground probabilities (n,) or empty."""
+
+    z_score: np.ndarray
+    foreground: np.ndarray
+
+    @staticmethod
+    def joined(parts: list[Maxima]) -> Maxima:
+        """Those of all frames."""
+        return Maxima(
+            np.concatenate([p.z_score for p in parts]), np.concatenate([p.foreground for p in parts])
+        )
+
+
+@validated(frozen=True)
+class Evidence:
+    """What z-score and foreground probability say about a maximum. JSON-able.
+
+    Attributes
+    ----------
+    tail
+        Noise maxima per frame above a z-score.
+    z_scores, confidences
+        Confidence of a maximum at these z-scores, rising; in between it is interpolated.
+    foregrounds, log_ratios
+        Logarithm of the likelihood ratio, particle over noise, at these foreground probabilities; empty without.
+    threshold
+        Least confidence of a detection.
+    expected_f1, expected_precision, expected_recall
+        Of the detections in the calibration frames, if the confidences are true; recall among the maxima.
+    """
+
+    tail: NoiseTail
+    z_scores: list[float]
+    confidences: list[float]
+    foregrounds: list[float]
+    log_ratios: list[float]
+    threshold: float
+    expected_f1: float
+    expected_precision: float
+    expected_recall: float
+
+    def confidence(self, z_score: np.ndarray, foreground: np.ndarray) -> np.ndarray:
+        """Probability that maxima are particles, shape (n,); ``foreground`` (n,) or empty."""
+        likely = np.interp(z_score, self.z_scores, self.confidences)
+        return _with_foreground(likely, foreground, self.foregrounds, self.log_ratios)
+
+
+def weigh(
+    bright: Maxima,
+    dark: Maxima,
+    frames: float,
+    dark_frames: float,
+    *,
+    false_positives_per_frame: float | None,
+    foreground_weight: float,
+) -> Evidence:
+    """Learn from the maxima of ``frames`` frames.
+
+    Parameters
+    ----------
+    bright, dark
+        Maxima of the response and of its negative.
+    frames, dark_frames
+        Number of frames that they come from; not whole where only a part of each was looked at.
+    false_positives_per_frame
+        Accepted false detections; None: as many as make the expected F1 score greatest.
+    foreground_weight
+        Factor of the logarithm of the foreground's likelihood ratio.
+    """
+    tail = noise_tail(dark.z_score, bright.z_score, frames, dark_frames)
+    z_scores, confidences = _of_z_score(bright.z_score, tail, frames)
+    likely = np.interp(bright.z_score, z_scores, confidences)
+    foregrounds, log_ratios = _of_foreground(bright, likely, tail.start_z, foreground_weight)
+    likely = _with_foreground(likely, bright.foreground, foregrounds, log_ratios)
+    verdict = _cut(likely[bright.z_score >= tail.start_z], frames, false_positives_per_frame)
+    return Evidence(tail, z_scores, confidences, foregrounds, log_ratios, *verdict)
+
+
+def _of_z_score(z_score: np.ndarray, tail: NoiseTail, frames: float) -> tuple[list[float], list[float]]:
+    """Confidence at rising z-scores: isotonic regression of the share of maxima that noise does not explain."""
+    candidate = np.sort(z_score[z_score >= tail.start_z])
+    rare = tail.threshold(RARE_PER_FRAME)
+    ends = [tail.start_z, rare, rare + 1e-6], [0.0, 0.0, 0.5]
+    if len(candidate) == 0 or not _exceeds_noise(candidate, tail, frames):
+        return ends
+    bins = int(np.clip(len(candidate) // BIN_MAXIMA, 1, MAX_BINS))
+    parts = np.array_split(candidate, bins)
+    edges = np.array([tail.start_z, *[(a[-1] + b[0]) / 2 for a, b in zip(parts, parts[1:], strict=False)]])
+    above = np.array([tail.rate(edge) for edge in edges]) * frames
+    noise = above - np.append(above[1:], 0.0)
+    count = np.array([len(part) for part in parts], dtype=np.float64)
+    share = np.clip(1 - noise / count, 0.0, 0.99)
+    smooth = isotonic_regression(share, weights=count).x
+    centre = np.array([np.median(part) for part in parts])
+    z_scores = np.concatenate([[tail.start_z], centre])
+    confidences = np.concatenate([smooth[:1], smooth])
+    floor = np.interp(z_scores, *ends)
+    return z_scores.tolist(), np.maximum(confidences, floor).tolist()
+
+
+def _exceeds_noise(candidate: np.ndarray, tail: NoiseTail, frames: float) -> bool:
+    """Whether there are more maxima above any z-score than noise makes."""
+    count = np.arange(len(candidate), 0, -1)
+    noise = np.array([tail.rate(z) for z in candidate]) * frames
+    return bool(np.any(count > noise + MIN_EXCESS_SIGMAS * np.sqrt(noise + 1)))
+
+
+def _of_foreground(
+    bright: Maxima, likely: np.ndarray, start_z: float, weight: float
+) -> tuple[list[float], list[float]]:
+    """Likelihood ratio of the foreground probability, rising, from maxima that are weighted by confidence.
+
+    Both kinds are taken at like z-scores: a bright maximum of noise has a higher foreground probability than a
+    place anywhere, too.
+    """
+    if not len(bright.foreground) or weight == 0 or likely.sum() < PSEUDO_COUNT:
+        return [], []
+    near = bright.z_score >= start_z - 0.5
+    value, particle = bright.foreground[near].astype(np.float64), likely[near]
+    edges = np.unique(np.quantile(value, np.linspace(0, 1, FOREGROUND_BINS + 1)))
+    if len(edges) < 3:
+        return [], []
+    every = np.histogram(value, edges)[0] / len(value)
+    kinds = [
+        np.histogram(value, edges, weights=w)[0] + PSEUDO_COUNT * every for w in (particle, 1 - particle)
+    ]
+    ratio = np.log(kinds[0] / kinds[0].sum()) - np.log(kinds[1] / kinds[1].sum())
+    rising = isotonic_regression(np.clip(weight * ratio, -MAX_LOG_RATIO, MAX_LOG_RATIO), weights=every).x
+    return ((edges[1:] + edges[:-1]) / 2).tolist(), rising.tolist()
+
+
+def _with_foreground(
+    likely: np.ndarray, foreground: np.ndarray, foregrounds: list[float], log_ratios: list[float]
+) -> np.ndarray:
+    if not foregrounds:
+        return likely
+    odds = likely / (1 - np.minimum(likely, 0.999)) * np.exp(np.interp(foreground, foregrounds, log_ratios))
+    return odds / (1 + odds)
+
+
+def _cut(
+    likely: np.ndarray, frames: float, false_positives_per_frame: float | None
+) -> tuple[float, float, float, float]:
+    """Threshold of confidence, and the expected F1, precision and recall there."""
+    ordered = np.sort(likely)[::-1]
+    total = ordered.sum()
+    if total == 0:
+        return 0.5, 0.0, 0.0, 0.0
+    found = np.cumsum(ordered)
+    count = np.arange(1, len(ordered) + 1)
+    f1 = 2 * found / (count + total)
+    if false_positives_per_frame is None:
+        last = int(np.argmax(f1))
+    else:
+        last = max(0, int(np.searchsorted(count - found, false_positives_per_frame * frames)) - 1)
+    return float(ordered[last]), float(f1[last]), float(found[last] / count[last]), float(found[last] / total)

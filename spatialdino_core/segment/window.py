@@ -1,0 +1,86 @@
+"""A movie seen through a window in time: a frame and the means of those around it. Frames are read once each.
+
+Not what is made of them: the groups and their weights are in :mod:`.observer`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from spatialdino_core.segment.observer import NEAR_FRAMES, TimeGroups
+
+
+class TimeWindow:
+    """Frames of a movie and means of groups of frames.
+
+    Going forward one frame at a time reads two frames, whatever the reach: the sum over the window is kept, in whole
+    numbers for whole-numbered frames, so that it does not depend on where one started.
+
+    Parameters
+    ----------
+    read
+        Gives the intensities (z, y, x) of a frame.
+    frames
+        Numbers of the frames that exist, rising.
+    """
+
+    def __init__(self, read: Callable[[int], np.ndarray], frames: Sequence[int]) -> None:
+        self._read = read
+        self.frames = list(frames)
+        self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._sum: np.ndarray | None = None
+        self._summed: frozenset[int] = frozenset()
+
+    def frame(self, number: int) -> np.ndarray:
+        """Intensities of one frame."""
+        if number not in self._kept:
+            self._kept[number] = self._read(number)
+            while len(self._kept) > 2 * NEAR_FRAMES + 1:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(number)
+        return self._kept[number]
+
+    def groups(self, number: int, reach: int) -> TimeGroups:
+        """The groups of frames that help in a frame."""
+        return TimeGroups.around(number, self.frames, reach)
+
+    def images(self, number: int, groups: TimeGroups) -> list[np.ndarray]:
+        """The frame itself, as it is, and the mean frame (float32) of every other group."""
+        first, *others = groups.lags
+        near = [group for group in others if abs(group[0]) <= NEAR_FRAMES]
+        means = [
+            np.mean([self.frame(number + lag) for lag in group], axis=0, dtype=np.float32) for group in near
+        ]
+        far = [number + lag for group in others if group not in near for lag in group]
+        if far:
+            close = [number + lag for group in (first, *near) for lag in group]
+            rest = self._total(frozenset([*far, *close]))
+            for one in close:
+                rest = rest - self.frame(one)
+            means.append((rest / len(far)).astype(np.float32))
+        return [self.frame(number), *means]
+
+    def _once(self, number: int) -> np.ndarray:
+        """A frame that is not needed again soon."""
+        kept = self._kept.get(number)
+        return self._read(number) if kept is None else kept
+
+    def _total(self, wanted: frozenset[int]) -> np.ndarray:
+        """Sum over frames, from the last sum where that is less to read."""
+        changes = len(wanted ^ self._summed)
+        if self._sum is None or changes >= len(wanted):
+            self._sum, self._summed = None, frozenset()
+        for one in sorted(wanted - self._summed):
+            frame = self._once(one)
+            if self._sum is None:
+                self._sum = np.zeros(frame.shape, np.uint32 if frame.dtype == np.uint16 else np.float64)
+            self._sum += frame
+        for one in sorted(self._summed - wanted):
+            assert self._sum is not None
+            self._sum -= self._once(one)
+        self._summed = wanted
+        assert self._sum is not None
+        return self._sum
