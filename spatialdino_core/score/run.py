@@ -24,8 +24,8 @@ def score_run(
     """Score every movie that has a truth table.
 
     Tracks come from ``{results}/{movie}/tracks.csv``; its interpolated positions (``gap``) count for
-    tracking only. Detections come from ``objects.parquet`` beside it, or else are the tracks' other
-    positions. Of the truth, invisible positions are not asked of detection, and tracks run from their
+    tracking only. Detections are the tracks' other positions: ``objects.parquet`` also has candidates that
+    tracking did not confirm. Of the truth, invisible positions are not asked of detection, and tracks run from their
     first to their last visible position. A movie without results gets a row without scores.
 
     Parameters
@@ -83,7 +83,7 @@ def _row(path: Path, results: Path, gate_um: float | None, gate_voxels: float) -
         return row
     tracks = pd.read_csv(tracks_path)
     check_tracks(tracks, tracks_path)
-    detections = _detections(tracks, results / movie / "objects.parquet")
+    detections = _detections(tracks)
     detection = score_detections(detections, visible, gate)
     true_tracks = _observable(truth).rename(columns={"particle": "track_id"})
     tracking = score_tracks(tracks, true_tracks, gate)
@@ -105,9 +105,7 @@ def _row(path: Path, results: Path, gate_um: float | None, gate_voxels: float) -
     }
 
 
-def _detections(tracks: pd.DataFrame, objects: Path) -> pd.DataFrame:
-    if objects.exists():
-        return pd.read_parquet(objects, columns=["frame", "z_um", "y_um", "x_um"])
+def _detections(tracks: pd.DataFrame) -> pd.DataFrame:
     return tracks[~tracks["gap"].astype(bool)] if "gap" in tracks else tracks
 
 

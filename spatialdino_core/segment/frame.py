@@ -91,7 +91,7 @@ def segment_frame(
     )
     confidence = calibration.evidence.confidence(peaks.z_score, values_at(foreground, peaks.position))
     found = _Found(peaks.position, peaks.z_score, confidence, np.asarray(parameters.size_factors)[peaks.size])
-    found = found.keep(confidence >= calibration.evidence.threshold)
+    found = found.keep(confidence >= min(parameters.candidate_confidence, calibration.evidence.threshold))
     image = _as_detected(images, observer.profile(groups)) if len(images) > 1 else frame
     psf = psf_sigma_um(parameters) / np.array(voxel_um)
     spots = fit_spots(image, valid, found.position, found.width[:, None] * psf)

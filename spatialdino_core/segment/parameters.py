@@ -55,6 +55,15 @@ class SegmentParameters:
             description="neighbouring frames help if single frames let expect an F1 score below this (1)",
         ),
     ] = 0.9
+    candidate_confidence: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="less confident maxima are no candidates; tracking decides about those below the "
+            "detection threshold (1)",
+        ),
+    ] = 0.1
     foreground_weight: Annotated[
         float,
         Field(

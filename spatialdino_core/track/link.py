@@ -9,16 +9,18 @@ import numpy as np
 import pandas as pd
 
 from spatialdino_core.track.events import EVENT_COLUMNS, find_events
+from spatialdino_core.track.existence import track_confidence
 from spatialdino_core.track.gaps import fill_gaps
 from spatialdino_core.track.links import Links, Model, link_movie
-from spatialdino_core.track.objects import POSITION_UM, Index, Objects
+from spatialdino_core.track.objects import POSITION_UM, Array, Index, Objects
 from spatialdino_core.track.parameters import TrackParameters
+from spatialdino_core.track.rates import chances
 from spatialdino_core.track.region import Region
 
 POSITION_VOXELS = ["z", "y", "x"]
 OBJECT_COLUMNS = ["label", "volume_um3", "intensity_mean", "intensity_sum", "snr"]
 TRACK_COLUMNS = ["track_id", "frame", "time_s", *POSITION_VOXELS, *POSITION_UM, *OBJECT_COLUMNS]
-TRACK_COLUMNS += ["link_cost", "link_confidence", "gap"]
+TRACK_COLUMNS += ["link_cost", "link_confidence", "track_confidence", "gap"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +69,10 @@ def link_objects(
     """
     objects = Objects.of(table, frames)
     links, model = link_movie(objects, region.volume_um3, parameters)
-    track, dropped = _number(objects, links, parameters.min_length_frames)
+    exists = track_confidence(links, chances(objects, model.rates, 1))
+    track, dropped = _number(objects, links, exists, parameters)
     seconds = interval_s or 0.0
-    tracks = _track_table(objects, track, links, model, seconds)
+    tracks = _track_table(objects, track, exists, links, model, seconds)
     events = find_events(objects, track, links, model, region, parameters)
     events.insert(2, "time_s", events["frame"] * seconds)
     linked = np.flatnonzero(links.previous >= 0)
@@ -84,29 +87,40 @@ def link_objects(
     return tracks, events[EVENT_COLUMNS], report
 
 
-def _number(objects: Objects, links: Links, min_length: int) -> tuple[Index, int]:
-    """Track of each object, from 1 in order of first appearance; 0 in tracks that are too short."""
+def _number(
+    objects: Objects, links: Links, exists: Array, parameters: TrackParameters
+) -> tuple[Index, int]:
+    """Track of each object, from 1 in order of first appearance; 0 in tracks too short or improbable.
+
+    Where the table says nothing of its objects' confidence, no track is improbable.
+    """
     firsts, number = np.unique(links.track, return_inverse=True)
     last = np.zeros(len(firsts), np.intp)
     np.maximum.at(last, number, objects.frame)
-    kept = last - objects.frame[firsts] + 1 >= min_length
+    kept = last - objects.frame[firsts] + 1 >= parameters.min_length_frames
+    if objects.confidence_known:
+        kept &= exists[firsts] >= parameters.min_track_confidence
     return np.where(kept, kept.cumsum(), 0)[number], int((~kept).sum())
 
 
-def _track_table(objects: Objects, track: Index, links: Links, model: Model, seconds: float) -> pd.DataFrame:
+def _track_table(
+    objects: Objects, track: Index, exists: Array, links: Links, model: Model, seconds: float
+) -> pd.DataFrame:
     rows = objects.table[["frame", *POSITION_VOXELS, *POSITION_UM, *OBJECT_COLUMNS]].copy()
     rows["track_id"], rows["gap"] = track, 0
     rows["link_cost"], rows["link_confidence"] = links.cost, links.confidence
-    rows = pd.concat([rows, _gap_rows(objects, track, links, model)], ignore_index=True)
+    rows["track_confidence"] = exists
+    rows = pd.concat([rows, _gap_rows(objects, track, exists, links, model)], ignore_index=True)
     rows = rows[rows["track_id"] > 0].sort_values(["track_id", "frame"], kind="stable").reset_index(drop=True)
     rows["time_s"] = rows["frame"] * seconds
     return rows[TRACK_COLUMNS].astype({"label": int, "gap": int, "frame": int, "track_id": int})
 
 
-def _gap_rows(objects: Objects, track: Index, links: Links, model: Model) -> pd.DataFrame:
+def _gap_rows(objects: Objects, track: Index, exists: Array, links: Links, model: Model) -> pd.DataFrame:
     """Rows for the frames in which a particle was not seen."""
     later, frame, position = fill_gaps(objects, links, model)
     table = pd.DataFrame({"track_id": track[later], "frame": frame, "label": 0, "gap": 1})
+    table["track_confidence"] = exists[later]
     table[POSITION_UM] = position
     table[POSITION_VOXELS] = position * _voxels_per_um(objects)
     return table

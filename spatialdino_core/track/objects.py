@@ -42,6 +42,8 @@ class Objects:
         (N, K) feature vectors of length 1; rows of zeros where there is none.
     confidence
         (N,) probability that the detection is true; 0.5 everywhere if the table does not say.
+    confidence_known
+        Whether it does.
     """
 
     table: pd.DataFrame
@@ -53,6 +55,7 @@ class Objects:
     log_brightness: Array
     features: Array
     confidence: Array
+    confidence_known: bool
 
     @classmethod
     def of(cls, table: pd.DataFrame, frames: int) -> Objects:
@@ -84,6 +87,7 @@ class Objects:
             confidence=_filled(table[[CONFIDENCE]].to_numpy(float), 0.5)[:, 0].clip(0.01, 0.99)
             if CONFIDENCE in table
             else np.full(len(table), 0.5),
+            confidence_known=CONFIDENCE in table,
         )
 
     def __len__(self) -> int:

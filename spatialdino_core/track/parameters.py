@@ -24,6 +24,12 @@ class TrackParameters:
     min_length_frames: Annotated[
         int, Field(ge=1, description="shorter tracks are dropped; 1 keeps all (frames)")
     ] = 1
+    min_track_confidence: Annotated[
+        float,
+        Field(
+            ge=0, le=1, description="tracks less likely than this to be particles are dropped; 0 keeps all (1)"
+        ),
+    ] = 0.5
     intensity_weight: Annotated[
         float,
         Field(ge=0, le=10, description="weight of the likelihood of brightness beside that of position (1)"),

@@ -74,12 +74,12 @@ def test_text_booleans_are_understood(run: Path) -> None:
     assert score(run)["f1"] == 1
 
 
-def test_objects_are_the_detections_where_present(run: Path) -> None:
+def test_candidates_that_tracking_dropped_are_no_detections(run: Path) -> None:
     objects = truth_table().query("visible")[["frame", "z_um", "y_um", "x_um"]]
     extra = objects.assign(z_um=50.0)
     pd.concat([objects, extra]).to_parquet(run / "results" / "cell" / "objects.parquet")
     row = score(run)
-    assert row["precision"] == pytest.approx(0.5)
+    assert row["precision"] == 1
     assert row["recall"] == 1
     assert row["alpha"] == 1
 
