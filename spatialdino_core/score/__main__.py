@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.score.run import GATE_VOXELS, score_run
+from spatialdino_core.score.run import GATE_VOXELS, score_run, score_run_events
 
 HEADINGS = {
     "particles_per_frame": "per_frame",
@@ -27,7 +27,7 @@ HEADINGS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a table of scores; returns 1 after a message where the input cannot be scored."""
+    """Print a table of scores and one of events; returns 1 after a message where the input cannot be scored."""
     parser = argparse.ArgumentParser(
         prog="spatialdino_core.score", description="Score a run against truth tables."
     )
@@ -41,10 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table = score_run(
             options.truth, options.results, gate_um=options.gate_um, gate_voxels=options.gate_voxels
         )
+        events = score_run_events(options.truth, options.results)
     except BadInputError as error:
         print(error, file=sys.stderr)
         return 1
     print(format_table(table))
+    if len(events):
+        print("\n" + format_table(events))
     return 0
 
 

@@ -10,11 +10,15 @@ import pandas as pd
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.progress import progress
 from spatialdino_core.score.detection import score_detections
+from spatialdino_core.score.events import score_events, true_events
 from spatialdino_core.score.links import score_links
 from spatialdino_core.score.tables import check_positions, check_tracks
 from spatialdino_core.score.tracking import score_tracks
 
 GATE_VOXELS = 3.0
+EVENT_GATE_VOXELS = 6.0
+"""Twice that of positions: where one blob becomes two, both were at half their distance just before."""
+EVENT_GATE_FRAMES = 2
 COUNTS = ["frames", "tracks", "id_switches"]
 
 
@@ -49,11 +53,7 @@ def score_run(
     BadInputError
         When there is no truth, no results at all, or a table is unusable.
     """
-    tables = sorted(truth.glob("*.csv"))
-    if not tables:
-        raise BadInputError(
-            truth, found="no *.csv", expected="{movie}.csv", remedy="Name the folder of truth."
-        )
+    tables = _truth_tables(truth)
     if not any((results / table.stem / "tracks.csv").exists() for table in tables):
         raise BadInputError(
             results,
@@ -64,6 +64,56 @@ def score_run(
     rows = [_row(path, results, gate_um, gate_voxels) for path in progress(tables, "score", "movie")]
     # Nullable integers: a movie without results must not turn the counts of all others into floats.
     return pd.DataFrame(rows).astype(dict.fromkeys(COUNTS, "Int64"))
+
+
+def score_run_events(
+    truth: Path,
+    results: Path,
+    *,
+    gate_um: float | None = None,
+    gate_voxels: float = EVENT_GATE_VOXELS,
+    gate_frames: int = EVENT_GATE_FRAMES,
+) -> pd.DataFrame:
+    """Score the events of every movie that has a truth table and ``{results}/{movie}/events.csv``.
+
+    Parameters
+    ----------
+    truth, results
+        As in `score_run`.
+    gate_um, gate_voxels, gate_frames
+        How close an event must be to count, in space (µm, or instead lateral pixels) and time.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per movie and kind of event.
+
+    Raises
+    ------
+    BadInputError
+        When there is no truth, or a table is unusable.
+    """
+    rows = []
+    for path in _truth_tables(truth):
+        events = results / path.stem / "events.csv"
+        if not events.exists():
+            continue
+        table = pd.read_csv(path)
+        gate = gate_um if gate_um is not None else gate_voxels * _pixel_um(table, path)
+        expected = true_events(table, int(table["frame"].max()) + 1)
+        for kind, score in score_events(pd.read_csv(events), expected, gate, gate_frames).items():
+            about = {"movie": path.stem, "event": kind, "found": score.found, "expected": score.expected}
+            rows.append(about | {"precision": score.precision, "recall": score.recall, "f1": score.f1})
+    return pd.DataFrame(rows)
+
+
+def _truth_tables(truth: Path) -> list[Path]:
+    tables = sorted(truth.glob("*.csv"))
+    if not tables:
+        raise BadInputError(
+            truth, found="no *.csv", expected="{movie}.csv", remedy="Name the folder of truth."
+        )
+    return tables
 
 
 def _row(path: Path, results: Path, gate_um: float | None, gate_voxels: float) -> dict[str, object]:

@@ -10,7 +10,7 @@ import pytest
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.score.__main__ import main
-from spatialdino_core.score.run import score_run
+from spatialdino_core.score.run import score_run, score_run_events
 
 PIXEL_UM = 0.104
 
@@ -126,3 +126,31 @@ def test_table_of_results_without_positions_is_refused(run: Path) -> None:
     found_tracks().drop(columns="z_um").to_csv(run / "results" / "cell" / "tracks.csv", index=False)
     with pytest.raises(BadInputError, match="z_um"):
         score(run)
+
+
+def split_and_events(run: Path, frame: int, x_um: float) -> None:
+    """The second particle now splits from the first in frame 2; a split is reported at the given place."""
+    table = truth_table().query("particle == 1 or frame >= 2").assign(visible=True, merged_into=-1)
+    table["parent"] = (table["particle"] == 2).map({True: 1, False: -1})
+    table.to_csv(run / "truth" / "cell.csv", index=False)
+    found = {"event": "fission", "frame": frame, "z_um": 1.0, "y_um": 2.0, "x_um": x_um}
+    pd.DataFrame([found]).to_csv(run / "results" / "cell" / "events.csv", index=False)
+
+
+def test_events_are_scored_where_there_are_any(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(score_run_events(run / "truth", run / "results")) == 0
+    split_and_events(run, frame=3, x_um=6.2)
+    events = score_run_events(run / "truth", run / "results").set_index("event")
+    assert events.index.tolist() == ["fission", "fusion", "appearance", "disappearance"]
+    assert events.loc["fission", ["found", "expected", "precision", "recall"]].tolist() == [1, 1, 1, 1]
+    assert main(["--truth", str(run / "truth"), "--results", str(run / "results")]) == 0
+    assert "cell       fission     1        1     1.000  1.000 1.000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("frame", "x_um", "matches"), [(2, 6.82, 1), (2, 6.83, 0), (0, 6.2, 1), (5, 6.2, 0)])
+def test_gates_of_events_are_six_pixels_and_two_frames(
+    run: Path, frame: int, x_um: float, matches: int
+) -> None:
+    split_and_events(run, frame, x_um)
+    events = score_run_events(run / "truth", run / "results").set_index("event")
+    assert events.loc["fission", "recall"] == matches
