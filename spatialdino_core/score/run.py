@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import tifffile
 
 from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.store import FrameStore
 from spatialdino_core.progress import progress
+from spatialdino_core.score.cell_tracking import score_cell_tracking
 from spatialdino_core.score.detection import score_detections
-from spatialdino_core.score.events import score_events, true_events
+from spatialdino_core.score.events import NOBODY, score_events, true_events
 from spatialdino_core.score.links import score_links
+from spatialdino_core.score.segmentation import LabelPair, score_labels
 from spatialdino_core.score.tables import check_positions, check_tracks
 from spatialdino_core.score.tracking import score_tracks
 
@@ -105,6 +111,54 @@ def score_run_events(
             about = {"movie": path.stem, "event": kind, "found": score.found, "expected": score.expected}
             rows.append(about | {"precision": score.precision, "recall": score.recall, "f1": score.f1})
     return pd.DataFrame(rows)
+
+
+def score_run_labels(truth: Path, results: Path) -> pd.DataFrame:
+    """Score the labels of every movie with ``{truth}/{movie}_truth_labels.ome.tif``, on the same grid.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per movie: foreground and instances, and the measures of the Cell Tracking Challenge.
+
+    Raises
+    ------
+    BadInputError
+        When there is no truth, a table is unusable or py-ctcmetrics is not installed.
+    """
+    rows = []
+    for path in _truth_tables(truth):
+        movie, folder = path.stem, results / path.stem
+        stack = truth / f"{movie}_truth_labels.ome.tif"
+        if not stack.exists() or not (folder / "labels.ome.zarr").exists():
+            continue
+        tracks = pd.read_csv(folder / "tracks.csv")
+        table = pd.read_csv(path)
+        frames = int(table["frame"].max()) + 1
+        instances = score_labels(_labels(folder / "labels.ome.zarr", stack, frames))
+        true_tracks = table[table["visible"]].assign(label=table["particle"], track_id=table["particle"])
+        splits = true_tracks[true_tracks["parent"] != NOBODY].drop_duplicates("particle")
+        events = pd.read_csv(folder / "events.csv")
+        measures = score_cell_tracking(
+            _labels(folder / "labels.ome.zarr", stack, frames),
+            tracks[tracks["label"] > 0],
+            true_tracks,
+            events[events["event"] == "fission"],
+            splits.rename(columns={"parent": "other_track_id"}),
+        )
+        agreement = {"dice": instances.dice, "instance_f1": instances.f1, "iou": instances.mean_iou}
+        rows.append({"movie": movie} | agreement | asdict(measures))
+    return pd.DataFrame(rows)
+
+
+def _labels(store: Path, stack: Path, frames: int) -> Iterator[LabelPair]:
+    """Found and true labels of each frame."""
+    found = FrameStore(store)
+    with tifffile.TiffFile(stack) as file:
+        planes = len(file.pages) // frames
+    for frame in range(frames):
+        true_labels = tifffile.imread(stack, key=range(frame * planes, (frame + 1) * planes))
+        yield found.read(frame), true_labels.reshape(planes, *true_labels.shape[-2:])
 
 
 def _truth_tables(truth: Path) -> list[Path]:

@@ -178,6 +178,13 @@ def test_no_matching_has_more_pairs(found_count: int, true_count: int, seed: int
     assert score_events(found, truth, 0.8, 1)["fission"].matches == best
 
 
+def test_two_poor_matches_count_for_more_than_a_good_one() -> None:
+    chain = {"event": "fission", "z_um": 0.0, "y_um": 0.0}
+    found = pd.DataFrame({"frame": [4, 6], "x_um": [0.0, 0.28]} | chain)
+    truth = pd.DataFrame({"frame": [4, 2], "x_um": [0.0, -0.28]} | chain | dict.fromkeys(PARTNER, np.nan))
+    assert score_events(found, truth.assign(asked=True), 0.3, 2)["fission"].matches == 2
+
+
 def test_unusable_tables_are_refused() -> None:
     truth = true_events(SCENE, FRAMES)
     with pytest.raises(BadInputError, match="vanishing"):
