@@ -65,13 +65,15 @@ class Cell:
 
 
 def drifting(movie: Movie, seed: int) -> Movie:
-    """The movie on a stage that drifts steadily and wobbles; the margin of the scene must leave room for it."""
+    """The movie on a stage that drifts steadily and wobbles; the scene's margin must leave room."""
     frames = len(movie)
     steps = np.random.default_rng([seed, 4]).normal(0, WOBBLE_UM, (frames, 3)) + DRIFT_UM
     shift = np.cumsum(steps, axis=0) - steps[0]
     shift -= shift.mean(axis=0)
     truth = movie.truth.copy()
-    for axis, (size, along) in zip("zyx", zip(movie.deskewed.grid.voxel_um, shift.T, strict=True), strict=True):
+    for axis, (size, along) in zip(
+        "zyx", zip(movie.deskewed.grid.voxel_um, shift.T, strict=True), strict=True
+    ):
         truth[f"{axis}_um"] += along[truth["frame"]]
         truth[axis] = truth[f"{axis}_um"] / size
     return replace(movie, truth=truth)

@@ -21,9 +21,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.score.segmentation import LabelPair, overlaps
+from spatialdino_core.score.segmentation import LabelPair, Overlaps, overlaps
 
 MEASURES = ("DET", "SEG", "TRA", "LNK", "HOTA")
+MATCHES = ("labels_ref", "labels_comp", "mapped_ref", "mapped_comp", "ious")
 NO_PARENT = 0
 
 
@@ -77,18 +78,21 @@ def score_cell_tracking(
         When there is no truth, labels differ in shape or py-ctcmetrics is not installed.
     """
     calculate = _library()
+    pairs = [overlaps(found_labels, true_labels) for found_labels, true_labels in frames]
+    found = _present(found, [both.found_ids for both in pairs])
+    truth = _present(truth, [both.true_ids for both in pairs])
     if len(truth) == 0:
         raise BadInputError("truth", found="no track", expected="tracks", remedy="Score another movie.")
     if len(found) == 0:
         return CellTrackingScore(0.0, 0.0, 0.0, 0.0, 0.0)
     found, found_tracks = challenge_tracks(found, found_divisions)
     truth, true_tracks = challenge_tracks(truth, true_divisions)
-    names = ("labels_ref", "labels_comp", "mapped_ref", "mapped_comp", "ious")
-    matches: dict[str, list[list[Any]]] = {name: [] for name in names}
-    for frame, (found_labels, true_labels) in enumerate(frames):
-        matched = _match(_relabelled(found_labels, found, frame), _relabelled(true_labels, truth, frame))
-        for name, values in zip(names, matched, strict=True):
-            matches[name].append(values.tolist())
+    matches: dict[str, list[list[Any]]] = {name: [] for name in MATCHES}
+    for frame, both in enumerate(pairs):
+        for name, values in zip(
+            MATCHES, _match(both, _names(found, frame), _names(truth, frame)), strict=True
+        ):
+            matches[name].append(values)
     values = calculate(found_tracks, true_tracks, matches, matches, list(MEASURES), True)
     return CellTrackingScore(**{name.lower(): float(values[name]) for name in MEASURES})
 
@@ -132,22 +136,31 @@ def challenge_tracks(tracks: pd.DataFrame, divisions: pd.DataFrame) -> tuple[pd.
     return rows[["frame", "label"]].assign(part=part), parts.astype(np.int64)
 
 
-def _match(found: NDArray[np.int64], truth: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
-    """Labels of truth and found, and of those that match the same with their intersection over union."""
-    both = overlaps(found, truth)
-    matched = both.covered > 0.5
-    true_ids, found_ids = both.true_ids[both.truth], both.found_ids[both.found]
-    return both.true_ids, both.found_ids, true_ids[matched], found_ids[matched], both.iou[matched]
+def _present(tracks: pd.DataFrame, labels: list[NDArray[np.integer]]) -> pd.DataFrame:
+    """Rows whose label has voxels: a particle that hides another one leaves it none."""
+    seen = {(frame, int(label)) for frame, here in enumerate(labels) for label in here}
+    rows = zip(tracks["frame"].tolist(), tracks["label"].tolist(), strict=True)
+    return tracks[[row in seen for row in rows]]
 
 
-def _relabelled(labels: NDArray[np.integer], positions: pd.DataFrame, frame: int) -> NDArray[np.int64]:
-    """Labels of a frame renamed to parts of tracks; those of no track become background."""
+def _names(positions: pd.DataFrame, frame: int) -> dict[int, int]:
+    """The part of a track that each label of a frame is."""
     here = positions[positions["frame"] == frame]
-    largest = max(int(labels.max(initial=0)), int(here["label"].max()) if len(here) else 0)
-    names = np.zeros(largest + 1, np.int64)
-    names[here["label"].to_numpy()] = here["part"].to_numpy()
-    names[0] = 0
-    return names[labels]
+    return dict(zip(here["label"].tolist(), here["part"].tolist(), strict=True))
+
+
+def _match(both: Overlaps, found: dict[int, int], truth: dict[int, int]) -> tuple[list[Any], ...]:
+    """Parts in a frame, true and found, then those that match with their intersection over union."""
+    matched = both.covered > 0.5
+    triples = zip(
+        both.true_ids[both.truth[matched]].tolist(),
+        both.found_ids[both.found[matched]].tolist(),
+        both.iou[matched].tolist(),
+        strict=True,
+    )
+    known = [(truth[t], found[f], iou) for t, f, iou in triples if t in truth and f in found]
+    columns = [list(column) for column in zip(*known, strict=True)] if known else [[], [], []]
+    return sorted(truth.values()), sorted(found.values()), *columns
 
 
 def _library() -> Any:

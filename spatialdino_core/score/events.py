@@ -138,7 +138,7 @@ def score_events(
         When a column is missing, a number is not finite or the kind of an event is unknown.
     """
     check_positions(found, "events", ["frame"])
-    unknown = sorted(set(found["event"]) - set(KINDS))
+    unknown = sorted(set(found.get("event", ["nothing"])) - set(KINDS))
     if unknown:
         raise BadInputError(
             "events",

@@ -72,6 +72,37 @@ def score_run(
     return pd.DataFrame(rows).astype(dict.fromkeys(COUNTS, "Int64"))
 
 
+def score_movie(
+    truth: pd.DataFrame, detections: pd.DataFrame, tracks: pd.DataFrame, gate_um: float
+) -> dict[str, float]:
+    """Scores of one movie's detections and tracks; what counts for what is said in `score_run`."""
+    expected = observable(truth).rename(columns={"particle": "track_id"})
+    detection = score_detections(detections, truth[truth["visible"]], gate_um)
+    tracking = score_tracks(tracks, expected, gate_um)
+    links = score_links(tracks, expected, gate_um)
+    return {
+        "tracks": tracking.found_tracks,
+        "precision": detection.precision,
+        "recall": detection.recall,
+        "f1": detection.f1,
+        "rmse_um": detection.rmse_um,
+        "alpha": tracking.alpha,
+        "beta": tracking.beta,
+        "jsc": tracking.jsc,
+        "jsc_theta": tracking.jsc_theta,
+        "link_f1": links.link_f1,
+        "id_switches": links.id_switches,
+        "complete": links.complete_fraction,
+    }
+
+
+def observable(truth: pd.DataFrame) -> pd.DataFrame:
+    """Truth from each particle's first visible position to its last, dark ones between them included."""
+    seen = truth[truth["visible"]].groupby("particle")["frame"].agg(["min", "max"])
+    spans = truth.join(seen, on="particle")
+    return truth[(spans["frame"] >= spans["min"]) & (spans["frame"] <= spans["max"])]
+
+
 def score_run_events(
     truth: Path,
     results: Path,
@@ -188,38 +219,13 @@ def _row(path: Path, results: Path, gate_um: float | None, gate_voxels: float) -
     tracks = pd.read_csv(tracks_path)
     check_tracks(tracks, tracks_path)
     detections = _detections(tracks, results / movie / "objects.parquet")
-    detection = score_detections(detections, visible, gate)
-    true_tracks = _observable(truth).rename(columns={"particle": "track_id"})
-    tracking = score_tracks(tracks, true_tracks, gate)
-    links = score_links(tracks, true_tracks, gate)
-    return row | {
-        "tracks": tracking.found_tracks,
-        "precision": detection.precision,
-        "recall": detection.recall,
-        "f1": detection.f1,
-        "rmse_um": detection.rmse_um,
-        "alpha": tracking.alpha,
-        "beta": tracking.beta,
-        "jsc": tracking.jsc,
-        "jsc_theta": tracking.jsc_theta,
-        "link_f1": links.link_f1,
-        "id_switches": links.id_switches,
-        "complete": links.complete_fraction,
-        "minutes": _minutes(results, movie),
-    }
+    return row | score_movie(truth, detections, tracks, gate) | {"minutes": _minutes(results, movie)}
 
 
 def _detections(tracks: pd.DataFrame, objects: Path) -> pd.DataFrame:
     if objects.exists():
         return pd.read_parquet(objects, columns=["frame", "z_um", "y_um", "x_um"])
     return tracks[~tracks["gap"].astype(bool)] if "gap" in tracks else tracks
-
-
-def _observable(truth: pd.DataFrame) -> pd.DataFrame:
-    """Truth from each particle's first visible position to its last, dark ones between them included."""
-    seen = truth[truth["visible"]].groupby("particle")["frame"].agg(["min", "max"])
-    spans = truth.join(seen, on="particle")
-    return truth[(spans["frame"] >= spans["min"]) & (spans["frame"] <= spans["max"])]
 
 
 def _pixel_um(truth: pd.DataFrame, path: Path) -> float:

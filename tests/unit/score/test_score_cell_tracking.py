@@ -76,6 +76,12 @@ def test_labels_outside_tracks_are_ignored_and_numbers_of_tracks_do_not_matter()
     assert score_cell_tracking(pairs, renamed, TRUTH, NO_DIVISIONS, NO_DIVISIONS).tra == 1
 
 
+def test_particle_without_voxels_is_no_instance() -> None:
+    hidden = pd.concat([TRUTH, table((4, [2, 3]))])
+    pairs = zip(movie(TRUTH, 5), movie(TRUTH, 5), strict=True)
+    assert score_cell_tracking(pairs, TRUTH, hidden, divisions((4, 1)), divisions((4, 1))).tra == 1
+
+
 def test_gaps_and_divisions_end_a_track() -> None:
     tracks = table((7, [0, 1, 3, 4, 5]), (8, [4, 5]), (9, [2, 3]))
     positions, parts = challenge_tracks(tracks, divisions((8, 7)))

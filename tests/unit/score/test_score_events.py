@@ -189,6 +189,8 @@ def test_unusable_tables_are_refused() -> None:
     truth = true_events(SCENE, FRAMES)
     with pytest.raises(BadInputError, match="vanishing"):
         score_events(PERFECT.assign(event="vanishing"), truth, 0.3, 2)
+    with pytest.raises(BadInputError, match="nothing"):
+        score_events(PERFECT.drop(columns="event"), truth, 0.3, 2)
     with pytest.raises(BadInputError, match="x_um"):
         score_events(PERFECT.drop(columns="x_um"), truth, 0.3, 2)
     with pytest.raises(BadInputError, match="merged_into"):
