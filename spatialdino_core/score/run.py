@@ -172,7 +172,7 @@ def score_run_labels(truth: Path, results: Path) -> pd.DataFrame:
         events = pd.read_csv(folder / "events.csv")
         measures = score_cell_tracking(
             _labels(folder / "labels.ome.zarr", stack, frames),
-            tracks[tracks["label"] > 0],
+            tracks,
             true_tracks,
             events[events["event"] == "fission"],
             splits.rename(columns={"parent": "other_track_id"}),

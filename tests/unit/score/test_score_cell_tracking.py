@@ -76,6 +76,22 @@ def test_labels_outside_tracks_are_ignored_and_numbers_of_tracks_do_not_matter()
     assert score_cell_tracking(pairs, renamed, TRUTH, NO_DIVISIONS, NO_DIVISIONS).tra == 1
 
 
+def test_an_instance_may_be_covered_by_a_much_larger_one() -> None:
+    volumes = movie(TRUTH, 5)
+    large = [
+        np.repeat(volume.max(axis=(0, 1))[None, None], 4, axis=0).repeat(4, axis=1) for volume in volumes
+    ]
+    found = score_cell_tracking(zip(large, volumes, strict=True), TRUTH, TRUTH, NO_DIVISIONS, NO_DIVISIONS)
+    assert (found.det, found.tra, found.seg) == (1, 1, pytest.approx(1 / 4))
+
+
+def test_instance_outside_tracks_is_missed_even_where_it_fits() -> None:
+    pairs = zip(movie(TRUTH, 5), movie(TRUTH, 5), strict=True)
+    tracks = TRUTH.query("track_id != 3")
+    found = score_cell_tracking(pairs, tracks, TRUTH, NO_DIVISIONS, NO_DIVISIONS)
+    assert found.det == pytest.approx(1 - 2 / 12)
+
+
 def test_particle_without_voxels_is_no_instance() -> None:
     hidden = pd.concat([TRUTH, table((4, [2, 3]))])
     pairs = zip(movie(TRUTH, 5), movie(TRUTH, 5), strict=True)
