@@ -29,21 +29,19 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from particle_measures import GATE_UM, measures
 from particle_peers import Frames, best_of_peers, trackpy
 from particle_scenes import Cell, grid, write_movies
 from particle_speed import speed
 from particle_tables import markdown
 
 from spatialdino_core.geometry.deskewed import DeskewedMovie
-from spatialdino_core.movies.provenance import software
+from spatialdino_core.movies.ledger import StageRecord, remembered
+from spatialdino_core.movies.provenance import code_hash, software
+from spatialdino_core.parameters import digest
 from spatialdino_core.score.detection import score_detections
-from spatialdino_core.score.events import KINDS, EventScore, score_events, true_events
-from spatialdino_core.score.run import score_movie
 
 ROOT = Path(__file__).resolve().parents[1]
-GATE_UM = 0.39
-EVENT_GATE_UM = 0.75
-EVENT_GATE_FRAMES = 2
 CONFIGURATION: dict[str, Any] = {"model": {"source": "bundled"}, "device": "cpu"}
 ABLATIONS: dict[str, dict[str, Any]] = {
     "no features": {"track": {"feature_weight": 0.0}},
@@ -70,25 +68,6 @@ def run_workflow(work: Path, movies: list[str], overrides: dict[str, Any], cores
     return results
 
 
-def event_measures(scores: dict[str, EventScore]) -> dict[str, float]:
-    """Precision, recall and F1 of splits with merges, and of all events, with how many there are."""
-    row: dict[str, float] = {}
-    for name, kinds in {"merging": KINDS[:2], "all": KINDS}.items():
-        total = sum((scores[kind] for kind in kinds), EventScore(0, 0, 0))
-        row |= {f"{name}_events": total.expected, f"{name}_precision": total.precision}
-        row |= {f"{name}_recall": total.recall, f"{name}_f1": total.f1}
-    return row
-
-
-def measures(
-    truth: pd.DataFrame, detections: pd.DataFrame, tracks: pd.DataFrame, events: pd.DataFrame
-) -> dict[str, float]:
-    """All scores of one method on one movie."""
-    expected = true_events(truth, int(truth["frame"].max()) + 1)
-    scores = score_events(events, expected, EVENT_GATE_UM, EVENT_GATE_FRAMES)
-    return score_movie(truth, detections, tracks, GATE_UM) | event_measures(scores)
-
-
 def ours(folder: Path, truth: pd.DataFrame) -> dict[str, float]:
     """Scores of the workflow's results; ``track_f1`` is that of the positions that were linked."""
     objects, tracks = pd.read_parquet(folder / "objects.parquet"), pd.read_csv(folder / "tracks.csv")
@@ -99,14 +78,20 @@ def ours(folder: Path, truth: pd.DataFrame) -> dict[str, float]:
 
 
 def peers(folder: Path, truth: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Scores of all peers on one deskewed movie, kept beside the results since they never change."""
-    kept = folder / "peers.json"
-    if kept.exists():
-        return dict(json.loads(kept.read_text()))
-    found = best_of_peers(Frames(DeskewedMovie(folder / "deskewed.json")), truth, GATE_UM)
-    rows = {name: measures(truth, *tables) | chosen for name, (tables, chosen) in found.items()}
-    kept.write_text(json.dumps(rows, default=float))
-    return rows
+    """Scores of all peers on one deskewed movie, kept beside the results until peers or measures change."""
+
+    def compute() -> dict[str, dict[str, Any]]:
+        found = best_of_peers(Frames(DeskewedMovie(folder / "deskewed.json")), truth, GATE_UM)
+        rows = {name: measures(truth, *tables) | chosen for name, (tables, chosen) in found.items()}
+        return dict(json.loads(json.dumps(rows, default=float)))
+
+    code = [
+        Path(__file__).with_name(f"{name}.py").read_text() for name in ("particle_measures", "particle_peers")
+    ]
+    stack = StageRecord.read(folder / "deskewed.json").checksums
+    return remembered(
+        folder / "peers.json", digest(code, stack, code_hash("spatialdino_core.score.run")), compute
+    )
 
 
 def score_grid(
