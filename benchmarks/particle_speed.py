@@ -51,13 +51,13 @@ def speed(work: Path) -> list[dict[str, Any]]:
 
 
 def _measure(deskewed: Path, features: Path) -> dict[str, Any]:
-    """In a process of its own, whose peak memory is that of segmentation and of the programs it loads."""
+    """In a process of its own, whose peak memory is that of segmentation and of the libraries it loads."""
     folder = deskewed.parent
     ledger = folder / "ledger" / "segment.jsonl"
     for old in [*ledger.parent.glob("segment.json*"), *ledger.parent.glob("objects/*")]:
         old.unlink()
     loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.perf_counter()
+    started, busy = time.perf_counter(), time.process_time()
     segment_movie(
         deskewed,
         features,
@@ -66,11 +66,13 @@ def _measure(deskewed: Path, features: Path) -> dict[str, Any]:
         SegmentParameters(),
         code="benchmark",
     )
-    whole = time.perf_counter() - started
+    whole, busy = time.perf_counter() - started, time.process_time() - busy
     frames = [sum(entry.seconds.values()) for entry in FrameLedger(ledger).entries.values()]
     return {
         "seconds per frame": round(float(np.median(frames)), 2),
         "seconds beside frames": round(whole - sum(frames), 2),
+        "CPU seconds in all": round(busy, 2),
+        "frames": len(frames),
         "peak MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "MB before": round(loaded / 1024),
         "cores": os.cpu_count(),

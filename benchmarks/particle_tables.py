@@ -1,4 +1,9 @@
-"""Tables of `particles.py`: medians over seeds, ours beside the best peer of each measure."""
+"""Tables of `particles.py`: medians over seeds, ours beside the best peer.
+
+The best peer of α, β, JSC, complete tracks and F1 is that with the highest. Precision, recall and error are
+those of the peer with the highest F1, identity switches those of the one with the highest α, since who finds
+little errs little.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,12 @@ from typing import Any
 
 import pandas as pd
 
-LESS_IS_BETTER = {"rmse_um", "id_switches"}
+CHOSEN_BY = {
+    **dict.fromkeys(["precision", "recall", "rmse_um"], "f1"),
+    "id_switches": "alpha",
+    **dict.fromkeys(["merging_precision", "merging_recall"], "merging_f1"),
+    **dict.fromkeys(["all_precision", "all_recall"], "all_f1"),
+}
 TABLES = {
     "Detection": {"f1": "F1", "precision": "precision", "recall": "recall", "rmse_um": "error (µm)"},
     "Tracks": {
@@ -17,6 +27,8 @@ TABLES = {
         "complete": "complete tracks",
     },
     "Events": {
+        "merging_events": "splits and merges",
+        "all_events": "events",
         "merging_precision": "splits and merges: precision",
         "merging_recall": "recall",
         "all_precision": "all events: precision",
@@ -28,10 +40,12 @@ DIGITS = {"id_switches": 0}
 
 def markdown(report: dict[str, Any]) -> str:
     """All tables of a report."""
+    if "speed" in report:
+        body = [[str(value) for value in row.values()] for row in report["speed"]]
+        return "## Segmentation alone\n\n" + _table(list(report["speed"][0]), body)
     rows = pd.DataFrame(report["rows"])
     middle = rows.groupby(["cell", "method"], sort=False).median(numeric_only=True)
-    cells = list(dict.fromkeys(rows["cell"]))
-    methods = list(dict.fromkeys(rows["method"]))
+    cells, methods = list(dict.fromkeys(rows["cell"])), list(dict.fromkeys(rows["method"]))
     ablations = [name for name in methods if name.startswith("no ")]
     peers = [name for name in methods if name not in {"ours", *ablations}]
     seeds = rows.groupby("cell")["seed"].nunique()
@@ -40,16 +54,10 @@ def markdown(report: dict[str, Any]) -> str:
         f"Each entry: ours / best peer (which). Gate {report['gate_um']} µm.\n"
     ]
     for title, columns in TABLES.items():
-        shown = cells
-        if title == "Events":
-            columns = {"merging_events": "splits and merges", "all_events": "events"} | columns
-        body = [[cell, *(_entry(middle, cell, peers, column) for column in columns)] for cell in shown]
+        body = [[cell, *(_entry(middle, cell, peers, column) for column in columns)] for cell in cells]
         parts.append(f"## {title}\n\n" + _table(["cell", *columns.values()], body))
     if ablations:
         parts.append("## Ablation\n\nOurs, then with a part switched off.\n\n" + _ablation(middle, ablations))
-    if "speed" in report:
-        body = [[str(value) for value in row.values()] for row in report["speed"]]
-        parts.append("## Segmentation alone\n\n" + _table(list(report["speed"][0]), body))
     return "\n".join(parts)
 
 
@@ -58,13 +66,11 @@ def _entry(middle: pd.DataFrame, cell: str, peers: list[str], column: str) -> st
     digits = DIGITS.get(column, 3)
     if column.endswith("_events"):
         return f"{mine:.0f}"
-    theirs = middle.loc[cell].reindex(peers)[column].dropna()
     if column.startswith("merging") and middle.loc[(cell, "ours"), "merging_events"] == 0:
         return "–"
-    if theirs.empty:
-        return f"{mine:.{digits}f}"
-    best = theirs.idxmin() if column in LESS_IS_BETTER else theirs.idxmax()
-    return f"{mine:.{digits}f} / {theirs[best]:.{digits}f} ({best})"
+    theirs = middle.loc[cell].reindex(peers)
+    best = theirs[CHOSEN_BY.get(column, column)].idxmax()
+    return f"{mine:.{digits}f} / {theirs.loc[best, column]:.{digits}f} ({best})"
 
 
 def _ablation(middle: pd.DataFrame, ablations: list[str]) -> str:

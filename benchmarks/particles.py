@@ -11,7 +11,7 @@ splits and merges where there are any. Linking with perfect detections is `linki
 
 Positions match within 0.39 µm in 3D (3 σ of the default lateral point spread function), events within
 0.75 µm and two frames. The tables show medians over seeds. ``--ablation`` runs the grid again with parts
-switched off; ``--speed`` measures segmentation alone. Movies and results stay in ``--work``, and what is
+switched off; ``--speed`` measures segmentation instead. Movies and results stay in ``--work``, and what is
 finished there is not computed again.
 """
 
@@ -111,6 +111,18 @@ def score_grid(
     return rows
 
 
+def rows_of(cells: dict[str, Cell], work: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Rows of the whole grid, and again with each part switched off."""
+    tables = write_movies(list(cells.values()), options.seeds, options.frames, work)
+    movies = [cells[cell].movie_name(seed) for cell, seed in tables]
+    results = run_workflow(work, movies, {}, options.cores)
+    rows = score_grid(tables, cells, results, "ours", beside=True)
+    for name, overrides in ABLATIONS.items() if options.ablation else ():
+        results = run_workflow(work, movies, overrides, options.cores)
+        rows += score_grid(tables, cells, results, name, beside=False)
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     every = grid()
@@ -120,7 +132,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--ablation", action="store_true")
-    parser.add_argument("--speed", action="store_true")
+    parser.add_argument("--speed", action="store_true", help="time and memory of segmentation instead")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "particles")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -130,18 +142,11 @@ def main() -> None:
     logging.disable(logging.INFO)
     trackpy.quiet()
     work = options.work.resolve()
-    cells = {name: every[name] for name in options.cells}
-    tables = write_movies(list(cells.values()), options.seeds, options.frames, work)
-    movies = [cells[cell].movie_name(seed) for cell, seed in tables]
     report: dict[str, Any] = {"frames": options.frames, "gate_um": GATE_UM, "configuration": CONFIGURATION}
-    results = run_workflow(work, movies, {}, options.cores)
-    report["rows"] = score_grid(tables, cells, results, "ours", beside=True)
-    if options.ablation:
-        for name, overrides in ABLATIONS.items():
-            results = run_workflow(work, movies, overrides, options.cores)
-            report["rows"] += score_grid(tables, cells, results, name, beside=False)
     if options.speed:
-        report["speed"] = speed(work / "speed")
+        report = {"speed": speed(work / "speed")}
+    else:
+        report["rows"] = rows_of({name: every[name] for name in options.cells}, work, options)
     text = markdown(report)
     print(text)
     if options.out:
