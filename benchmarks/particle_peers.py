@@ -28,7 +28,7 @@ from spatialdino_core.score.tracking import score_tracks
 
 POSITION = ["z_um", "y_um", "x_um"]
 PSF_UM = np.array([0.32, 0.14, 0.14])
-LEAST_Z = 2.5
+LEAST_Z = 1.5
 """Lowest response that a detector keeps, in robust standard deviations of its filtered frame."""
 COARSE, FINE = 14, 8
 REACHES_UM = (0.4, 0.6, 0.8, 1.0, 1.3)
