@@ -173,7 +173,8 @@ def _rows(
 def _match(found: pd.DataFrame, truth: pd.DataFrame, gate_um: float, gate_frames: int) -> NDArray[np.int64]:
     """Row numbers of the found events that are matched."""
     rows, columns, apart = _close(found[POSITION_UM].to_numpy(float), truth, gate_um)
-    late = np.abs(found["frame"].to_numpy()[rows] - truth["frame"].to_numpy()[columns])
+    found_frame, true_frame = found["frame"].to_numpy(np.int64), truth["frame"].to_numpy(np.int64)
+    late = np.abs(found_frame[rows] - true_frame[columns])
     cost = (apart / gate_um + late / (gate_frames + 1)) / 2
     # One more match is worth more than all that distances can differ by.
     gains = np.where(late <= gate_frames, len(truth) + 1 - cost, 0.0)

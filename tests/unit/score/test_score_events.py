@@ -94,6 +94,10 @@ def test_perfect_events() -> None:
     assert (score.precision, score.recall, score.f1) == (1, 1, 1)
 
 
+def test_numbers_in_columns_of_any_type() -> None:
+    assert counts(PERFECT.astype(object)) == dict.fromkeys(KINDS, (1, 1, 1))
+
+
 def test_either_of_both_halves_may_be_the_new_track() -> None:
     assert counts(PERFECT.assign(x_um=[0.0, 5.4, 10.0, 10.0])) == dict.fromkeys(KINDS, (1, 1, 1))
 
