@@ -37,6 +37,30 @@ class SegmentationScore:
     dice: float
 
 
+@dataclass(frozen=True)
+class Overlaps:
+    """Pairs (k,) of instances that share voxels.
+
+    Attributes
+    ----------
+    found_ids, true_ids
+        Identifiers of all instances, ascending, without background.
+    found, truth
+        Their numbers in these lists, for each pair.
+    iou
+        Intersection over union.
+    covered
+        Share of the true instance that the found one covers.
+    """
+
+    found_ids: NDArray[np.integer]
+    true_ids: NDArray[np.integer]
+    found: NDArray[np.int64]
+    truth: NDArray[np.int64]
+    iou: NDArray[np.float64]
+    covered: NDArray[np.float64]
+
+
 def score_labels(frames: Iterable[LabelPair], iou_threshold: float = 0.5) -> SegmentationScore:
     """Score instance labels of one or more frames.
 
@@ -65,11 +89,12 @@ def score_labels(frames: Iterable[LabelPair], iou_threshold: float = 0.5) -> Seg
                 expected=f"the shape of the truth, {true_labels.shape}",
                 remedy="Compare labels on the same grid.",
             )
-        i, j, iou, shape = _overlaps(found_labels, true_labels)
+        pairs = overlaps(found_labels, true_labels)
+        shape = (len(pairs.found_ids), len(pairs.true_ids))
         found, expected = found + shape[0], expected + shape[1]
-        passing = np.where(iou > iou_threshold, iou, 0.0)
-        matches += len(best_pairs(i, j, passing, shape))
-        total_iou += float(iou[best_pairs(i, j, iou, shape)].sum())
+        passing = np.where(pairs.iou > iou_threshold, pairs.iou, 0.0)
+        matches += len(best_pairs(pairs.found, pairs.truth, passing, shape))
+        total_iou += float(pairs.iou[best_pairs(pairs.found, pairs.truth, pairs.iou, shape)].sum())
         in_found, in_truth = found_labels > 0, true_labels > 0
         both += int((in_found & in_truth).sum())
         found_voxels += int(in_found.sum())
@@ -84,10 +109,8 @@ def score_labels(frames: Iterable[LabelPair], iou_threshold: float = 0.5) -> Seg
     )
 
 
-def _overlaps(
-    found: NDArray[np.integer], truth: NDArray[np.integer]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], tuple[int, int]]:
-    """Instances that share voxels, numbered from 0, their IoU, and how many instances there are of each."""
+def overlaps(found: NDArray[np.integer], truth: NDArray[np.integer]) -> Overlaps:
+    """Which instances share voxels, and how many."""
     anywhere = (found > 0) | (truth > 0)
     found_ids, i = np.unique(np.append(found[anywhere], 0), return_inverse=True)
     true_ids, j = np.unique(np.append(truth[anywhere], 0), return_inverse=True)
@@ -96,5 +119,11 @@ def _overlaps(
     true_sizes = np.bincount(j, minlength=len(true_ids))
     pairs, shared = np.unique(np.stack([i, j], axis=1)[(i > 0) & (j > 0)], axis=0, return_counts=True)
     i, j = pairs[:, 0], pairs[:, 1]
-    iou = shared / (found_sizes[i] + true_sizes[j] - shared)
-    return i - 1, j - 1, iou, (len(found_ids) - 1, len(true_ids) - 1)
+    return Overlaps(
+        found_ids=found_ids[1:],
+        true_ids=true_ids[1:],
+        found=i - 1,
+        truth=j - 1,
+        iou=shared / (found_sizes[i] + true_sizes[j] - shared),
+        covered=shared / true_sizes[j],
+    )

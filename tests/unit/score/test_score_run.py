@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 
 from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.store import FrameStore, StoreLayout
 from spatialdino_core.score.__main__ import main
-from spatialdino_core.score.run import score_run
+from spatialdino_core.score.run import score_run, score_run_events, score_run_labels
 
 PIXEL_UM = 0.104
 
@@ -126,3 +128,66 @@ def test_table_of_results_without_positions_is_refused(run: Path) -> None:
     found_tracks().drop(columns="z_um").to_csv(run / "results" / "cell" / "tracks.csv", index=False)
     with pytest.raises(BadInputError, match="z_um"):
         score(run)
+
+
+def split_and_events(run: Path, frame: int, x_um: float) -> None:
+    """The second particle now splits from the first in frame 2; a split is reported at the given place."""
+    table = truth_table().query("particle == 1 or frame >= 2").assign(visible=True, merged_into=-1)
+    table["parent"] = (table["particle"] == 2).map({True: 1, False: -1})
+    table.to_csv(run / "truth" / "cell.csv", index=False)
+    found = {"event": "fission", "frame": frame, "z_um": 1.0, "y_um": 2.0, "x_um": x_um}
+    pd.DataFrame([found]).to_csv(run / "results" / "cell" / "events.csv", index=False)
+
+
+def test_events_are_scored_where_there_are_any(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(score_run_events(run / "truth", run / "results")) == 0
+    split_and_events(run, frame=3, x_um=6.2)
+    events = score_run_events(run / "truth", run / "results").set_index("event")
+    assert events.index.tolist() == ["fission", "fusion", "appearance", "disappearance"]
+    assert events.loc["fission", ["found", "expected", "precision", "recall"]].tolist() == [1, 1, 1, 1]
+    assert main(["--truth", str(run / "truth"), "--results", str(run / "results")]) == 0
+    assert "cell       fission     1        1     1.000  1.000 1.000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("frame", "x_um", "matches"), [(2, 6.82, 1), (2, 6.83, 0), (0, 6.2, 1), (5, 6.2, 0)])
+def test_gates_of_events_are_six_pixels_and_two_frames(
+    run: Path, frame: int, x_um: float, matches: int
+) -> None:
+    split_and_events(run, frame, x_um)
+    events = score_run_events(run / "truth", run / "results").set_index("event")
+    assert events.loc["fission", "recall"] == matches
+
+
+def test_labels_are_scored_against_a_stack_of_labels(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("ctc_metrics")
+    volumes = np.zeros((4, 1, 6, 8, 16), np.uint32)
+    volumes[:, 0, 1:4, 2:5, 2:6], volumes[::2, 0, 1:4, 2:5, 9:13] = 1, 2
+    layout = StoreLayout(
+        shape_czyx=(1, 6, 8, 16),
+        dtype="uint32",
+        voxel_um=(0.2, 0.1, 0.1),
+        origin_um=(0.0, 0.0, 0.0),
+        interval_s=1.0,
+        channels=("labels",),
+        kind="labels",
+    )
+    folder = run / "results" / "cell"
+    store = FrameStore.prepare(folder / "labels.ome.zarr", layout, 4, {})
+    for frame, volume in enumerate(volumes):
+        # Found instances are numbered anew in each frame, and one voxel shorter.
+        store.write(frame, np.where(np.arange(16) == 2, 0, volume) * (frame + 1))
+    tifffile.imwrite(run / "truth" / "cell_truth_labels.ome.tif", volumes[:, 0], photometric="minisblack")
+    truth_table().assign(parent=-1, merged_into=-1).to_csv(run / "truth" / "cell.csv", index=False)
+    tracks = found_tracks()
+    tracks["label"] = tracks["track_id"] * (tracks["frame"] + 1) * (1 - tracks["gap"])
+    tracks.to_csv(folder / "tracks.csv", index=False)
+    pd.DataFrame(columns=["event", "track_id", "other_track_id", "frame", "z_um", "y_um", "x_um"]).to_csv(
+        folder / "events.csv", index=False
+    )
+    row = score_run_labels(run / "truth", run / "results").iloc[0]
+    assert row[["instance_f1", "det", "tra", "hota"]].tolist() == [1, 1, 1, 1]
+    # Four instances of 27 of 36 voxels, two of 36.
+    assert row["iou"] == row["seg"] == pytest.approx((4 * 27 / 36 + 2) / 6)
+    assert row["dice"] == pytest.approx(2 * 180 / (180 + 216))
+    assert main(["--truth", str(run / "truth"), "--results", str(run / "results"), "--labels"]) == 0
+    assert "HOTA" in capsys.readouterr().out

@@ -1,0 +1,94 @@
+"""Tables of `particles.py`: medians over seeds, ours beside the best peer.
+
+The best peer of α, β, JSC, complete tracks and F1 is that with the highest. Precision, recall and error are
+those of the peer with the highest F1, identity switches those of the one with the highest α, since who finds
+little errs little.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+CHOSEN_BY = {
+    **dict.fromkeys(["precision", "recall", "rmse_um"], "f1"),
+    "id_switches": "alpha",
+    **dict.fromkeys(["merging_precision", "merging_recall"], "merging_f1"),
+    **dict.fromkeys(["all_precision", "all_recall"], "all_f1"),
+}
+TABLES = {
+    "Detection": {"f1": "F1", "precision": "precision", "recall": "recall", "rmse_um": "error (µm)"},
+    "Tracks": {
+        "alpha": "α",
+        "beta": "β",
+        "jsc": "JSC",
+        "id_switches": "identity switches",
+        "complete": "complete tracks",
+    },
+    "Events": {
+        "merging_events": "splits and merges",
+        "all_events": "events",
+        "merging_precision": "splits and merges: precision",
+        "merging_recall": "recall",
+        "all_precision": "all events: precision",
+        "all_recall": "recall ",
+    },
+}
+DIGITS = {"id_switches": 0}
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """All tables of a report."""
+    if "speed" in report:
+        body = [[str(value) for value in row.values()] for row in report["speed"]]
+        return "## Segmentation alone\n\n" + _table(list(report["speed"][0]), body)
+    rows = pd.DataFrame(report["rows"])
+    middle = rows.groupby(["cell", "method"], sort=False).median(numeric_only=True)
+    cells, methods = list(dict.fromkeys(rows["cell"])), list(dict.fromkeys(rows["method"]))
+    ablations = [name for name in methods if name.startswith("no ")]
+    peers = [name for name in methods if name not in {"ours", *ablations}]
+    seeds = rows.groupby("cell")["seed"].nunique()
+    parts = [
+        f"Medians over {seeds.min()} to {seeds.max()} movies of {report['frames']} frames. "
+        f"Each entry: ours / best peer (which). Gate {report['gate_um']} µm.\n"
+    ]
+    for title, columns in TABLES.items():
+        body = [[cell, *(_entry(middle, cell, peers, column) for column in columns)] for cell in cells]
+        parts.append(f"## {title}\n\n" + _table(["cell", *columns.values()], body))
+    if ablations:
+        parts.append("## Ablation\n\nOurs, then with a part switched off.\n\n" + _ablation(middle, ablations))
+    return "\n".join(parts)
+
+
+def _entry(middle: pd.DataFrame, cell: str, peers: list[str], column: str) -> str:
+    mine = middle.loc[(cell, "ours"), column]
+    digits = DIGITS.get(column, 3)
+    if column.endswith("_events"):
+        return f"{mine:.0f}"
+    if column.startswith("merging") and middle.loc[(cell, "ours"), "merging_events"] == 0:
+        return "–"
+    theirs = middle.loc[cell].reindex(peers)
+    best = theirs[CHOSEN_BY.get(column, column)].idxmax()
+    return f"{mine:.{digits}f} / {theirs.loc[best, column]:.{digits}f} ({best})"
+
+
+def _ablation(middle: pd.DataFrame, ablations: list[str]) -> str:
+    columns = {"f1": "F1", "alpha": "α", "jsc": "JSC", "id_switches": "identity switches"}
+    body = []
+    for cell in middle.index.get_level_values("cell").unique():
+        entries = [
+            " / ".join(
+                f"{middle.loc[(cell, name), column]:.{DIGITS.get(column, 3)}f}"
+                for name in ["ours", *ablations]
+            )
+            for column in columns
+        ]
+        body.append([cell, *entries])
+    header = ["cell", *(f"{name} (ours / {' / '.join(ablations)})" for name in columns.values())]
+    return _table(header, body)
+
+
+def _table(header: list[str], body: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *body]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
