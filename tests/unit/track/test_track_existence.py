@@ -16,31 +16,44 @@ PARTICLES, FALSE = 30, 60
 
 @pytest.fixture(scope="module")
 def noisy() -> pd.DataFrame:
-    """Slow particles, each seen with probability 0.8 and confidence about 0.6, among twice as many false ones."""
+    """Slow particles, each seen with probability 0.8, among false detections, twice as many and less confident."""
     rng = np.random.default_rng(5)
     at = rng.uniform(1, EDGE_UM - 1, (PARTICLES, 3))
-    parts = []
+    frames = []
     for frame in range(FRAMES):
         at = at + rng.normal(0, 0.08, at.shape)
-        seen = rng.random(PARTICLES) < 0.8
+        seen = at[rng.random(PARTICLES) < 0.8]
         false = rng.uniform(0, EDGE_UM, (rng.poisson(FALSE), 3))
-        position = np.concatenate([at[seen], false])
-        real = np.arange(len(position)) < seen.sum()
-        table = pd.DataFrame(position, columns=["z_um", "y_um", "x_um"])
-        table[["z", "y", "x"]] = position / 0.1
-        # Confidences that are true on average: of those with confidence p, a share p is real.
-        table["detection_confidence"] = np.where(real, rng.beta(3, 3, len(real)), rng.beta(2, 4, len(real)))
-        table["frame"], table["real"] = frame, real
-        table["label"] = np.arange(1, len(table) + 1)
-        parts.append(table)
-    joined = pd.concat(parts, ignore_index=True)
+        confidence = np.concatenate([rng.beta(3, 3, len(seen)), rng.beta(2, 4, len(false))])
+        table = pd.DataFrame(np.concatenate([seen, false]), columns=["z_um", "y_um", "x_um"])
+        table["detection_confidence"] = confidence
+        table["frame"], table["label"] = frame, np.arange(1, len(table) + 1)
+        table["real"] = np.arange(len(table)) < len(seen)
+        frames.append(table)
+    joined = pd.concat(frames, ignore_index=True)
+    joined[["z", "y", "x"]] = joined[["z_um", "y_um", "x_um"]] / 0.1
     return joined.assign(volume_um3=0.1, intensity_mean=10.0, intensity_sum=100.0, snr=3.0)
 
 
 def link(table: pd.DataFrame, **settings: float) -> pd.DataFrame:
-    region = Region.box((EDGE_UM,) * 3) if hasattr(Region, "box") else _region()
-    return link_objects(table, FRAMES, 1.0, region, TrackParameters(**settings))[0]
+    region = Region((EDGE_UM, EDGE_UM, EDGE_UM))
+    tracks = link_objects(table, FRAMES, 1.0, region, TrackParameters(**settings))[0]
+    return tracks[tracks["gap"] == 0].merge(table[["frame", "label", "real"]], on=["frame", "label"])
 
 
-def _region() -> Region:
-    raise NotImplementedError
+def test_noise_falls_and_particles_stay(noisy: pd.DataFrame) -> None:
+    kept = link(noisy)
+    assert kept["real"].sum() >= 0.9 * noisy["real"].sum()
+    assert (~kept["real"]).sum() <= 0.1 * (~noisy["real"]).sum()
+
+
+def test_confidence_of_a_track_is_how_often_it_is_real(noisy: pd.DataFrame) -> None:
+    tracks = link(noisy, min_track_confidence=0.0)
+    assert len(tracks) == len(noisy)
+    share = tracks.groupby("track_id").agg(sure=("track_confidence", "first"), real=("real", "mean"))
+    assert share.loc[share["sure"] < 0.1, "real"].mean() < 0.1
+    assert share.loc[share["sure"] > 0.9, "real"].mean() > 0.85
+
+
+def test_nothing_is_dropped_where_confidence_is_unknown(noisy: pd.DataFrame) -> None:
+    assert len(link(noisy.drop(columns="detection_confidence"))) == len(noisy)
