@@ -75,7 +75,7 @@ class Evidence:
 
     def confidence(self, z_score: np.ndarray, foreground: np.ndarray) -> np.ndarray:
         """Probability that maxima are particles, shape (n,); ``foreground`` (n,) or empty."""
-        likely = np.interp(z_score, self.z_scores, self.confidences)
+        likely = np.interp(z_score, self.z_scores, self.confidences, left=0.0)
         return _with_foreground(likely, foreground, self.foregrounds, self.log_ratios)
 
 
@@ -103,7 +103,7 @@ def weigh(
     """
     tail = noise_tail(dark.z_score, bright.z_score, frames, dark_frames)
     z_scores, confidences = _of_z_score(bright.z_score, tail, frames)
-    likely = np.interp(bright.z_score, z_scores, confidences)
+    likely = np.interp(bright.z_score, z_scores, confidences, left=0.0)
     foregrounds, log_ratios = _of_foreground(bright, likely, tail.start_z, foreground_weight)
     likely = _with_foreground(likely, bright.foreground, foregrounds, log_ratios)
     verdict = _cut(likely[bright.z_score >= tail.start_z], frames, false_positives_per_frame)
