@@ -21,7 +21,7 @@ CONFIGURATION = Path("/etc/slurm")
 MARK = "# Written by tests/slurm/cluster.py; removed when the tests end."
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel")
 NODES = ("node1", "node2")
-CPUS, MEMORY_MB = 8, 16000  # of each node; pretended, like its GPU
+CPUS, MEMORY_MB = 8, 32000  # of each node; pretended, like its GPU
 PR_SET_PDEATHSIG = 1
 
 

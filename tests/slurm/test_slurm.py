@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.workflow, pytest.mark.timeout(1500)]
 GPU_RULES = {"pretrain", "repair", "features"}
 # In the profile: too little for Python at first, enough on the second attempt.
 SHORT_OF_MEMORY = "set-resources:\n  track:\n    mem_mb: 150*10**(attempt-1)\n"
+# Slurm looks at time limits twice a minute: the warning comes 20 to 50 s after the start.
+SHORT_OF_TIME = "  pretrain: &gpu\n    runtime: 1\n    slurm_extra: --signal=USR1@10 --gpus-per-node=1\n"
 
 
 def wait_until(
@@ -50,6 +52,14 @@ def _of_movies(project: Project, rule: str) -> list[str]:
     return [f"rule_{stage}_wildcards_{name}" for name in ([movie] if movie else project.rows()["movie"])]
 
 
+def with_profile(project: ClusterProject, where: str, then: str) -> None:
+    """Give a project a profile of its own, with a change."""
+    shutil.copytree(ROOT / "profiles", project.folder / "profiles")
+    profile = project.folder / "profiles" / "slurm" / "config.yaml"
+    assert where in profile.read_text()
+    profile.write_text(profile.read_text().replace(where, then, 1))
+
+
 def clone(finished: Project, folder: Path) -> ClusterProject:
     shutil.copytree(finished.folder, folder, symlinks=True)
     return ClusterProject(folder)
@@ -61,9 +71,7 @@ def whole(cluster: Cluster, finished: Project, tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("whole") / "project"
     shutil.copytree(finished.folder, folder, ignore=shutil.ignore_patterns("results", ".snakemake"))
     project = ClusterProject(folder)
-    shutil.copytree(ROOT / "profiles", folder / "profiles")
-    profile = folder / "profiles" / "slurm" / "config.yaml"
-    profile.write_text(profile.read_text().replace("set-resources:\n", SHORT_OF_MEMORY, 1))
+    with_profile(project, "set-resources:\n", SHORT_OF_MEMORY)
     run = project.launch()
     job, process = held(cluster, project, run, "deskew")
     cluster.set_node(job["BatchHost"], "drain")
@@ -228,12 +236,8 @@ def training(cluster: Cluster, finished: Project, tmp_path_factory: pytest.TempP
         log_interval_steps=50,
         monitor_interval_steps=TRAINING_STEPS,
     )
-    limited = [
-        "--set-resources",
-        "pretrain:runtime=1",
-        "pretrain:slurm_extra='--signal=USR1@10 --gpus-per-node=1'",
-    ]
-    run = project.launch("--until", "pretrain", *limited)
+    with_profile(project, "  pretrain: &gpu\n", SHORT_OF_TIME)
+    run = project.launch("--until", "pretrain")
     assert run.wait(900) == 0, project.log.read_text()
     return project
 
