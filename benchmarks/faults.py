@@ -3,7 +3,7 @@
     python benchmarks/faults.py [--kills 20] [--seed 0] [--out benchmarks/results/faults.json]
 
 The same faults as in tests/workflow/test_faults.py, more often. The peer is an undisturbed run of the same
-movies. Full disks need the right to mount.
+movies. Full disks and read-only folders need the right to mount.
 """
 
 from __future__ import annotations
@@ -23,8 +23,25 @@ from spatialdino_core.movies.provenance import software
 from tests.workflow import faults
 from tests.workflow.conftest import Project, make_project
 
-DISKS = {"deskew": 30_000, "segment": 8_000, "track": 4_000, "shard": 30_000, "features": 8_000}
-DISKS |= {"repair": 8_000, "report": 8_000, "summary": 8_000}
+# Faults of one kind each, and whether they are done to finished results.
+OTHERS = {
+    faults.make_read_only: True,
+    faults.run_twice_at_once: True,
+    faults.truncate_raw_file: False,
+    faults.corrupt_chunk: True,
+}
+
+
+def table(outcomes: list[faults.Outcome]) -> str:
+    """One row per fault and stage, in Markdown."""
+    lines = [
+        "| fault | stage | tried | frames lost | frames recomputed | same tracks |",
+        "|---|---|--:|--:|--:|---|",
+    ]
+    for o in outcomes:
+        cells = (o.fault, o.stage, o.tried, o.missing, o.recomputed, "yes" if o.same_tracks else "NO")
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
 
 
 def copy_of(project: Project, folder: Path, results: bool) -> Project:
@@ -61,11 +78,13 @@ def main() -> None:
         undisturbed.run()
         outcomes = kills(undisturbed, folder, options.kills, options.seed)
         outcomes.append(the_run_itself(undisturbed, folder))
-        for stage, leave_bytes in DISKS.items():
+        for stage, leave_bytes in faults.DISKS.items():
             project = copy_of(undisturbed, folder / f"disk-{stage}", results=True)
             outcomes.append(faults.run_out_of_disk(project, undisturbed, stage, leave_bytes))
-    for outcome in outcomes:
-        print(asdict(outcome))
+        for number, (fault, keeps_results) in enumerate(OTHERS.items()):
+            project = copy_of(undisturbed, folder / str(number), keeps_results)
+            outcomes.append(fault(project, undisturbed))
+    print(table(outcomes))
     if options.out:
         content = {"software": software(), "seed": options.seed, "outcomes": [asdict(o) for o in outcomes]}
         options.out.write_text(json.dumps(content, indent=1) + "\n")

@@ -9,7 +9,6 @@ import contextlib
 import os
 import random
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -106,19 +105,29 @@ def kill_jobs(project: Project, undisturbed: Project, stages: list[str], seed: i
     """
     moments = random.Random(seed)
     killed: dict[str, int] = {}
+    run = project.start()
     for stage in stages:
-        run = project.start()
+        if run.poll() is not None:
+            run = project.start()
         job = _job_of(stage, run)
-        if job is not None:
-            time.sleep(moments.uniform(0, 3.0))
-            with contextlib.suppress(psutil.NoSuchProcess):
-                job.send_signal(signal.SIGKILL)
-                killed[stage] = killed.get(stage, 0) + 1
-        run.wait()
-        if run.returncode == 0:
-            break  # the job ended before its moment came, and the rest with it
+        if job is None:
+            break  # all is done: too many jobs ended before their moment came
+        time.sleep(moments.uniform(0, _seconds(undisturbed, stage)))
+        with contextlib.suppress(psutil.NoSuchProcess):
+            job.kill()
+            killed[stage] = killed.get(stage, 0) + 1
+            run.wait()
+    run.wait()
     project.run()
     return [Outcome("kill -9 of a job", stage, n).judge(project, undisturbed) for stage, n in killed.items()]
+
+
+def _seconds(undisturbed: Project, stage: str) -> float:
+    """How long a job of the stage took in the undisturbed run."""
+    folder = undisturbed.results / "benchmarks"
+    table = folder / f"{stage}.tsv"
+    path = table if table.exists() else folder / stage / "series.tsv"
+    return float(path.read_text().splitlines()[1].split("\t")[0])
 
 
 def _job_of(stage: str, run: subprocess.Popen[bytes]) -> psutil.Process | None:
