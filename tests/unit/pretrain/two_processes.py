@@ -94,7 +94,7 @@ def bad_loss_on_the_last_process(world: World, folder: Path) -> str:
 
 
 def resumed_apart(world: World, out: Path) -> None:
-    """As after a kill in the middle of a write: the first process finds step 2, the others step 3 or nothing."""
+    """As after a kill: the first process finds step 2, the others step 3 or nothing."""
     kept = replace(RECIPE, checkpoint_interval_steps=1)
     pretrain(crops(), kept, TINY, out / "whole", description=DESCRIPTION, seed=SEED)
     for seen in ("newer", "nothing"):
