@@ -25,7 +25,7 @@ rule deskew:
         sheet=lambda wildcards: CONFIG.movies,
         settings=settings("deskew", "reading", "on_bad_frame", "device"),
         code=code_hash("workflow_scripts.deskew"),
-        frames="",
+        frames="all",
     shell:
         "python -m workflow_scripts.deskew --sheet {params.sheet:q} --movie-record {input.record:q} "
         "--output {output.record:q} --code {params.code} --threads {threads} --frames {params.frames:q} "

@@ -24,7 +24,7 @@ rule features:
     params:
         settings=settings("features", "device"),
         code=code_hash("workflow_scripts.features"),
-        frames="",
+        frames="all",
     shell:
         "python -m workflow_scripts.features --deskewed {input.deskewed:q} --weights {input.weights:q} "
         "--output {output.record:q} --code {params.code} --frames {params.frames:q} "

@@ -22,7 +22,7 @@ rule segment:
     params:
         settings=settings("segment"),
         code=code_hash("workflow_scripts.segment"),
-        frames="",
+        frames="all",
         objects=f"{RESULTS}/{{movie}}/objects.parquet",
     shell:
         "python -m workflow_scripts.segment --deskewed {input.deskewed:q} --features {input.features:q} "

@@ -23,8 +23,8 @@ class Part:
 
     @classmethod
     def parse(cls, text: str) -> Part:
-        """``0-50``: the first 50 frames; ``0-0``: what comes before all frames; nothing: the whole movie."""
-        return cls(*(int(number) for number in text.split("-"))) if text else WHOLE
+        """``0-50``: the first 50 frames; ``0-0``: what comes before all frames; ``all``: the whole movie."""
+        return WHOLE if text == "all" else cls(*(int(number) for number in text.split("-")))
 
     def __str__(self) -> str:
         return "" if self.completes else f", part {self.first}-{self.end}"

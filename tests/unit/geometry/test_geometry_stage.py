@@ -62,7 +62,7 @@ def run(sheet: list[SheetRow], out: Path, **parameters: object) -> DeskewedMovie
 
 def run_part(sheet: list[SheetRow], out: Path, part: str) -> None:
     record = register_movie(sheet, ReadingParameters(), "fail")
-    output = out / (f"deskewed.{part}.json" if part else "deskewed.json")
+    output = out / (f"deskewed.{part}.json" if part != "all" else "deskewed.json")
     deskew_movie(
         sheet, record, output, DeskewParameters(), ReadingParameters(),
         device="cpu", code="1", skip_bad=False, threads=1, part=Part.parse(part),
@@ -77,7 +77,7 @@ def files(out: Path) -> dict[str, bytes]:
 
 def test_parts_in_processes_of_their_own_write_what_one_job_writes(raw, tmp_path):
     sheet = rows(raw)
-    run_part(sheet, tmp_path / "one", "")
+    run_part(sheet, tmp_path / "one", "all")
     shared = tmp_path / "several"
     run_part(sheet, shared, "0-0")
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
@@ -88,7 +88,7 @@ def test_parts_in_processes_of_their_own_write_what_one_job_writes(raw, tmp_path
         "deskew.0-2.jsonl",
         "deskew.2-4.jsonl",
     ]
-    run_part(sheet, shared, "")
+    run_part(sheet, shared, "all")
     assert computed(shared) == 4, "the last job finds all frames and computes none"
     for part in ("0-0", "0-2", "2-4"):
         (shared / f"deskewed.{part}.json").unlink()
@@ -96,7 +96,7 @@ def test_parts_in_processes_of_their_own_write_what_one_job_writes(raw, tmp_path
 
 
 def test_the_last_job_computes_what_parts_have_left_out(raw, tmp_path):
-    for part in ("0-0", "0-2", ""):
+    for part in ("0-0", "0-2", "all"):
         run_part(rows(raw), tmp_path / "out", part)
     assert computed(tmp_path / "out") == 4
     assert DeskewedMovie(tmp_path / "out" / "deskewed.json").record.checksums.keys() == {0, 1, 2, 3}

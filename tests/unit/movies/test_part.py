@@ -33,7 +33,7 @@ def test_parts_share_out_all_frames() -> None:
     parts = [Part.parse(text) for text in ("0-0", "0-3", "3-6", "6-7")]
     assert [part.of(range(7)) for part in parts] == [[], [0, 1, 2], [3, 4, 5], [6]]
     assert WHOLE.of(range(7)) == list(range(7))
-    assert Part.parse("") == WHOLE
+    assert Part.parse("all") == WHOLE
     assert [part.prepares for part in (*parts, WHOLE)] == [True, False, False, False, True]
     assert [part.completes for part in (*parts, WHOLE)] == [False, False, False, False, True]
 
