@@ -79,11 +79,6 @@ def training_memory_mb(amount):
     return lambda wildcards, attempt: amount * min(attempt, 3)
 
 
-def training_retries():
-    """On a cluster a training goes on from its checkpoint as often as the time limit ends it."""
-    return 20 if workflow.non_local_exec else 0
-
-
 def launcher():
     """What starts the processes of a training."""
     recipe = CONFIG.pretrain

@@ -99,6 +99,11 @@ class Cluster:
         lines = _output("squeue", "-h", "-o", "%i %k")
         return dict(line.split(maxsplit=1) for line in lines)
 
+    def set_node(self, node: str, state: str) -> None:
+        """``drain`` (its jobs go on, no new ones), ``down`` (its jobs are lost) or ``resume``."""
+        command = ["scontrol", "update", f"NodeName={node}", f"State={state}", "Reason=test"]
+        subprocess.run(command, check=True)
+
     def past(self) -> dict[str, dict[str, str]]:
         """All jobs that the controller remembers: number to the fields that ``scontrol`` shows."""
         found = {}

@@ -1,4 +1,4 @@
-"""The workflow on a real Slurm: partitions, GPUs, lost jobs, too little memory, a killed run."""
+"""The workflow on a real Slurm: partitions, GPUs, lost jobs and nodes, little memory or time, a lost run."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 
 from tests.slurm.cluster import Cluster
 from tests.slurm.conftest import ClusterProject
+from tests.workflow import faults
 from tests.workflow.conftest import FRAMES, ROOT, Project
 
 pytestmark = [pytest.mark.workflow, pytest.mark.timeout(1500)]
@@ -24,13 +26,17 @@ SHORT_OF_MEMORY = "set-resources:\n  track:\n    mem_mb: 150*10**(attempt-1)\n"
 
 
 def wait_until(
-    found: Callable[[], object], process: subprocess.Popen[str], log: Path, seconds: float = 600
+    found: Callable[[], object],
+    process: subprocess.Popen[str],
+    log: Path,
+    seconds: float = 600,
+    pause: float = 0.1,
 ) -> None:
     end = time.monotonic() + seconds
     while not found():
         if process.poll() is not None or time.monotonic() > end:
             pytest.fail(f"the run did not come so far:\n{log.read_text()}")
-        time.sleep(0.2)
+        time.sleep(pause)
 
 
 def jobs_of(cluster: Cluster, project: Project, rule: str) -> list[dict[str, str]]:
@@ -59,10 +65,41 @@ def whole(cluster: Cluster, finished: Project, tmp_path_factory: pytest.TempPath
     profile = folder / "profiles" / "slurm" / "config.yaml"
     profile.write_text(profile.read_text().replace("set-resources:\n", SHORT_OF_MEMORY, 1))
     run = project.launch()
-    wait_until(lambda: jobs_of(cluster, project, "segment/single"), run, project.log)
-    subprocess.run(["scancel", jobs_of(cluster, project, "segment/single")[0]["JobId"]], check=True)
+    job, process = held(cluster, project, run, "deskew")
+    cluster.set_node(job["BatchHost"], "drain")
+    project.facts["drained"] = job["BatchHost"]
+    process.resume()
+    job, _ = held(cluster, project, run, "features")
+    project.facts["failed"] = job["BatchHost"]
+    cluster.set_node(project.facts["drained"], "resume")
+    cluster.set_node(project.facts["failed"], "down")
+    job, process = held(cluster, project, run, "segment")
+    cluster.set_node(project.facts["failed"], "resume")
+    subprocess.run(["scancel", job["JobId"]], check=True)
     assert run.wait(900) == 0, project.log.read_text()
     return project
+
+
+def held(
+    cluster: Cluster, project: ClusterProject, run: subprocess.Popen[str], stage: str
+) -> tuple[dict[str, str], psutil.Process]:
+    """The job of a stage on the movie ``single``, stopped between its first frame and its last."""
+    found: list[psutil.Process] = []
+    ledger = project.results / "single" / "ledger" / f"{stage}.jsonl"
+
+    def started() -> bool:
+        for process in psutil.process_iter(["cmdline", "cwd"]):
+            line = process.info["cmdline"] or []
+            ours = process.info["cwd"] == str(project.folder) and f"workflow_scripts.{stage}" in line
+            if ours and any("results/single/" in word for word in line):
+                found.append(process)
+        return bool(found)
+
+    wait_until(started, run, project.log)
+    wait_until(lambda: ledger.exists() and ledger.read_text(), run, project.log, pause=0.005)
+    found[0].suspend()
+    assert project.computed(stage, "single") < FRAMES, "the job was too quick to be caught in the middle"
+    return jobs_of(cluster, project, f"{stage}/single")[-1], found[0]
 
 
 def test_the_tracks_are_those_of_a_local_run(whole: ClusterProject, finished: Project) -> None:
@@ -102,6 +139,23 @@ def test_memory_follows_the_record_of_the_movie(whole: ClusterProject, cluster: 
         assert (
             jobs_of(cluster, whole, f"{rule}/series")[0]["MinMemoryNode"] == f"{1500 + frames * megabytes}M"
         )
+
+
+def test_a_job_on_a_node_that_is_drained_goes_on_and_the_next_go_elsewhere(
+    whole: ClusterProject, cluster: Cluster
+) -> None:
+    drained = whole.facts["drained"]
+    (job,) = jobs_of(cluster, whole, "deskew/single")
+    assert (job["JobState"], job["BatchHost"], job["Restarts"]) == ("COMPLETED", drained, "0")
+    assert whole.facts["failed"] != drained  # where features went while the node was drained
+
+
+def test_a_job_whose_node_fails_is_started_on_another_by_slurm(
+    whole: ClusterProject, cluster: Cluster
+) -> None:
+    """By Slurm alone: a second job of Snakemake's would write to the same stores."""
+    (job,) = jobs_of(cluster, whole, "features/single")
+    assert (job["JobState"], job["BatchHost"], job["Restarts"]) == ("COMPLETED", whole.facts["drained"], "1")
 
 
 def test_a_cancelled_job_is_tried_again_with_more(whole: ClusterProject, cluster: Cluster) -> None:
@@ -156,3 +210,49 @@ def wait_gone(cluster: Cluster, numbers: list[str]) -> None:
     end = time.monotonic() + 60
     while set(numbers) & set(cluster.jobs()) and time.monotonic() < end:
         time.sleep(0.2)
+
+
+TRAINING_STEPS = 1200
+
+
+@pytest.fixture(scope="module")
+def training(cluster: Cluster, finished: Project, tmp_path_factory: pytest.TempPathFactory) -> ClusterProject:
+    """Training alone, on two nodes, of more steps than fit into its time limit of one minute."""
+    project = clone(finished, tmp_path_factory.mktemp("training") / "project")
+    faults.remove_results(project, "pretrain")
+    project.set(
+        "pretrain",
+        nodes=2,
+        steps=TRAINING_STEPS,
+        checkpoint_interval_steps=50,
+        log_interval_steps=50,
+        monitor_interval_steps=TRAINING_STEPS,
+    )
+    limited = [
+        "--set-resources",
+        "pretrain:runtime=1",
+        "pretrain:slurm_extra='--signal=USR1@10 --gpus-per-node=1'",
+    ]
+    run = project.launch("--until", "pretrain", *limited)
+    assert run.wait(900) == 0, project.log.read_text()
+    return project
+
+
+def test_training_on_two_nodes_goes_on_after_its_time_limit(
+    training: ClusterProject, cluster: Cluster
+) -> None:
+    *stopped, last = jobs_of(cluster, training, "pretrain")
+    assert last["JobState"] == "COMPLETED"
+    assert stopped
+    assert all(job["JobState"] in ("FAILED", "TIMEOUT") for job in stopped)
+    for job in (*stopped, last):
+        assert (job["NumNodes"], job["Partition"]) == ("2", "gpu")
+    said = [path.read_text() for path in (training.folder / ".snakemake" / "slurm_logs").rglob("*.log")]
+    assert any("pretrain: stopped at step" in text and "by SIGUSR1" in text for text in said), said
+
+
+def test_it_took_every_step_once(training: ClusterProject) -> None:
+    table = pd.read_csv(training.results / "model" / "metrics.csv")
+    assert table["step"].tolist() == list(range(50, TRAINING_STEPS + 1, 50))
+    assert table["loss"].notna().all()
+    assert (training.results / "model" / "pretrained.safetensors").is_file()

@@ -35,7 +35,21 @@ STAGES = (
     "track",
 )
 STAGES += ("report", "summary")
+# Bytes that are left on the disk where a stage runs out of space: less than it writes, enough to begin.
+DISKS = {
+    "preview": 8_000,
+    "deskew": 30_000,
+    "shard": 30_000,
+    "pretrain": 300_000,
+    "repair": 8_000,
+    "features": 8_000,
+    "segment": 8_000,
+    "track": 4_000,
+    "report": 8_000,
+    "summary": 8_000,
+}
 OUTPUTS = {
+    "preview": ["qc/previews"],
     "deskew": ["{movie}/deskewed.json", "{movie}/deskewed.ome.zarr", "{movie}/ledger/deskew.jsonl"],
     "shard": ["shards"],
     "pretrain": ["model/pretrained.safetensors", "model/checkpoints", "model/repair.json"],
@@ -194,10 +208,77 @@ def run_out_of_disk(project: Project, undisturbed: Project, stage: str, leave_by
         # What lies between raw files and finished pages is not missed unless it is asked for.
         done = project.run("--forcerun", stage, check=False)
         assert done.returncode != 0, "there was room enough"
-        outcome.messages = [line for line in done.stdout.splitlines() if "No space left" in line][:3]
+        outcome.messages = _lines(done.stdout, "No space left")
         ballast.unlink()
         project.run()
     return outcome.judge(project, undisturbed)
+
+
+def make_read_only(project: Project, undisturbed: Project) -> Outcome:
+    """The results may not be written to for a while. Needs the right to mount."""
+    project.set("track", max_gap_frames=1)
+    subprocess.run(["mount", "--bind", str(project.results), str(project.results)], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(project.results)], check=True)
+        done = project.run(check=False)
+    finally:
+        subprocess.run(["umount", str(project.results)], check=True)
+    outcome = Outcome("read-only results", "track", 1, messages=_lines(done.stdout, "Write-protected"))
+    shutil.copy(undisturbed.folder / "settings.yaml", project.folder)
+    project.run()
+    return outcome.judge(project, undisturbed)
+
+
+def run_twice_at_once(project: Project, undisturbed: Project) -> Outcome:
+    """A second run on the same results while one is going on."""
+    (project.results / "single" / "tracks.csv").unlink()
+    first = project.start()
+    while not (project.results / ".running.json").exists() and first.poll() is None:
+        time.sleep(0.01)
+    second = project.run(check=False)
+    said = _lines(second.stdout, "expected no other run on these results")
+    assert second.returncode != 0
+    assert first.wait() == 0
+    return Outcome("a second run at once", "track", 1, messages=said).judge(project, undisturbed)
+
+
+def truncate_raw_file(project: Project, undisturbed: Project) -> Outcome:
+    """A raw file of a movie ends too early, and is mended after a run. Nothing must have been run before."""
+    path = sorted((project.folder / "raw" / "series").glob("*.tif"))[4]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5000])
+    rows = project.rows()
+    rows["train"] = "yes"  # so that there is a model without the bad movie
+    project.write_rows(rows)
+    done = project.run("--keep-going", check=False)
+    outcome = Outcome("truncated raw file", "register", 1, messages=_lines(done.stdout, "truncated"))
+    assert done.returncode != 0
+    assert project.computed("deskew", "single") == FRAMES, "the other movie waits for the bad one"
+    path.write_bytes(whole)
+    project.write_rows(undisturbed.rows())
+    shutil.rmtree(project.results / "model")
+    project.run()
+    # With the model that was meant, features and segment of the other movie are another result.
+    return outcome.judge(project, undisturbed, computed_before=2 * FRAMES)
+
+
+def corrupt_chunk(project: Project, undisturbed: Project) -> Outcome:
+    """Bytes of a finished store change on disk; one frame has to be computed again."""
+    shard = damage_chunk(project, frame=3)
+    (project.results / "series" / "labels.json").unlink()
+    shutil.rmtree(project.results / "series" / "labels.ome.zarr")
+    (project.results / "series" / "ledger" / "segment.jsonl").unlink()
+    done = project.run("--forcerun", "segment", check=False)
+    assert done.returncode != 0
+    said = _lines(done.stdout, "found frame 3 damaged on disk")
+    shutil.rmtree(shard.parents[3])
+    (project.results / "series" / "deskewed.json").unlink()
+    project.run()
+    return Outcome("corrupt chunk", "deskew", 1, messages=said).judge(project, undisturbed)
+
+
+def _lines(text: str, part: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if part in line][:3]
 
 
 def shard_of(project: Project, frame: int) -> Path:

@@ -34,7 +34,7 @@ def load(**changes: Any) -> dict[str, Any]:
     config |= {"movies": "movies.tsv", "results": "results"}
     for section, values in changes.items():
         config[section] = config[section] | values if isinstance(values, dict) else values
-    workflow = SimpleNamespace(basedir=str(ROOT), non_local_exec=True)
+    workflow = SimpleNamespace(basedir=str(ROOT))
     names: dict[str, Any] = {"workflow": workflow, "config": config}
     for name in ("common", "resources"):
         exec(compile((ROOT / "rules" / f"{name}.smk").read_text(), name, "exec"), names)
