@@ -1,4 +1,4 @@
-"""Parts of a movie: which frames they have, what they know of each other, and what is left of it in the end."""
+"""Parts of a movie: which frames they have, what they know of each other, what is left in the end."""
 
 from __future__ import annotations
 
