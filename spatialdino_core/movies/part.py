@@ -1,8 +1,8 @@
 """A part of a movie: the frames that one of several jobs of a stage computes, and what it may write.
 
-Jobs of a movie that run at once write disjoint frames of the same stores. Each keeps a ledger of its own, because
-appending to one file from several machines is not safe on network file systems; `collected` brings them together.
-What is done once for a movie, opening stores and calibrating, is done before by a part without frames.
+Jobs of a movie that run at once write disjoint frames of the same stores. Each keeps a ledger of its own,
+because appending to one file from several machines is not safe on network file systems; `collected` brings
+them together. What is done once for a movie, opening stores and calibrating, is done before by a part without frames.
 """
 
 from __future__ import annotations
