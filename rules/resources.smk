@@ -47,6 +47,9 @@ def minutes_for(seconds_per_gigavoxel, base=20):
 
     def limit(wildcards, attempt):
         frames, megabytes = movie_size(wildcards.movie)
+        if "frames" in wildcards.keys():
+            first, end = map(int, wildcards.frames.split("-"))
+            frames = end - first
         work = frames * megabytes / 4000 * seconds_per_gigavoxel / 60
         return round((base + 3 * work) * 2 ** (attempt - 1))
 

@@ -13,7 +13,8 @@ import pandas as pd
 from spatialdino_core.features.grid import on_voxels
 from spatialdino_core.files import published
 from spatialdino_core.geometry.deskewed import DeskewedMovie
-from spatialdino_core.movies.ledger import Entry, FrameJob, FrameLedger, FrameResult, StageRecord, remembered
+from spatialdino_core.movies.ledger import Entry, FrameJob, FrameResult, StageRecord, remembered
+from spatialdino_core.movies.part import WHOLE, Part, collected
 from spatialdino_core.movies.provenance import software
 from spatialdino_core.movies.store import FrameStore, StoreLayout
 from spatialdino_core.parameters import digest
@@ -32,6 +33,7 @@ def segment_movie(
     parameters: SegmentParameters,
     *,
     code: str,
+    part: Part = WHOLE,
 ) -> None:
     """Segment every frame that is not finished; publish the table of objects and the completion record.
 
@@ -42,9 +44,11 @@ def segment_movie(
     output
         Completion record to publish; ``labels.ome.zarr`` lies beside it.
     objects
-        Parquet table to publish, one row per object.
+        Parquet table to publish, one row per object, when the movie is complete.
     code
         Hash of the stage's code.
+    part
+        Frames of this job, whose record is then of them alone.
     """
     movie = DeskewedMovie(deskewed)
     evidence = StageRecord.read(features)
@@ -73,7 +77,7 @@ def segment_movie(
         kind="labels",
     )
     about = {"parameters": asdict(parameters), "calibration": asdict(calibration), "key": key}
-    store = FrameStore.prepare(folder / STORE, layout, movie.frames, about | software())
+    store = FrameStore.prepare(folder / STORE, layout, movie.frames, about | software(), part)
     tables = folder / "ledger" / "objects"
 
     def compute(frame: int) -> FrameResult:
@@ -85,14 +89,15 @@ def segment_movie(
         return FrameResult(output=store.write(frame, labels[None]), facts={"objects": len(table)})
 
     entries = FrameJob(
-        ledger=FrameLedger(folder / "ledger" / "segment.jsonl"),
-        description=f"segment {folder.name}",
+        ledger=collected(part.ledger(folder / "ledger" / "segment.jsonl")),
+        description=f"segment {folder.name}{part}",
         key=key,
-        stamps=stamps,
+        stamps={frame: stamps[frame] for frame in part.of(stamps)},
         steps={"compute": compute},
         exists=lambda frame: store.has(frame) and (tables / f"{frame}.parquet").exists(),
     ).run()
-    _join(tables, entries, movie, objects)
+    if part.completes:
+        _join(tables, entries, movie, objects)
     StageRecord.of([STORE], entries, about).write(output)
 
 
