@@ -2,7 +2,8 @@
 
 Jobs of a movie that run at once write disjoint frames of the same stores. Each keeps a ledger of its own,
 because appending to one file from several machines is not safe on network file systems; `collected` brings
-them together. What is done once for a movie, opening stores and calibrating, is done before by a part without frames.
+them together. What is done once for a movie, opening stores and calibrating, is done before by a part
+without frames.
 """
 
 from __future__ import annotations
