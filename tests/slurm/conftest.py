@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,10 +58,11 @@ class ClusterProject(Project):
         paths = [str(Path(__file__).with_name("impatient")), os.environ.get("PYTHONPATH", "")]
         return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
-    def launch(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start the workflow; its output goes to ``run.log``."""
+    @contextmanager
+    def launched(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """A run whose output goes to ``run.log``, and that does not outlive the test."""
         with self.log.open("a") as log:
-            return subprocess.Popen(
+            run = subprocess.Popen(
                 self.command(*arguments),
                 cwd=self.folder,
                 env=self.environment(),
@@ -68,6 +71,11 @@ class ClusterProject(Project):
                 stderr=log,
                 start_new_session=True,
             )
+        try:
+            yield run
+        finally:
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
 
     @property
     def log(self) -> Path:

@@ -67,12 +67,19 @@ def clone(finished: Project, folder: Path) -> ClusterProject:
 
 @pytest.fixture(scope="module")
 def whole(cluster: Cluster, finished: Project, tmp_path_factory: pytest.TempPathFactory) -> ClusterProject:
-    """A project from its raw files to the end; one job is cancelled, another gets too little memory."""
+    """A project from its raw files to the end, through accidents; some jobs get too little memory first."""
     folder = tmp_path_factory.mktemp("whole") / "project"
     shutil.copytree(finished.folder, folder, ignore=shutil.ignore_patterns("results", ".snakemake"))
     project = ClusterProject(folder)
     with_profile(project, "set-resources:\n", SHORT_OF_MEMORY)
-    run = project.launch()
+    with project.launched() as run:
+        go_through_accidents(cluster, project, run)
+        assert run.wait(900) == 0, project.log.read_text()
+    return project
+
+
+def go_through_accidents(cluster: Cluster, project: ClusterProject, run: subprocess.Popen[str]) -> None:
+    """Drain the node of one job, fail that of another, cancel a third: in the middle of their frames."""
     job, process = held(cluster, project, run, "deskew")
     cluster.set_node(job["BatchHost"], "drain")
     project.facts["drained"] = job["BatchHost"]
@@ -81,11 +88,10 @@ def whole(cluster: Cluster, finished: Project, tmp_path_factory: pytest.TempPath
     project.facts["failed"] = job["BatchHost"]
     cluster.set_node(project.facts["drained"], "resume")
     cluster.set_node(project.facts["failed"], "down")
-    job, process = held(cluster, project, run, "segment")
+    cluster.start_now(job["JobId"])
+    job, _ = held(cluster, project, run, "segment")
     cluster.set_node(project.facts["failed"], "resume")
     subprocess.run(["scancel", job["JobId"]], check=True)
-    assert run.wait(900) == 0, project.log.read_text()
-    return project
 
 
 def held(
@@ -197,11 +203,11 @@ def test_jobs_that_outlive_a_killed_run_are_named(
 ) -> None:
     project = clone(finished, tmp_path / "project")
     project.set("track", max_gap_frames=1)
-    run = project.launch()
-    wait_until(lambda: len(jobs_of(cluster, project, "track")) == 2, run, project.log)
-    for member in [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]:
-        os.kill(member.pid, signal.SIGKILL)
-    run.wait()
+    with project.launched() as run:
+        wait_until(lambda: len(jobs_of(cluster, project, "track")) == 2, run, project.log)
+        for member in [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]:
+            os.kill(member.pid, signal.SIGKILL)
+        run.wait()
     orphans = [job["JobId"] for job in jobs_of(cluster, project, "track")]
     again = project.run(check=False)
     assert again.returncode != 0
@@ -237,8 +243,8 @@ def training(cluster: Cluster, finished: Project, tmp_path_factory: pytest.TempP
         monitor_interval_steps=TRAINING_STEPS,
     )
     with_profile(project, "  pretrain: &gpu\n", SHORT_OF_TIME)
-    run = project.launch("--until", "pretrain")
-    assert run.wait(900) == 0, project.log.read_text()
+    with project.launched("--until", "pretrain") as run:
+        assert run.wait(900) == 0, project.log.read_text()
     return project
 
 
