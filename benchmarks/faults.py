@@ -1,6 +1,6 @@
 """Faults on purpose, over all stages: what was lost, what was computed again, whether tracks are the same.
 
-    python benchmarks/faults.py [--kills 20] [--seed 0] [--out benchmarks/results/faults.json]
+    python benchmarks/faults.py [--kills 20] [--only kills run disks others] [--out benchmarks/results/faults.json]
 
 The same faults as in tests/workflow/test_faults.py, more often. The peer is an undisturbed run of the same
 movies. Full disks and read-only folders need the right to mount.
@@ -70,19 +70,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", default=["kills", "run", "disks", "others"])
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         undisturbed = make_project(folder / "undisturbed")
         undisturbed.run()
-        outcomes = kills(undisturbed, folder, options.kills, options.seed)
-        outcomes.append(the_run_itself(undisturbed, folder))
-        for stage, leave_bytes in faults.DISKS.items():
+        outcomes = []
+        if "kills" in options.only:
+            outcomes += kills(undisturbed, folder, options.kills, options.seed)
+        if "run" in options.only:
+            outcomes.append(the_run_itself(undisturbed, folder))
+        for stage, leave_bytes in faults.DISKS.items() if "disks" in options.only else ():
             project = copy_of(undisturbed, folder / f"disk-{stage}", results=True)
             outcomes.append(faults.run_out_of_disk(project, undisturbed, stage, leave_bytes))
-        for number, (fault, keeps_results) in enumerate(OTHERS.items()):
-            project = copy_of(undisturbed, folder / str(number), keeps_results)
+        for fault, keeps_results in OTHERS.items() if "others" in options.only else ():
+            project = copy_of(undisturbed, folder / fault.__name__, keeps_results)
             outcomes.append(fault(project, undisturbed))
     print(table(outcomes))
     if options.out:

@@ -111,10 +111,8 @@ def kill_jobs(project: Project, undisturbed: Project, stages: list[str], seed: i
             run = project.start()
         job = _job_of(stage, run)
         if job is None:
-            break  # all is done: too many jobs ended before their moment came
-        time.sleep(moments.uniform(0, _seconds(undisturbed, stage)))
-        with contextlib.suppress(psutil.NoSuchProcess):
-            job.kill()
+            continue  # its last job ended before the moment came
+        if _killed_after(job, moments.uniform(0, 0.9) * _processor_seconds(undisturbed, stage)):
             killed[stage] = killed.get(stage, 0) + 1
             run.wait()
     run.wait()
@@ -122,12 +120,24 @@ def kill_jobs(project: Project, undisturbed: Project, stages: list[str], seed: i
     return [Outcome("kill -9 of a job", stage, n).judge(project, undisturbed) for stage, n in killed.items()]
 
 
-def _seconds(undisturbed: Project, stage: str) -> float:
-    """How long a job of the stage took in the undisturbed run."""
+def _killed_after(job: psutil.Process, processor_seconds: float) -> bool:
+    """Kill a process when it has worked so long; False if it has come to its end before."""
+    try:
+        while job.is_running() and sum(job.cpu_times()[:2]) < processor_seconds:
+            time.sleep(0.01)
+        job.kill()
+    except psutil.NoSuchProcess:
+        return False
+    return True
+
+
+def _processor_seconds(undisturbed: Project, stage: str) -> float:
+    """How long a job of the stage worked in the undisturbed run."""
     folder = undisturbed.results / "benchmarks"
     table = folder / f"{stage}.tsv"
     path = table if table.exists() else folder / stage / "series.tsv"
-    return float(path.read_text().splitlines()[1].split("\t")[0])
+    names, values = (line.split("\t") for line in path.read_text().splitlines())
+    return float(dict(zip(names, values, strict=True))["cpu_time"])
 
 
 def _job_of(stage: str, run: subprocess.Popen[bytes]) -> psutil.Process | None:
