@@ -1,6 +1,6 @@
 """Faults on purpose, over all stages: what was lost, what was computed again, whether tracks are the same.
 
-    python benchmarks/faults.py [--kills 20] [--only kills run disks others] [--out benchmarks/results/faults.json]
+    python benchmarks/faults.py [--kills 20] [--only kills run disks others] [--out benchmarks/results/...]
 
 The same faults as in tests/workflow/test_faults.py, more often. The peer is an undisturbed run of the same
 movies. Full disks and read-only folders need the right to mount.

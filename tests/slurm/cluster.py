@@ -110,11 +110,6 @@ class Cluster:
         # A node that is down may come back by itself; then there is nothing to resume.
         subprocess.run(command, check=state != "resume", capture_output=True)
 
-    def start_now(self, job: str) -> None:
-        """Start a job that lost its node without the two minutes that Slurm waits before."""
-        _wait(lambda: self.past()[job]["JobState"] == "PENDING", f"job {job} to be queued again")
-        subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)
-
     def past(self) -> dict[str, dict[str, str]]:
         """All jobs that the controller remembers: number to the fields that ``scontrol`` shows."""
         found = {}

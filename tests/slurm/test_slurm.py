@@ -88,7 +88,6 @@ def go_through_accidents(cluster: Cluster, project: ClusterProject, run: subproc
     project.facts["failed"] = job["BatchHost"]
     cluster.set_node(project.facts["drained"], "resume")
     cluster.set_node(project.facts["failed"], "down")
-    cluster.start_now(job["JobId"])
     job, _ = held(cluster, project, run, "segment")
     cluster.set_node(project.facts["failed"], "resume")
     subprocess.run(["scancel", job["JobId"]], check=True)
