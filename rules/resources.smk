@@ -47,7 +47,7 @@ def minutes_for(seconds_per_gigavoxel, base=20):
 
     def limit(wildcards, attempt):
         frames, megabytes = movie_size(wildcards.movie)
-        if "frames" in wildcards.keys():
+        if hasattr(wildcards, "frames"):  # a part of the movie
             first, end = map(int, wildcards.frames.split("-"))
             frames = end - first
         work = frames * megabytes / 4000 * seconds_per_gigavoxel / 60
