@@ -80,10 +80,14 @@ def test_parts_in_processes_of_their_own_write_what_one_job_writes(raw, tmp_path
     run_part(sheet, tmp_path / "one", "all")
     shared = tmp_path / "several"
     run_part(sheet, shared, "0-0")
+    opened = files(shared)
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         for done in [pool.submit(run_part, sheet, shared, part) for part in ("0-2", "2-4")]:
             done.result()
     assert DeskewedMovie(shared / "deskewed.2-4.json").record.checksums.keys() == {2, 3}
+    described = [name for name in opened if name.endswith("zarr.json")]
+    assert described
+    assert {name: files(shared)[name] for name in described} == {name: opened[name] for name in described}
     assert sorted(path.name for path in (shared / "ledger").iterdir()) == [
         "deskew.0-2.jsonl",
         "deskew.2-4.jsonl",
