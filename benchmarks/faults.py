@@ -52,8 +52,9 @@ def copy_of(project: Project, folder: Path, results: bool) -> Project:
 
 
 def kills(undisturbed: Project, folder: Path, number: int, seed: int) -> list[faults.Outcome]:
-    """Stages in the order of a run, each about as often."""
-    drawn = random.Random(seed).choices(range(len(faults.STAGES)), k=number)
+    """Each stage once, the others drawn, in the order of a run."""
+    stages = range(len(faults.STAGES))
+    drawn = [*stages, *random.Random(seed).choices(stages, k=max(0, number - len(stages)))]
     project = copy_of(undisturbed, folder / "kills", results=False)
     return faults.kill_jobs(project, undisturbed, [faults.STAGES[n] for n in sorted(drawn)], seed)
 

@@ -2,10 +2,10 @@
 
     python benchmarks/stage_costs.py --frames 8 --out benchmarks/results/stage_costs.json
 
-Simulates three movies, runs the workflow on them with the encoder of the demo (hardly trained: that costs
-nothing and changes no cost), one job at a time, and fits processor time against deskewed voxels for each stage:
-the slope is what voxels cost, the rest is the start of Python and its libraries. Processor time, since other
-programs may run; one run, so read one digit.
+Simulates three movies, runs the workflow on them with the encoder of the demo (hardly trained: that changes no
+cost), one job at a time, and fits processor time against deskewed voxels for each stage: the slope is what
+voxels cost, the rest is the start of Python and its libraries. Processor time, since other programs may run;
+one run, so read one digit.
 """
 
 from __future__ import annotations

@@ -114,10 +114,20 @@ def kill_jobs(project: Project, undisturbed: Project, stages: list[str], seed: i
             continue  # its last job ended before the moment came
         if _killed_after(job, moments.uniform(0, 0.9) * _processor_seconds(undisturbed, stage)):
             killed[stage] = killed.get(stage, 0) + 1
-            run.wait()
+        else:
+            _stop(run)  # or the jobs of the stages that follow would come to their end, too
+        run.wait()
     run.wait()
     project.run()
     return [Outcome("kill -9 of a job", stage, n).judge(project, undisturbed) for stage, n in killed.items()]
+
+
+def _stop(run: subprocess.Popen[bytes]) -> None:
+    """Let a run finish the jobs that it has begun, and begin no others."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]:
+            if "snakemake" in process.cmdline():
+                process.terminate()
 
 
 def _killed_after(job: psutil.Process, processor_seconds: float) -> bool:
