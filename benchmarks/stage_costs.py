@@ -2,7 +2,7 @@
 
     python benchmarks/stage_costs.py --frames 8 --out benchmarks/results/stage_costs.json
 
-Simulates three movies, runs the workflow on them with the encoder of the demo (hardly trained: that changes no
+Simulates three movies, runs the workflow on them with the demo's encoder (hardly trained: that changes no
 cost), one job at a time, and fits processor time against deskewed voxels for each stage: the slope is what
 voxels cost, the rest is the start of Python and its libraries. Processor time, since other programs may run;
 one run, so read one digit.
