@@ -252,12 +252,15 @@ def test_training_on_two_nodes_goes_on_after_its_time_limit(
 ) -> None:
     *stopped, last = jobs_of(cluster, training, "pretrain")
     assert last["JobState"] == "COMPLETED"
-    assert stopped
-    assert all(job["JobState"] in ("FAILED", "TIMEOUT") for job in stopped)
+    ends = [job["JobState"] for job in stopped]
+    assert ends
+    assert set(ends) <= {"FAILED", "TIMEOUT"}
     for job in (*stopped, last):
         assert (job["NumNodes"], job["Partition"]) == ("2", "gpu")
+    # Where processes start so slowly that the warning comes before the first step, it is the limit that ends them.
     said = [path.read_text() for path in (training.folder / ".snakemake" / "slurm_logs").rglob("*.log")]
-    assert any("pretrain: stopped at step" in text and "by SIGUSR1" in text for text in said), said
+    warned = [text for text in said if "pretrain: stopped at step" in text and "by SIGUSR1" in text]
+    assert len(warned) == ends.count("FAILED")
 
 
 def test_it_took_every_step_once(training: ClusterProject) -> None:
