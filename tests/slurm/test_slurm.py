@@ -257,7 +257,7 @@ def test_training_on_two_nodes_goes_on_after_its_time_limit(
     assert set(ends) <= {"FAILED", "TIMEOUT"}
     for job in (*stopped, last):
         assert (job["NumNodes"], job["Partition"]) == ("2", "gpu")
-    # Where processes start so slowly that the warning comes before the first step, it is the limit that ends them.
+    # Where the warning comes before the first step, since all is slow, it is the limit that ends the job.
     said = [path.read_text() for path in (training.folder / ".snakemake" / "slurm_logs").rglob("*.log")]
     warned = [text for text in said if "pretrain: stopped at step" in text and "by SIGUSR1" in text]
     assert len(warned) == ends.count("FAILED")
