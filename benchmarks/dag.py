@@ -1,6 +1,6 @@
 """How long Snakemake plans, and in how much memory: many movies, all stages, nothing computed.
 
-    python benchmarks/dag.py [--movies 30 300] [--frames-per-job 0] [--runs 3] [--out benchmarks/results/dag.json]
+    python benchmarks/dag.py [--movies 30 300] [--frames-per-job 0] [--runs 3] [--out benchmarks/results/...]
 
 Two plans for each number of movies: the first, of the review, and the second, of everything that follows it.
 Raw files are empty ones, one for each frame; the records that the first plan leaves behind are written here.
