@@ -50,7 +50,7 @@ DISKS = {
 OUTPUTS = {
     "preview": ["qc/previews"],
     "deskew": ["{movie}/deskewed.json", "{movie}/deskewed.ome.zarr", "{movie}/ledger/deskew.jsonl"],
-    "shard": ["shards"],
+    "shard": ["shards", "model/repair.json"],
     "pretrain": ["model/pretrained.safetensors", "model/checkpoints", "model/repair.json"],
     "repair": ["model/repaired.safetensors", "model/repair.json"],
     "features": ["{movie}/features.json", "{movie}/features.zarr", "{movie}/ledger/features.jsonl"],
@@ -151,13 +151,16 @@ def _processor_seconds(undisturbed: Project, stage: str) -> float:
 
 
 def _job_of(stage: str, run: subprocess.Popen[bytes]) -> psutil.Process | None:
-    """The first process of a stage of a run, when it is there; None if the run ends without one."""
+    """The first process of a stage of a run, when it is there; None if the run ends or passes it without one."""
+    passed = {f"workflow_scripts.{later}" for later in STAGES[STAGES.index(stage) + 1 :]}
     while run.poll() is None:
         for process in psutil.Process(run.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 line = process.cmdline()
                 if f"workflow_scripts.{stage}" in line and "python" in Path(line[0]).name:
                     return process
+                if passed & set(line):
+                    return None
         time.sleep(0.02)
     return None
 
