@@ -151,7 +151,7 @@ def _processor_seconds(undisturbed: Project, stage: str) -> float:
 
 
 def _job_of(stage: str, run: subprocess.Popen[bytes]) -> psutil.Process | None:
-    """The first process of a stage of a run, when it is there; None if the run ends or passes it without one."""
+    """The first process of a stage of a run, when it is there; None if the run ends or goes past it."""
     passed = {f"workflow_scripts.{later}" for later in STAGES[STAGES.index(stage) + 1 :]}
     while run.poll() is None:
         for process in psutil.Process(run.pid).children(recursive=True):
