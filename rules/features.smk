@@ -19,7 +19,7 @@ rule features:
         mem_mb=memory_mb(
             16 * CONFIG.features.processes, base=2500 * CONFIG.features.processes
         ),
-        runtime=minutes_for(400),
+        runtime=minutes_for(650),
         gpu=gpus(CONFIG.features.processes),
     params:
         settings=settings("features", "device"),

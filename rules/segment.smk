@@ -18,7 +18,7 @@ rule segment:
     threads: 1
     resources:
         mem_mb=memory_mb(16),
-        runtime=minutes_for(220),
+        runtime=minutes_for(1000),
     params:
         settings=settings("segment"),
         code=code_hash("workflow_scripts.segment"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -225,26 +227,60 @@ def wait_gone(cluster: Cluster, numbers: list[str]) -> None:
         time.sleep(0.2)
 
 
-TRAINING_STEPS = 1200
+TRAINING_STEPS = 200
 
 
 @pytest.fixture(scope="module")
 def training(cluster: Cluster, finished: Project, tmp_path_factory: pytest.TempPathFactory) -> ClusterProject:
-    """Training alone, on two nodes, of more steps than fit into its time limit of one minute."""
+    """Training alone, on two nodes; held at its first checkpoint until its time limit of a minute is near."""
     project = clone(finished, tmp_path_factory.mktemp("training") / "project")
     faults.remove_results(project, "pretrain")
     project.set(
         "pretrain",
         nodes=2,
         steps=TRAINING_STEPS,
-        checkpoint_interval_steps=50,
-        log_interval_steps=50,
+        checkpoint_interval_steps=10,
+        log_interval_steps=10,
         monitor_interval_steps=TRAINING_STEPS,
     )
     with_profile(project, "  pretrain: &gpu\n", SHORT_OF_TIME)
+    checkpoints = project.results / "model" / "checkpoints"
     with project.launched("--until", "pretrain") as run:
+        wait_until(lambda: list(checkpoints.rglob("step-*.pt")), run, project.log)
+        hold_until_warned(project)
         assert run.wait(900) == 0, project.log.read_text()
     return project
+
+
+def hold_until_warned(project: ClusterProject) -> None:
+    """Stop all processes that train until Slurm has sent them its warning, or ended them."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        line = process.info["cmdline"] or []
+        ours = process.info["cwd"] == str(project.folder) and "workflow_scripts.pretrain" in line
+        if ours and "python" in Path(line[0]).name and "torch.distributed.run" not in line:
+            process.suspend()
+            found.append(process)
+    assert len(found) == 2
+    while not all(has_ended(process) or is_warned(process) for process in found):
+        time.sleep(0.1)
+    for process in found:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.resume()
+
+
+def has_ended(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def is_warned(process: psutil.Process) -> bool:
+    """Whether SIGUSR1 waits for a stopped process."""
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+    except OSError:
+        return True
+    pending = re.search(r"^ShdPnd:\s*(\w+)", status, re.MULTILINE)
+    return pending is not None and bool(int(pending[1], 16) & 1 << (signal.SIGUSR1 - 1))
 
 
 def test_training_on_two_nodes_goes_on_after_its_time_limit(
@@ -265,6 +301,6 @@ def test_training_on_two_nodes_goes_on_after_its_time_limit(
 
 def test_it_took_every_step_once(training: ClusterProject) -> None:
     table = pd.read_csv(training.results / "model" / "metrics.csv")
-    assert table["step"].tolist() == list(range(50, TRAINING_STEPS + 1, 50))
+    assert table["step"].tolist() == list(range(10, TRAINING_STEPS + 1, 10))
     assert table["loss"].notna().all()
     assert (training.results / "model" / "pretrained.safetensors").is_file()
