@@ -19,6 +19,7 @@ include: "rules/resources.smk"
 
 wildcard_constraints:
     movie="|".join(SHEET),
+    frames=r"\d+-\d+",
 
 
 localrules:

@@ -1,6 +1,6 @@
 """How long Snakemake plans, and in how much memory: many movies, all stages, nothing computed.
 
-    python benchmarks/dag.py [--movies 30 300] [--frames 100] [--runs 3] [--out benchmarks/results/dag.json]
+    python benchmarks/dag.py [--movies 30 300] [--frames-per-job 0] [--runs 3] [--out benchmarks/results/...]
 
 Two plans for each number of movies: the first, of the review, and the second, of everything that follows it.
 Raw files are empty ones, one for each frame; the records that the first plan leaves behind are written here.
@@ -32,7 +32,7 @@ HEADER = ["movie", "channel", "path", "scan", "angle_deg", "step_um", "pixel_um"
 HEADER += ["skew_axis", "scan_sign", "train"]
 
 
-def write_sheet(folder: Path, movies: int, frames: int) -> None:
+def write_sheet(folder: Path, movies: int, frames: int, frames_per_job: int) -> None:
     """A sheet of many movies, of which every tenth trains, and their raw files."""
     lines = ["\t".join(HEADER)]
     for number in range(movies):
@@ -45,7 +45,8 @@ def write_sheet(folder: Path, movies: int, frames: int) -> None:
         row = [name, "488nm", f"raw/{name}/*.tif", "stage", 31.5, 0.4, 0.104, 2.0, "x", "+1", train]
         lines.append("\t".join(map(str, row)))
     (folder / "movies.tsv").write_text("\n".join(lines) + "\n")
-    (folder / "settings.yaml").write_text("movies: movies.tsv\nresults: results\nmodel: {source: train}\n")
+    settings = {"movies": "movies.tsv", "results": "results", "model": {"source": "train"}}
+    (folder / "settings.yaml").write_text(yaml.safe_dump(settings | {"frames_per_job": frames_per_job}))
 
 
 def helpers(folder: Path) -> dict[str, Any]:
@@ -117,12 +118,12 @@ def plan(folder: Path) -> dict[str, float]:
     }
 
 
-def measure(movies: int, frames: int, runs: int) -> list[dict[str, Any]]:
+def measure(movies: int, frames: int, runs: int, frames_per_job: int) -> list[dict[str, Any]]:
     """Both plans, each several times."""
     found = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_sheet(folder, movies, frames)
+        write_sheet(folder, movies, frames, frames_per_job)
         for which in ("review", "all that follows"):
             if which != "review":
                 write_review(folder, frames)
@@ -137,14 +138,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--movies", type=int, nargs="+", default=[30, 300])
     parser.add_argument("--frames", type=int, default=100)
+    parser.add_argument("--frames-per-job", type=int, default=0)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    results = [found for n in (1, *options.movies) for found in measure(n, options.frames, options.runs)]
+    results = [
+        found
+        for n in (1, *options.movies)
+        for found in measure(n, options.frames, options.runs, options.frames_per_job)
+    ]
     if options.out:
         content = {
             "software": software(),
             "frames": options.frames,
+            "frames_per_job": options.frames_per_job,
             "load": os.getloadavg(),
             "results": results,
         }

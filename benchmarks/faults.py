@@ -1,9 +1,9 @@
 """Faults on purpose, over all stages: what was lost, what was computed again, whether tracks are the same.
 
-    python benchmarks/faults.py [--kills 20] [--seed 0] [--out benchmarks/results/faults.json]
+    python benchmarks/faults.py [--kills 20] [--only kills run disks others] [--out benchmarks/results/...]
 
 The same faults as in tests/workflow/test_faults.py, more often. The peer is an undisturbed run of the same
-movies. Full disks need the right to mount.
+movies. Full disks and read-only folders need the right to mount.
 """
 
 from __future__ import annotations
@@ -23,8 +23,25 @@ from spatialdino_core.movies.provenance import software
 from tests.workflow import faults
 from tests.workflow.conftest import Project, make_project
 
-DISKS = {"deskew": 30_000, "segment": 8_000, "track": 4_000, "shard": 30_000, "features": 8_000}
-DISKS |= {"repair": 8_000, "report": 8_000, "summary": 8_000}
+# Faults of one kind each, and whether they are done to finished results.
+OTHERS = {
+    faults.make_read_only: True,
+    faults.run_twice_at_once: True,
+    faults.truncate_raw_file: False,
+    faults.corrupt_chunk: True,
+}
+
+
+def table(outcomes: list[faults.Outcome]) -> str:
+    """One row per fault and stage, in Markdown."""
+    lines = [
+        "| fault | stage | tried | frames lost | frames recomputed | same tracks |",
+        "|---|---|--:|--:|--:|---|",
+    ]
+    for o in outcomes:
+        cells = (o.fault, o.stage, o.tried, o.missing, o.recomputed, "yes" if o.same_tracks else "NO")
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
 
 
 def copy_of(project: Project, folder: Path, results: bool) -> Project:
@@ -35,8 +52,9 @@ def copy_of(project: Project, folder: Path, results: bool) -> Project:
 
 
 def kills(undisturbed: Project, folder: Path, number: int, seed: int) -> list[faults.Outcome]:
-    """Stages in the order of a run, each about as often."""
-    drawn = random.Random(seed).choices(range(len(faults.STAGES)), k=number)
+    """Each stage once, the others drawn, in the order of a run."""
+    stages = range(len(faults.STAGES))
+    drawn = [*stages, *random.Random(seed).choices(stages, k=max(0, number - len(stages)))]
     project = copy_of(undisturbed, folder / "kills", results=False)
     return faults.kill_jobs(project, undisturbed, [faults.STAGES[n] for n in sorted(drawn)], seed)
 
@@ -53,19 +71,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", default=["kills", "run", "disks", "others"])
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         undisturbed = make_project(folder / "undisturbed")
         undisturbed.run()
-        outcomes = kills(undisturbed, folder, options.kills, options.seed)
-        outcomes.append(the_run_itself(undisturbed, folder))
-        for stage, leave_bytes in DISKS.items():
+        outcomes = []
+        if "kills" in options.only:
+            outcomes += kills(undisturbed, folder, options.kills, options.seed)
+        if "run" in options.only:
+            outcomes.append(the_run_itself(undisturbed, folder))
+        for stage, leave_bytes in faults.DISKS.items() if "disks" in options.only else ():
             project = copy_of(undisturbed, folder / f"disk-{stage}", results=True)
             outcomes.append(faults.run_out_of_disk(project, undisturbed, stage, leave_bytes))
-    for outcome in outcomes:
-        print(asdict(outcome))
+        for fault, keeps_results in OTHERS.items() if "others" in options.only else ():
+            project = copy_of(undisturbed, folder / fault.__name__, keeps_results)
+            outcomes.append(fault(project, undisturbed))
+    print(table(outcomes))
     if options.out:
         content = {"software": software(), "seed": options.seed, "outcomes": [asdict(o) for o in outcomes]}
         options.out.write_text(json.dumps(content, indent=1) + "\n")

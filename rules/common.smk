@@ -169,6 +169,37 @@ def final_targets():
     ]
 
 
+@functools.cache
+def parts(movie):
+    """Jobs that a stage splits a movie into, as frames from-to; the first, of none, prepares what they share.
+
+    None as long as the movie is not registered: its results are planned for after that.
+    """
+    record = Path(RESULTS, movie, "movie.json")
+    frames = json.loads(record.read_text())["frames"] if record.exists() else 0
+    step = CONFIG.frames_per_job
+    if not 0 < step < frames:
+        return []
+    return ["0-0"] + [f"{n}-{min(n + step, frames)}" for n in range(0, frames, step)]
+
+
+def part_records(name):
+    """What the jobs of a movie's parts leave behind."""
+    return lambda wildcards: [
+        f"{RESULTS}/{wildcards.movie}/{name}.{part}.json"
+        for part in parts(wildcards.movie)
+    ]
+
+
+def opened(name):
+    """What a part waits for: the one without frames, which opens stores and calibrates."""
+    return lambda wildcards: (
+        []
+        if wildcards.frames == "0-0"
+        else f"{RESULTS}/{wildcards.movie}/{name}.0-0.json"
+    )
+
+
 def same_command():
     """The command line of this run, for the run that follows the review."""
     return shlex.join([sys.executable, "-m", "snakemake", *sys.argv[1:], "--nolock"])

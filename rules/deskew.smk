@@ -1,9 +1,13 @@
-"""Shear each raw stack into the deskewed frame; the store beside the record belongs to the ledger."""
+"""Shear each raw stack into the deskewed frame; the store beside the record belongs to the ledger.
+
+With frames_per_job, parts of the movie come before, and the rule for the movie finds their frames in the ledgers.
+"""
 
 
 rule deskew:
     input:
         record=rules.register.output.record,
+        parts=part_records("deskewed"),
     output:
         record=f"{RESULTS}/{{movie}}/deskewed.json",
     log:
@@ -21,7 +25,23 @@ rule deskew:
         sheet=lambda wildcards: CONFIG.movies,
         settings=settings("deskew", "reading", "on_bad_frame", "device"),
         code=code_hash("workflow_scripts.deskew"),
+        frames="all",
     shell:
         "python -m workflow_scripts.deskew --sheet {params.sheet:q} --movie-record {input.record:q} "
-        "--output {output.record:q} --code {params.code} --threads {threads} "
+        "--output {output.record:q} --code {params.code} --threads {threads} --frames {params.frames:q} "
         "--settings {params.settings:q} 2>&1 | tee {log:q}"
+
+
+use rule deskew as deskew_part with:
+    input:
+        record=rules.register.output.record,
+        opened=opened("deskewed"),
+    output:
+        record=f"{RESULTS}/{{movie}}/deskewed.{{frames}}.json",
+    log:
+        f"{RESULTS}/logs/deskew/{{movie}}.{{frames}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/deskew/{{movie}}.{{frames}}.tsv"
+    params:
+        frames="{frames}",
+        frames_per_job=CONFIG.frames_per_job,

@@ -5,6 +5,7 @@ rule features:
     input:
         deskewed=rules.deskew.output.record,
         weights=MODEL,
+        parts=part_records("features"),
     output:
         record=f"{RESULTS}/{{movie}}/features.json",
     log:
@@ -18,11 +19,29 @@ rule features:
         mem_mb=memory_mb(
             16 * CONFIG.features.processes, base=2500 * CONFIG.features.processes
         ),
-        runtime=minutes_for(400),
+        runtime=minutes_for(650),
         gpu=gpus(CONFIG.features.processes),
     params:
         settings=settings("features", "device"),
         code=code_hash("workflow_scripts.features"),
+        frames="all",
     shell:
         "python -m workflow_scripts.features --deskewed {input.deskewed:q} --weights {input.weights:q} "
-        "--output {output.record:q} --code {params.code} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        "--output {output.record:q} --code {params.code} --frames {params.frames:q} "
+        "--settings {params.settings:q} 2>&1 | tee {log:q}"
+
+
+use rule features as features_part with:
+    input:
+        deskewed=rules.deskew.output.record,
+        weights=MODEL,
+        opened=opened("features"),
+    output:
+        record=f"{RESULTS}/{{movie}}/features.{{frames}}.json",
+    log:
+        f"{RESULTS}/logs/features/{{movie}}.{{frames}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/features/{{movie}}.{{frames}}.tsv"
+    params:
+        frames="{frames}",
+        frames_per_job=CONFIG.frames_per_job,

@@ -14,7 +14,6 @@ rule pretrain:
         f"{RESULTS}/logs/pretrain.log",
     benchmark:
         f"{RESULTS}/benchmarks/pretrain.tsv"
-    retries: training_retries()
     conda:
         "../envs/cpu.yaml"
     threads: 8

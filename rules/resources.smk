@@ -47,6 +47,9 @@ def minutes_for(seconds_per_gigavoxel, base=20):
 
     def limit(wildcards, attempt):
         frames, megabytes = movie_size(wildcards.movie)
+        if hasattr(wildcards, "frames"):  # a part of the movie
+            first, end = map(int, wildcards.frames.split("-"))
+            frames = end - first
         work = frames * megabytes / 4000 * seconds_per_gigavoxel / 60
         return round((base + 3 * work) * 2 ** (attempt - 1))
 
@@ -74,11 +77,6 @@ def training_resources():
 def training_memory_mb(amount):
     """Memory of a training: more on the next attempts, but most of them are only the next piece of time."""
     return lambda wildcards, attempt: amount * min(attempt, 3)
-
-
-def training_retries():
-    """On a cluster a training goes on from its checkpoint as often as the time limit ends it."""
-    return 20 if workflow.non_local_exec else 0
 
 
 def launcher():

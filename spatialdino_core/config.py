@@ -61,6 +61,13 @@ class WorkflowConfig:
     on_bad_frame: Annotated[
         Literal["fail", "skip"], Field(description="a bad frame ends its movie, or is recorded and left out")
     ] = "fail"
+    frames_per_job: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="deskew, features and segment split a movie into jobs of so many frames; 0: one job",
+        ),
+    ] = 0
     reading: ReadingParameters = Field(default_factory=ReadingParameters)
     quality: QualityParameters = Field(default_factory=QualityParameters)
     deskew: DeskewParameters = Field(default_factory=DeskewParameters)

@@ -3,6 +3,7 @@
 from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.geometry.stage import deskew_movie
 from spatialdino_core.movies.parameters import ReadingParameters
+from spatialdino_core.movies.part import Part
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.sheet import read_sheet
 from workflow_scripts.arguments import Arguments, run
@@ -20,8 +21,9 @@ def main(a: Arguments) -> None:
         code=a.code,
         skip_bad=a.settings["on_bad_frame"] == "skip",
         threads=int(a.threads),
+        part=Part.parse(a.frames),
     )
 
 
 if __name__ == "__main__":
-    run(main, __doc__, "sheet", "movie_record", "output", "code", "threads")
+    run(main, __doc__, "sheet", "movie_record", "output", "code", "threads", "frames")

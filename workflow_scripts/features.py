@@ -2,13 +2,15 @@
 
 from spatialdino_core.features.parameters import FeatureParameters
 from spatialdino_core.features.stage import extract_features
+from spatialdino_core.movies.part import Part
 from workflow_scripts.arguments import Arguments, run
 
 
 def main(a: Arguments) -> None:
     parameters = a.section("features", FeatureParameters)
-    extract_features(a.deskewed, a.weights, a.output, parameters, device=a.settings["device"], code=a.code)
+    device, part = a.settings["device"], Part.parse(a.frames)
+    extract_features(a.deskewed, a.weights, a.output, parameters, device=device, code=a.code, part=part)
 
 
 if __name__ == "__main__":
-    run(main, __doc__, "deskewed", "weights", "output", "code")
+    run(main, __doc__, "deskewed", "weights", "output", "code", "frames")

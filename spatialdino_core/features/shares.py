@@ -1,7 +1,6 @@
-"""Several processes share the frames of a movie: who owns which, and one ledger in the end.
+"""Several processes of one job share its frames: who owns which, on which device, and how they are started.
 
-A process owns every n-th frame and no other. It keeps a ledger of its own, because appending to one file from
-several processes is not safe on network file systems; `collected` brings them together, also after a kill.
+A process owns every n-th frame and no other. Not how several jobs share a movie (``movies/part.py``).
 """
 
 from __future__ import annotations
@@ -9,13 +8,11 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import TypeVar
 
 import torch
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.movies.ledger import FrameLedger
 
 Share = TypeVar("Share")
 
@@ -43,24 +40,6 @@ def devices(device: torch.device, processes: int) -> list[torch.device]:
             remedy="Ask for fewer processes, or for more GPUs of one node.",
         )
     return [torch.device("cuda", rank) for rank in range(processes)]
-
-
-def share_ledger(path: Path, rank: int) -> FrameLedger:
-    """What a process writes: a file of its own, beside all that the common ledger at ``path`` knows."""
-    ledger = FrameLedger(path.with_name(f"{path.stem}-{rank}{path.suffix}"))
-    ledger.entries = FrameLedger(path).entries | ledger.entries
-    return ledger
-
-
-def collected(path: Path) -> FrameLedger:
-    """The common ledger at ``path``, with what processes have written and no ledger but itself left."""
-    ledger = FrameLedger(path)
-    for part in sorted(path.parent.glob(f"{path.stem}-*{path.suffix}")):
-        for frame, entry in FrameLedger(part).entries.items():
-            if ledger.entries.get(frame) != entry:
-                ledger.add(entry)
-        part.unlink()
-    return ledger
 
 
 def run_shares(do: Callable[[Share], None], shares: Sequence[Share]) -> None:

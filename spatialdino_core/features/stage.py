@@ -23,13 +23,16 @@ from spatialdino_core.features.encoding import Model, MovieEncoder, PreparedFram
 from spatialdino_core.features.foreground import ForegroundModel, fit_foreground
 from spatialdino_core.features.high_resolution import HIGH_RESOLUTION, write_high_resolution
 from spatialdino_core.features.parameters import FeatureParameters
-from spatialdino_core.features.shares import collected, devices, owned, run_shares, share_ledger
+from spatialdino_core.features.shares import devices, owned, run_shares
 from spatialdino_core.features.stores import FEATURES, FOREGROUND, FeatureStores
 from spatialdino_core.features.windows import Encoded
 from spatialdino_core.geometry.deskewed import DeskewedMovie
 from spatialdino_core.movies.ledger import FrameJob, FrameLedger, FrameResult, StageRecord, remembered
+from spatialdino_core.movies.part import WHOLE, Part, beside, collected
 from spatialdino_core.movies.provenance import software
 from spatialdino_core.parameters import digest
+
+LEDGER = "ledger/features.jsonl"
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ def extract_features(
     *,
     device: str,
     code: str,
+    part: Part = WHOLE,
 ) -> None:
     """Compute the features of every frame that is not finished and publish the completion record.
 
@@ -66,6 +70,8 @@ def extract_features(
         ``auto``, ``cpu`` or ``cuda``.
     code
         Hash of the stage's code.
+    part
+        Frames of this job, whose record is then of them alone.
     """
     folder = Path(output).parent
     encoder = MovieEncoder(DeskewedMovie(deskewed), Model(weights, parameters, choose_device(device)))
@@ -81,24 +87,23 @@ def extract_features(
         "explained_variance": model.basis["pca.explained_variance"][: model.components].tolist(),
         "key": key,
     }
-    stores = FeatureStores.prepare(folder, encoder, about | software())
-    ledger = folder / "ledger" / "features.jsonl"
-    if parameters.processes > 1:
-        collected(ledger)
+    stores = FeatureStores.prepare(folder, encoder, about | software(), part)
+    ledger = collected(part.ledger(folder / LEDGER))
+    frames = part.of(sorted(movie.record.checksums))
+    if parameters.processes > 1 and frames:
         shares = [
-            _Share(str(deskewed), str(weights), ledger, parameters, foreground, key, str(each), rank)
+            _Share(str(deskewed), str(weights), folder, part, parameters, foreground, key, str(each), rank)
             for rank, each in enumerate(devices(model.device, parameters.processes))
         ]
         run_shares(_do_share, shares)
     # Alone, this computes all that is not finished; after the others, it finds everything finished.
-    frames = sorted(movie.record.checksums)
-    entries = _frame_job(encoder, stores, foreground, collected(ledger), key, frames).run()
+    entries = _frame_job(encoder, stores, foreground, collected(ledger), key, frames, str(part)).run()
     listed = [FEATURES, FOREGROUND]
-    if parameters.high_resolution:
+    if parameters.high_resolution and part.completes:
         sums = {entry.frame: entry.output for entry in entries}
         write_high_resolution(movie, stores, sums, folder, parameters, encoder.bounds[0], code)
         listed.append(HIGH_RESOLUTION)
-    else:
+    elif part.prepares:
         shutil.rmtree(folder / HIGH_RESOLUTION, ignore_errors=True)
     StageRecord.of(listed, entries, about | {"parameters": asdict(parameters)}).write(output)
 
@@ -148,6 +153,7 @@ def _frame_job(
     ledger: FrameLedger,
     key: str,
     frames: list[int],
+    which: str = "",
 ) -> FrameJob:
     """The job of some frames of the movie."""
     valid, model = encoder.valid, encoder.model
@@ -173,7 +179,7 @@ def _frame_job(
 
     return FrameJob(
         ledger=ledger,
-        description=f"features {encoder.movie.folder.name}",
+        description=f"features {encoder.movie.folder.name}{which}",
         key=key,
         stamps={frame: encoder.movie.record.checksums[frame] for frame in frames},
         steps={"read": encoder.read, "encode": encode, "write": write},
@@ -187,7 +193,8 @@ class _Share:
 
     deskewed: str
     weights: str
-    ledger: Path
+    folder: Path
+    part: Part
     parameters: FeatureParameters
     foreground: ForegroundModel
     key: str
@@ -199,7 +206,9 @@ def _do_share(share: _Share) -> None:
     """The frames of one process."""
     model = Model(share.weights, share.parameters, torch.device(share.device))
     encoder = MovieEncoder(DeskewedMovie(share.deskewed), model)
-    frames = owned(sorted(encoder.movie.record.checksums), share.rank, share.parameters.processes)
-    stores = FeatureStores.open(share.ledger.parent.parent)
-    ledger = share_ledger(share.ledger, share.rank)
+    frames = owned(
+        share.part.of(sorted(encoder.movie.record.checksums)), share.rank, share.parameters.processes
+    )
+    stores = FeatureStores.open(share.folder)
+    ledger = beside(share.part.ledger(share.folder / LEDGER), f"-{share.rank}")
     _frame_job(encoder, stores, share.foreground, ledger, share.key, frames).run()

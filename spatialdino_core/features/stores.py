@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from spatialdino_core.features.encoding import MovieEncoder
+from spatialdino_core.movies.part import WHOLE, Part
 from spatialdino_core.movies.store import FrameStore, StoreLayout, checksum
 from spatialdino_core.parameters import digest
 
@@ -40,8 +41,10 @@ class FeatureStores:
     foreground: FrameStore
 
     @classmethod
-    def prepare(cls, folder: Path, encoder: MovieEncoder, about: dict[str, Any]) -> FeatureStores:
-        """Open both for writing; ``about`` is kept in their attributes."""
+    def prepare(
+        cls, folder: Path, encoder: MovieEncoder, about: dict[str, Any], part: Part = WHOLE
+    ) -> FeatureStores:
+        """Open both for writing what belongs to a part; ``about`` is kept in their attributes."""
         movie, model = encoder.movie, encoder.model
         everything = model.parameters.keep == "all"
         width = model.header.architecture.embed_dim
@@ -62,10 +65,11 @@ class FeatureStores:
             )
 
         stores = cls(
-            FrameStore.prepare(folder / FEATURES, layout(names, "features"), movie.frames, about),
-            FrameStore.prepare(folder / FOREGROUND, layout(MAPS, "map"), movie.frames, about),
+            FrameStore.prepare(folder / FEATURES, layout(names, "features"), movie.frames, about, part),
+            FrameStore.prepare(folder / FOREGROUND, layout(MAPS, "map"), movie.frames, about, part),
         )
-        _prepare_class_tokens(folder / FEATURES, movie.frames, width)
+        if part.prepares:
+            _prepare_class_tokens(folder / FEATURES, movie.frames, width)
         return stores
 
     @classmethod

@@ -19,8 +19,9 @@ from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.geometry.registration import read_registration
 from spatialdino_core.geometry.scan import ScanGeometry
 from spatialdino_core.geometry.tiffs import TiffFolder
-from spatialdino_core.movies.ledger import Entry, FrameJob, FrameLedger, FrameResult, StageRecord
+from spatialdino_core.movies.ledger import Entry, FrameJob, FrameResult, StageRecord
 from spatialdino_core.movies.parameters import ReadingParameters
+from spatialdino_core.movies.part import WHOLE, Part, collected
 from spatialdino_core.movies.provenance import software
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.register import as_counts, check_content, open_channels
@@ -57,6 +58,7 @@ def deskew_movie(
     code: str,
     skip_bad: bool,
     threads: int | None = None,
+    part: Part = WHOLE,
 ) -> None:
     """Deskew every frame that is not finished and publish the completion record.
 
@@ -82,6 +84,8 @@ def deskew_movie(
         Whether a bad frame is recorded and left out instead of ending the job.
     threads
         Threads of the computation on the CPU; by default all cores of the process.
+    part
+        Frames of this job, whose record is then of them alone.
     """
     grid = output_grid(
         scan_geometry(record),
@@ -105,7 +109,7 @@ def deskew_movie(
         "parameters": asdict(parameters),
         "key": key,
     }
-    outputs = _Outputs.prepare(Path(output).parent, record, grid, parameters.tiff, about)
+    outputs = _Outputs.prepare(Path(output).parent, record, grid, parameters.tiff, about, part)
     sources = open_channels(rows, reading)
     where = f"movie '{record.movie}'"
 
@@ -130,19 +134,20 @@ def deskew_movie(
         return entry.content == _content(read(frame)[1])
 
     entries = FrameJob(
-        ledger=FrameLedger(Path(output).parent / "ledger" / "deskew.jsonl"),
-        description=f"deskew {record.movie}",
+        ledger=collected(part.ledger(Path(output).parent / "ledger" / "deskew.jsonl")),
+        description=f"deskew {record.movie}{part}",
         key=key,
         stamps={
             frame: "|".join(source.stamp(frame) or "missing" for source in sources)
-            for frame in range(record.frames)
+            for frame in part.of(range(record.frames))
         },
         steps={"read": read, "resample": resample, "write": write},
         exists=outputs.have,
         unchanged=unchanged,
         skip_bad=skip_bad,
     ).run()
-    outputs.set_display(entries)
+    if part.completes:
+        outputs.set_display(entries)
     StageRecord.of(
         [STORE, *PROJECTIONS.values()],
         entries,
@@ -200,7 +205,13 @@ class _Outputs:
 
     @classmethod
     def prepare(
-        cls, folder: Path, record: MovieRecord, grid: OutputGrid, tiff: bool, about: dict[str, Any]
+        cls,
+        folder: Path,
+        record: MovieRecord,
+        grid: OutputGrid,
+        tiff: bool,
+        about: dict[str, Any],
+        part: Part,
     ) -> _Outputs:
         def store(name: str, flat: int | None) -> FrameStore:
             shape = [1 if axis == flat else length for axis, length in enumerate(grid.shape)]
@@ -213,7 +224,7 @@ class _Outputs:
                 channels=tuple(record.channels),
                 kind="image" if flat is None else "map",
             )
-            return FrameStore.prepare(folder / name, layout, record.frames, about | software())
+            return FrameStore.prepare(folder / name, layout, record.frames, about | software(), part)
 
         tiffs = TiffFolder(folder / TIFFS, record.movie, record.channels, grid.voxel_um) if tiff else None
         flat = {name: store(path, axis) for axis, (name, path) in enumerate(PROJECTIONS.items())}

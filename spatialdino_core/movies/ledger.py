@@ -69,11 +69,19 @@ class FrameResult:
 
 
 class FrameLedger:
-    """Finished frames of one stage of one movie."""
+    """Finished frames of one stage of one movie.
 
-    def __init__(self, path: Path | str) -> None:
+    Parameters
+    ----------
+    path
+        The file; it need not exist yet.
+    known
+        Entries of another ledger that count as long as this one has none of the frame.
+    """
+
+    def __init__(self, path: Path | str, known: Mapping[int, Entry] | None = None) -> None:
         self.path = Path(path)
-        self.entries: dict[int, Entry] = {}
+        self.entries: dict[int, Entry] = dict(known or {})
         if self.path.exists():
             for line in self.path.read_text(encoding="utf-8").splitlines():
                 try:

@@ -22,6 +22,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import flush
 from spatialdino_core.kernels.halve import halved
+from spatialdino_core.movies.part import WHOLE, Part
 
 AXES = ("t", "c", "z", "y", "x")
 CHUNK_ZYX = (32, 128, 128)
@@ -94,15 +95,26 @@ class FrameStore:
         self._factors = [[round(s / f) for s, f in zip(scale, scales[0], strict=True)] for scale in scales]
 
     @classmethod
-    def prepare(cls, path: Path | str, layout: StoreLayout, frames: int, about: dict[str, Any]) -> FrameStore:
+    def prepare(
+        cls, path: Path | str, layout: StoreLayout, frames: int, about: dict[str, Any], part: Part = WHOLE
+    ) -> FrameStore:
         """Open the store for writing ``frames`` frames, creating it or replacing one of another layout.
 
         Parameters
         ----------
         about
             JSON-able facts (geometry, provenance) kept in the store's ``spatialdino`` attributes.
+        part
+            What will be written by this job. If others write at the same time, the store has to be there.
+
+        Raises
+        ------
+        BadInputError
+            If it is not.
         """
         path = Path(path)
+        if not part.prepares:
+            return cls._prepared(path, layout, frames, part)
         if not _has_layout(path, layout):
             shutil.rmtree(path, ignore_errors=True)
             _create(path, layout, frames)
@@ -112,6 +124,17 @@ class FrameStore:
                 level.resize((frames, *level.shape[1:]))
         store._group.attrs[NAMESPACE] = {"kind": layout.kind, "layout": _layout_json(layout), **about}
         return store
+
+    @classmethod
+    def _prepared(cls, path: Path, layout: StoreLayout, frames: int, part: Part) -> FrameStore:
+        if _has_layout(path, layout) and cls(path).shape[0] == frames:
+            return cls(path, mode="r+")
+        raise BadInputError(
+            path,
+            found=f"no store for {frames} frames of the layout that is needed{part}",
+            expected="one that the job before all frames (0-0) has made",
+            remedy="Delete the record of that job (its name ends in .0-0.json), and run again.",
+        )
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:

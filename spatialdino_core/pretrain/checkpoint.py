@@ -23,10 +23,21 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int
         Checkpoints at multiples of this many steps stay, too; 0: none.
     """
     with published(folder / f"step-{step:09d}.pt") as beside:
-        torch.save(state, beside)
+        _save(state, beside)
     for old in checkpoints(folder)[:-keep]:
         if not milestone or _step(old) % milestone:
             old.unlink()
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
+    with path.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            # PyTorch's archive complains of itself when the disk is full; what the disk said lies behind.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def checkpoints(folder: Path) -> list[Path]:

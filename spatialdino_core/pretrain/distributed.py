@@ -94,6 +94,15 @@ def gathered_objects(thing: Thing, world: World) -> list[Thing]:
     return things
 
 
+def first_of(thing: Thing) -> Thing:
+    """What the first process has, in all of them."""
+    if not is_distributed():
+        return thing
+    things = [thing]
+    dist.broadcast_object_list(things, src=0)
+    return things[0]
+
+
 def _reduced(tensor: Tensor, operation: dist.ReduceOp.RedOpType) -> Tensor:
     if not is_distributed():
         return tensor

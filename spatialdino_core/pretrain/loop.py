@@ -25,7 +25,7 @@ from spatialdino_core.parameters import digest
 from spatialdino_core.pretrain.batches import step_batches
 from spatialdino_core.pretrain.books import Books, watched_views
 from spatialdino_core.pretrain.checkpoint import load_latest, save_checkpoint
-from spatialdino_core.pretrain.distributed import World, any_of, gathered_objects, joined
+from spatialdino_core.pretrain.distributed import World, any_of, first_of, gathered_objects, joined
 from spatialdino_core.pretrain.interruption import Interruption
 from spatialdino_core.pretrain.learner import LOSSES, Learner, StepOutcome
 from spatialdino_core.pretrain.loader import StepBatches, batches_ahead
@@ -127,15 +127,20 @@ class _Run:
         self.checkpoints = folder / "checkpoints" / self._fingerprint()
 
     def resume(self) -> None:
-        """Go back to the newest checkpoint, if there is one, and set the table back with it."""
-        state = load_latest(self.checkpoints)
+        """Go back to the newest checkpoint, if there is one, and set the table back with it.
+
+        The first process alone looks for it and tells the others what is in it: on a network file system
+        another node may not see the newest file yet, or still see one that is gone.
+        """
+        state = load_latest(self.checkpoints) if self.world.leads else None
+        kept = state.pop("books") if state is not None else None
+        state = first_of(state)
         if state is not None:
             self.learner.load_state_dict(state["learner"])
             self.step, self.bad_steps = state["step"], state["bad_steps"]
         if self.world.leads:
             recipe, encoder = self.parameters, self.architecture
             views = watched_views(self.held_out, encoder.channels, recipe.global_crop_voxels)
-            kept = state["books"] if state is not None else None
             self.books = Books(self.folder, recipe, views, encoder.patch_voxels, kept)
             self.books.show(self.step)
 

@@ -14,7 +14,8 @@ from spatialdino_core.features.grid import on_voxels
 from spatialdino_core.features.stores import object_features
 from spatialdino_core.files import published
 from spatialdino_core.geometry.deskewed import DeskewedMovie
-from spatialdino_core.movies.ledger import Entry, FrameJob, FrameLedger, FrameResult, StageRecord, remembered
+from spatialdino_core.movies.ledger import Entry, FrameJob, FrameResult, StageRecord, remembered
+from spatialdino_core.movies.part import WHOLE, Part, collected
 from spatialdino_core.movies.provenance import software
 from spatialdino_core.movies.store import FrameStore, StoreLayout
 from spatialdino_core.parameters import digest
@@ -34,6 +35,7 @@ def segment_movie(
     parameters: SegmentParameters,
     *,
     code: str,
+    part: Part = WHOLE,
 ) -> None:
     """Segment every frame that is not finished; publish the table of objects and the completion record.
 
@@ -44,9 +46,11 @@ def segment_movie(
     output
         Completion record to publish; ``labels.ome.zarr`` lies beside it.
     objects
-        Parquet table to publish, one row per object.
+        Parquet table to publish, one row per object, when the movie is complete.
     code
         Hash of the stage's code.
+    part
+        Frames of this job, whose record is then of them alone.
     """
     movie = DeskewedMovie(deskewed)
     evidence = StageRecord.read(features)
@@ -76,7 +80,7 @@ def segment_movie(
         kind="labels",
     )
     about = {"parameters": asdict(parameters), "calibration": asdict(calibration), "key": key}
-    store = FrameStore.prepare(folder / STORE, layout, movie.frames, about | software())
+    store = FrameStore.prepare(folder / STORE, layout, movie.frames, about | software(), part)
     tables = folder / "ledger" / "objects"
     described = FrameStore(Path(features).parent / evidence.stores[0])
 
@@ -85,7 +89,7 @@ def segment_movie(
             window,
             frame,
             movie.voxel_um,
-            movie.valid,
+            movie.grid.valid,
             likely(frame),
             calibration,
             parameters,
@@ -97,14 +101,15 @@ def segment_movie(
         return FrameResult(output=store.write(frame, labels[None]), facts={"objects": len(table)})
 
     entries = FrameJob(
-        ledger=FrameLedger(folder / "ledger" / "segment.jsonl"),
-        description=f"segment {folder.name}",
+        ledger=collected(part.ledger(folder / "ledger" / "segment.jsonl")),
+        description=f"segment {folder.name}{part}",
         key=key,
-        stamps=stamps,
+        stamps={frame: stamps[frame] for frame in part.of(stamps)},
         steps={"compute": compute},
         exists=lambda frame: store.has(frame) and (tables / f"{frame}.parquet").exists(),
     ).run()
-    _join(tables, entries, objects)
+    if part.completes:
+        _join(tables, entries, objects)
     StageRecord.of([STORE], entries, about).write(output)
 
 
@@ -118,7 +123,7 @@ def _calibrate(
     code: str,
 ) -> Calibration:
     def compute() -> dict[str, Any]:
-        found = calibrate(window, likely, movie.voxel_um, movie.valid, parameters, where=folder.name)
+        found = calibrate(window, likely, movie.voxel_um, movie.grid.valid, parameters, where=folder.name)
         return found.as_json()
 
     first = window.frames[: calibration_span(parameters)]

@@ -6,6 +6,7 @@ job step of Snakemake's plugin drops SLURM_CONF; a configuration that is not our
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import secrets
@@ -17,11 +18,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 CONFIGURATION = Path("/etc/slurm")
 MARK = "# Written by tests/slurm/cluster.py; removed when the tests end."
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel")
+NAME = "spatialdino-tests"
 NODES = ("node1", "node2")
-CPUS, MEMORY_MB = 8, 16000  # of each node; pretended, like its GPU
+CPUS, MEMORY_MB = 8, 32000  # of each node; pretended, like its GPU
 PR_SET_PDEATHSIG = 1
 
 
@@ -85,6 +89,7 @@ class Cluster:
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
+        _end_strays()
         for name in ("slurm.conf", "gres.conf"):
             written = CONFIGURATION / name
             if written.exists() and MARK in written.read_text():
@@ -98,6 +103,12 @@ class Cluster:
         """Number of each waiting or running job to what it is, e.g. ``rule_track_wildcards_a``."""
         lines = _output("squeue", "-h", "-o", "%i %k")
         return dict(line.split(maxsplit=1) for line in lines)
+
+    def set_node(self, node: str, state: str) -> None:
+        """``drain`` (its jobs go on, no new ones), ``down`` (its jobs are lost) or ``resume``."""
+        command = ["scontrol", "update", f"NodeName={node}", f"State={state}", "Reason=test"]
+        # A node that is down may come back by itself; then there is nothing to resume.
+        subprocess.run(command, check=state != "resume", capture_output=True)
 
     def past(self) -> dict[str, dict[str, str]]:
         """All jobs that the controller remembers: number to the fields that ``scontrol`` shows."""
@@ -126,6 +137,7 @@ class Cluster:
         ]
         text = TEMPLATE.format(
             mark=MARK,
+            name=NAME,
             host=host,
             folder=self.folder,
             port=ports[0],
@@ -152,6 +164,14 @@ class Cluster:
                 start_new_session=True,
             )
         )
+
+
+def _end_strays() -> None:
+    """End what jobs have left behind: without cgroups Slurm loses processes that have lost their parent."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("SLURM_CLUSTER_NAME") == NAME:
+                process.kill()
 
 
 def _end_with_parent() -> None:
@@ -181,7 +201,7 @@ def _free_port() -> int:
 
 # No cgroups: memory is watched by polling, and a job beyond its own is killed. Jobs start and end at once.
 TEMPLATE = """{mark}
-ClusterName=tests
+ClusterName={name}
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
 AuthType=auth/munge

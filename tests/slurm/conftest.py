@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -27,28 +30,52 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @dataclass
 class ClusterProject(Project):
-    """A project that is run with the profile for Slurm."""
+    """A project that is run with the profile for Slurm.
+
+    Attributes
+    ----------
+    facts
+        What a test has seen while it ran, for others to judge.
+    """
+
+    facts: dict[str, str] = field(default_factory=dict)
 
     def command(self, *arguments: str) -> list[str]:
         link = self.folder / "profiles"
         if not link.exists():
             link.symlink_to(ROOT / "profiles")
-        # As in the profile, but asking for the state of jobs sooner.
-        hurry = ["--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5"]
-        common = ["--snakefile", str(ROOT / "Snakefile"), "--profile", "profiles/slurm", *hurry]
+        common = [
+            "--snakefile",
+            str(ROOT / "Snakefile"),
+            "--profile",
+            "profiles/slurm",
+            "--latency-wait",
+            "5",
+        ]
         return [sys.executable, "-m", "snakemake", *common, "--configfile", "settings.yaml", *arguments]
 
-    def launch(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start the workflow; its output goes to ``run.log``."""
+    def environment(self) -> dict[str, str]:
+        paths = [str(Path(__file__).with_name("impatient")), os.environ.get("PYTHONPATH", "")]
+        return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+    @contextmanager
+    def launched(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """A run whose output goes to ``run.log``, and that does not outlive the test."""
         with self.log.open("a") as log:
-            return subprocess.Popen(
+            run = subprocess.Popen(
                 self.command(*arguments),
                 cwd=self.folder,
+                env=self.environment(),
                 text=True,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+        try:
+            yield run
+        finally:
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
 
     @property
     def log(self) -> Path:

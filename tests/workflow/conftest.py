@@ -53,7 +53,8 @@ class Project:
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run the workflow as a user does; the output is in ``stdout``."""
-        done = subprocess.run(self.command(*arguments), cwd=self.folder, text=True, stdout=-1, stderr=-2)
+        command, folder = self.command(*arguments), self.folder
+        done = subprocess.run(command, cwd=folder, env=self.environment(), text=True, stdout=-1, stderr=-2)
         if check and done.returncode:
             pytest.fail(done.stdout)
         return done
@@ -68,6 +69,10 @@ class Project:
     def command(self, *arguments: str) -> list[str]:
         common = ["--snakefile", str(ROOT / "Snakefile"), "--profile", str(ROOT / "profiles" / "default")]
         return [sys.executable, "-m", "snakemake", *common, "--configfile", "settings.yaml", *arguments]
+
+    def environment(self) -> dict[str, str] | None:
+        """What the workflow inherits; None: all that the tests have."""
+        return None
 
     def computed(self, stage: str, movie: str) -> int:
         """Frames that a stage has computed so far: the lines of its ledger."""

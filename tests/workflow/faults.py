@@ -9,7 +9,6 @@ import contextlib
 import os
 import random
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -35,9 +34,23 @@ STAGES = (
     "track",
 )
 STAGES += ("report", "summary")
+# Bytes that are left on the disk where a stage runs out of space: less than it writes, enough to begin.
+DISKS = {
+    "preview": 8_000,
+    "deskew": 30_000,
+    "shard": 30_000,
+    "pretrain": 300_000,
+    "repair": 8_000,
+    "features": 8_000,
+    "segment": 8_000,
+    "track": 4_000,
+    "report": 8_000,
+    "summary": 8_000,
+}
 OUTPUTS = {
+    "preview": ["qc/previews"],
     "deskew": ["{movie}/deskewed.json", "{movie}/deskewed.ome.zarr", "{movie}/ledger/deskew.jsonl"],
-    "shard": ["shards"],
+    "shard": ["shards", "model/repair.json"],
     "pretrain": ["model/pretrained.safetensors", "model/checkpoints", "model/repair.json"],
     "repair": ["model/repaired.safetensors", "model/repair.json"],
     "features": ["{movie}/features.json", "{movie}/features.zarr", "{movie}/ledger/features.jsonl"],
@@ -92,29 +105,62 @@ def kill_jobs(project: Project, undisturbed: Project, stages: list[str], seed: i
     """
     moments = random.Random(seed)
     killed: dict[str, int] = {}
+    run = project.start()
     for stage in stages:
-        run = project.start()
+        if run.poll() is not None:
+            run = project.start()
         job = _job_of(stage, run)
-        if job is not None:
-            time.sleep(moments.uniform(0, 3.0))
-            with contextlib.suppress(psutil.NoSuchProcess):
-                job.send_signal(signal.SIGKILL)
-                killed[stage] = killed.get(stage, 0) + 1
+        if job is None:
+            continue  # its last job ended before the moment came
+        if _killed_after(job, moments.uniform(0, 0.9) * _processor_seconds(undisturbed, stage)):
+            killed[stage] = killed.get(stage, 0) + 1
+        else:
+            _stop(run)  # or the jobs of the stages that follow would come to their end, too
         run.wait()
-        if run.returncode == 0:
-            break  # the job ended before its moment came, and the rest with it
+    run.wait()
     project.run()
     return [Outcome("kill -9 of a job", stage, n).judge(project, undisturbed) for stage, n in killed.items()]
 
 
+def _stop(run: subprocess.Popen[bytes]) -> None:
+    """Let a run finish the jobs that it has begun, and begin no others."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]:
+            if "snakemake" in process.cmdline():
+                process.terminate()
+
+
+def _killed_after(job: psutil.Process, processor_seconds: float) -> bool:
+    """Kill a process when it has worked so long; False if it has come to its end before."""
+    try:
+        while job.is_running() and sum(job.cpu_times()[:2]) < processor_seconds:
+            time.sleep(0.01)
+        job.kill()
+    except psutil.NoSuchProcess:
+        return False
+    return True
+
+
+def _processor_seconds(undisturbed: Project, stage: str) -> float:
+    """How long a job of the stage worked in the undisturbed run."""
+    folder = undisturbed.results / "benchmarks"
+    table = folder / f"{stage}.tsv"
+    path = table if table.exists() else folder / stage / "series.tsv"
+    names, values = (line.split("\t") for line in path.read_text().splitlines())
+    return float(dict(zip(names, values, strict=True))["cpu_time"])
+
+
 def _job_of(stage: str, run: subprocess.Popen[bytes]) -> psutil.Process | None:
-    """The first process of a stage of a run, when it is there; None if the run ends without one."""
+    """The first process of a stage of a run, when it is there; None if the run ends or goes past it."""
+    passed = {f"workflow_scripts.{later}" for later in STAGES[STAGES.index(stage) + 1 :]}
     while run.poll() is None:
         for process in psutil.Process(run.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 line = process.cmdline()
                 if f"workflow_scripts.{stage}" in line and "python" in Path(line[0]).name:
                     return process
+                if passed & set(line):
+                    return None
         time.sleep(0.02)
     return None
 
@@ -194,10 +240,77 @@ def run_out_of_disk(project: Project, undisturbed: Project, stage: str, leave_by
         # What lies between raw files and finished pages is not missed unless it is asked for.
         done = project.run("--forcerun", stage, check=False)
         assert done.returncode != 0, "there was room enough"
-        outcome.messages = [line for line in done.stdout.splitlines() if "No space left" in line][:3]
+        outcome.messages = _lines(done.stdout, "No space left")
         ballast.unlink()
         project.run()
     return outcome.judge(project, undisturbed)
+
+
+def make_read_only(project: Project, undisturbed: Project) -> Outcome:
+    """The results may not be written to for a while. Needs the right to mount."""
+    project.set("track", max_gap_frames=1)
+    subprocess.run(["mount", "--bind", str(project.results), str(project.results)], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(project.results)], check=True)
+        done = project.run(check=False)
+    finally:
+        subprocess.run(["umount", str(project.results)], check=True)
+    outcome = Outcome("read-only results", "track", 1, messages=_lines(done.stdout, "Write-protected"))
+    shutil.copy(undisturbed.folder / "settings.yaml", project.folder)
+    project.run()
+    return outcome.judge(project, undisturbed)
+
+
+def run_twice_at_once(project: Project, undisturbed: Project) -> Outcome:
+    """A second run on the same results while one is going on."""
+    (project.results / "single" / "tracks.csv").unlink()
+    first = project.start()
+    while not (project.results / ".running.json").exists() and first.poll() is None:
+        time.sleep(0.01)
+    second = project.run(check=False)
+    said = _lines(second.stdout, "expected no other run on these results")
+    assert second.returncode != 0
+    assert first.wait() == 0
+    return Outcome("a second run at once", "track", 1, messages=said).judge(project, undisturbed)
+
+
+def truncate_raw_file(project: Project, undisturbed: Project) -> Outcome:
+    """A raw file of a movie ends too early, and is mended after a run. Nothing must have been run before."""
+    path = sorted((project.folder / "raw" / "series").glob("*.tif"))[4]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5000])
+    rows = project.rows()
+    rows["train"] = "yes"  # so that there is a model without the bad movie
+    project.write_rows(rows)
+    done = project.run("--keep-going", check=False)
+    outcome = Outcome("truncated raw file", "register", 1, messages=_lines(done.stdout, "truncated"))
+    assert done.returncode != 0
+    assert project.computed("deskew", "single") == FRAMES, "the other movie waits for the bad one"
+    path.write_bytes(whole)
+    project.write_rows(undisturbed.rows())
+    shutil.rmtree(project.results / "model")
+    project.run()
+    # With the model that was meant, features and segment of the other movie are another result.
+    return outcome.judge(project, undisturbed, computed_before=2 * FRAMES)
+
+
+def corrupt_chunk(project: Project, undisturbed: Project) -> Outcome:
+    """Bytes of a finished store change on disk; one frame has to be computed again."""
+    shard = damage_chunk(project, frame=3)
+    (project.results / "series" / "labels.json").unlink()
+    shutil.rmtree(project.results / "series" / "labels.ome.zarr")
+    (project.results / "series" / "ledger" / "segment.jsonl").unlink()
+    done = project.run("--forcerun", "segment", check=False)
+    assert done.returncode != 0
+    said = _lines(done.stdout, "found frame 3 damaged on disk")
+    shutil.rmtree(shard.parents[3])
+    (project.results / "series" / "deskewed.json").unlink()
+    project.run()
+    return Outcome("corrupt chunk", "deskew", 1, messages=said).judge(project, undisturbed)
+
+
+def _lines(text: str, part: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if part in line][:3]
 
 
 def shard_of(project: Project, frame: int) -> Path:

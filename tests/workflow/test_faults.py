@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -18,9 +17,8 @@ from tests.workflow.conftest import FRAMES, Project
 
 pytestmark = pytest.mark.workflow
 KILLS = int(os.environ.get("SPATIALDINO_KILLS", "3"))
-DISKS = {"deskew": 30_000, "segment": 8_000, "track": 4_000}
-if os.environ.get("SPATIALDINO_FULL_DISKS") == "all":
-    DISKS |= {"shard": 30_000, "features": 8_000, "repair": 8_000, "report": 8_000, "summary": 8_000}
+EVERY_DISK = os.environ.get("SPATIALDINO_FULL_DISKS") == "all"
+FULL = [*faults.DISKS] if EVERY_DISK else ["deskew", "pretrain", "segment", "track"]
 
 
 def can_mount(folder: Path) -> bool:
@@ -39,13 +37,17 @@ def mounting(tmp_path: Path) -> None:
         pytest.skip("file systems cannot be mounted here (root only)")
 
 
+def unharmed(outcome: faults.Outcome, recomputed: int = 0) -> None:
+    assert outcome.same_tracks, outcome
+    assert (outcome.recomputed, outcome.missing) == (recomputed, 0), outcome
+
+
 @pytest.mark.timeout(1800)
 def test_jobs_killed_at_random_moments(finished: Project, fresh: Project) -> None:
     choice = random.Random(1).choices(range(len(faults.STAGES)), k=KILLS)
     stages = [faults.STAGES[n] for n in sorted(choice)]
     for outcome in faults.kill_jobs(fresh, finished, stages, seed=1):
-        assert outcome.same_tracks, outcome
-        assert (outcome.recomputed, outcome.missing) == (0, 0), outcome
+        unharmed(outcome)
 
 
 def test_jobs_that_outlive_their_run_are_named_and_waited_for(finished: Project, fresh: Project) -> None:
@@ -53,84 +55,41 @@ def test_jobs_that_outlive_their_run_are_named_and_waited_for(finished: Project,
     assert "processes of a run that was killed" in said
     assert "Wait for them to end, or end them (kill " in said
     fresh.run()
-    outcome = faults.Outcome("kill -9 of Snakemake", "deskew", 1).judge(fresh, finished)
-    assert outcome.same_tracks
-    assert (outcome.recomputed, outcome.missing) == (0, 0)
+    unharmed(faults.Outcome("kill -9 of Snakemake", "deskew", 1).judge(fresh, finished))
 
 
-@pytest.mark.parametrize("stage", DISKS)
+@pytest.mark.parametrize("stage", FULL)
 def test_a_full_disk_is_told_and_forgotten(
     finished: Project, copy: Project, mounting: None, stage: str
 ) -> None:
-    outcome = faults.run_out_of_disk(copy, finished, stage, DISKS[stage])
+    outcome = faults.run_out_of_disk(copy, finished, stage, faults.DISKS[stage])
     assert outcome.messages
-    assert outcome.same_tracks
-    assert (outcome.recomputed, outcome.missing) == (0, 0)
+    unharmed(outcome)
 
 
-def test_a_read_only_results_folder_is_told_at_once(copy: Project, mounting: None) -> None:
-    copy.set("track", max_gap_frames=1)
-    subprocess.run(["mount", "--bind", str(copy.results), str(copy.results)], check=True)
-    try:
-        subprocess.run(["mount", "-o", "remount,bind,ro", str(copy.results)], check=True)
-        done = copy.run(check=False)
-    finally:
-        subprocess.run(["umount", str(copy.results)], check=True)
-    assert done.returncode != 0
-    assert "Write-protected output files" in done.stdout
+def test_a_read_only_results_folder_is_told_at_once(finished: Project, copy: Project, mounting: None) -> None:
+    outcome = faults.make_read_only(copy, finished)
+    assert outcome.messages
+    unharmed(outcome)
 
 
-def test_a_second_run_on_the_same_results_is_refused(copy: Project) -> None:
-    copy.set("segment", mask_level=0.45)
-    first = copy.start()
-    mark = copy.results / ".running.json"
-    while not mark.exists() and first.poll() is None:
-        pass
-    second = copy.run(check=False)
-    assert second.returncode != 0
-    assert "expected no other run on these results" in second.stdout
-    assert first.wait() == 0
-    for movie in faults.MOVIES:
-        assert copy.computed("segment", movie) == 2 * FRAMES
+def test_a_second_run_on_the_same_results_is_refused(finished: Project, copy: Project) -> None:
+    outcome = faults.run_twice_at_once(copy, finished)
+    assert outcome.messages
+    unharmed(outcome)
 
 
 def test_a_truncated_raw_file_that_is_repaired_later(finished: Project, fresh: Project) -> None:
-    path = sorted((fresh.folder / "raw" / "series").glob("*.tif"))[4]
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-5000])
-    rows = fresh.rows()
-    rows["train"] = "yes"  # so that there is a model without the bad movie
-    fresh.write_rows(rows)
-    done = fresh.run("--keep-going", check=False)
-    assert done.returncode != 0
-    assert path.name in done.stdout
-    assert "truncated" in done.stdout
-    computed = {stage: fresh.computed(stage, "single") for stage in faults.FRAME_STAGES}
-    path.write_bytes(whole)
-    rows["train"] = finished.rows()["train"]
-    fresh.write_rows(rows)
-    shutil.rmtree(fresh.results / "model")
-    fresh.run()
-    assert computed["deskew"] == fresh.computed("deskew", "single") == FRAMES
-    for movie in faults.MOVIES:
-        ours, theirs = (p.results / movie / "tracks.csv" for p in (fresh, finished))
-        assert ours.read_bytes() == theirs.read_bytes()
+    outcome = faults.truncate_raw_file(fresh, finished)
+    assert ".tif" in outcome.messages[0]
+    unharmed(outcome)
 
 
 def test_a_damaged_chunk_is_noticed_named_and_computed_anew(finished: Project, copy: Project) -> None:
-    shard = faults.damage_chunk(copy, frame=3)
-    tracks = (finished.results / "series" / "tracks.csv").read_bytes()
-    (copy.results / "series" / "labels.json").unlink()
-    shutil.rmtree(copy.results / "series" / "labels.ome.zarr")
-    done = copy.run("--forcerun", "segment", check=False)
-    assert done.returncode != 0
-    assert "series/deskewed.ome.zarr/0/c/3: found frame 3 damaged on disk" in done.stdout
-    shutil.rmtree(shard.parents[3])
-    (copy.results / "series" / "deskewed.json").unlink()
-    copy.run()
+    outcome = faults.corrupt_chunk(copy, finished)
+    assert "series/deskewed.ome.zarr/0/c/3: found frame 3 damaged on disk" in outcome.messages[0]
     assert copy.computed("deskew", "series") == FRAMES + 1
-    assert copy.computed("features", "series") == FRAMES
-    assert (copy.results / "series" / "tracks.csv").read_bytes() == tracks
+    unharmed(outcome, recomputed=1)
 
 
 def test_a_stage_that_failed_is_not_forgotten(copy: Project) -> None:

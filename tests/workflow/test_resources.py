@@ -34,7 +34,7 @@ def load(**changes: Any) -> dict[str, Any]:
     config |= {"movies": "movies.tsv", "results": "results"}
     for section, values in changes.items():
         config[section] = config[section] | values if isinstance(values, dict) else values
-    workflow = SimpleNamespace(basedir=str(ROOT), non_local_exec=True)
+    workflow = SimpleNamespace(basedir=str(ROOT))
     names: dict[str, Any] = {"workflow": workflow, "config": config}
     for name in ("common", "resources"):
         exec(compile((ROOT / "rules" / f"{name}.smk").read_text(), name, "exec"), names)
@@ -81,6 +81,27 @@ def test_memory_and_time_grow_with_the_movie_and_the_attempt(scope: dict[str, An
     assert time(MOVIE, attempt=1) == round(20 + 3 * 40 * 0.055 * 90 / 60)
     for limit in (memory, time):
         assert limit(MOVIE, attempt=2) == pytest.approx(2 * limit(MOVIE, attempt=1), abs=1)
+
+
+def test_a_movie_is_split_when_it_is_registered_and_longer_than_a_part(scope: dict[str, Any]) -> None:
+    split = load(frames_per_job=20)
+    assert split["parts"]("cell") == []
+    register(frames=45, planes=100)
+    split = load(frames_per_job=20)
+    assert split["parts"]("cell") == ["0-0", "0-20", "20-40", "40-45"]
+    assert split["part_records"]("labels")(MOVIE)[1] == "results/cell/labels.0-20.json"
+    assert split["opened"]("labels")(SimpleNamespace(movie="cell", frames="20-40")) == (
+        "results/cell/labels.0-0.json"
+    )
+    assert split["opened"]("labels")(SimpleNamespace(movie="cell", frames="0-0")) == []
+    assert load(frames_per_job=45)["parts"]("cell") == []
+    assert load()["parts"]("cell") == []
+
+
+def test_time_of_a_part_is_that_of_its_frames(scope: dict[str, Any]) -> None:
+    register(frames=45, planes=100)
+    part = SimpleNamespace(movie="cell", frames="0-20")
+    assert scope["minutes_for"](900)(part, attempt=1) == round(20 + 3 * 20 * 0.055 * 900 / 60)
 
 
 def test_a_guess_is_not_remembered(scope: dict[str, Any]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from spatialdino_core.geometry.deskewed import DeskewedMovie
 from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.geometry.stage import deskew_movie
 from spatialdino_core.movies.parameters import ReadingParameters
+from spatialdino_core.movies.part import Part
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.register import register_movie
 from spatialdino_core.movies.sheet import SheetRow
@@ -55,6 +58,52 @@ def run(sheet: list[SheetRow], out: Path, **parameters: object) -> DeskewedMovie
         device="cpu", code="1", skip_bad=False,
     )  # fmt: skip
     return DeskewedMovie(out / "deskewed.json")
+
+
+def run_part(sheet: list[SheetRow], out: Path, part: str) -> None:
+    record = register_movie(sheet, ReadingParameters(), "fail")
+    output = out / (f"deskewed.{part}.json" if part != "all" else "deskewed.json")
+    deskew_movie(
+        sheet, record, output, DeskewParameters(), ReadingParameters(),
+        device="cpu", code="1", skip_bad=False, threads=1, part=Part.parse(part),
+    )  # fmt: skip
+
+
+def files(out: Path) -> dict[str, bytes]:
+    """All that a stage leaves for others; not its notes of who computed when."""
+    found = [path for path in out.rglob("*") if path.is_file() and path.parent.name != "ledger"]
+    return {str(path.relative_to(out)): path.read_bytes() for path in found}
+
+
+def test_parts_in_processes_of_their_own_write_what_one_job_writes(raw, tmp_path):
+    sheet = rows(raw)
+    run_part(sheet, tmp_path / "one", "all")
+    shared = tmp_path / "several"
+    run_part(sheet, shared, "0-0")
+    opened = files(shared)
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        for done in [pool.submit(run_part, sheet, shared, part) for part in ("0-2", "2-4")]:
+            done.result()
+    assert DeskewedMovie(shared / "deskewed.2-4.json").record.checksums.keys() == {2, 3}
+    described = [name for name in opened if name.endswith("zarr.json")]
+    assert described
+    assert {name: files(shared)[name] for name in described} == {name: opened[name] for name in described}
+    assert sorted(path.name for path in (shared / "ledger").iterdir()) == [
+        "deskew.0-2.jsonl",
+        "deskew.2-4.jsonl",
+    ]
+    run_part(sheet, shared, "all")
+    assert computed(shared) == 4, "the last job finds all frames and computes none"
+    for part in ("0-0", "0-2", "2-4"):
+        (shared / f"deskewed.{part}.json").unlink()
+    assert files(shared) == files(tmp_path / "one")
+
+
+def test_the_last_job_computes_what_parts_have_left_out(raw, tmp_path):
+    for part in ("0-0", "0-2", "all"):
+        run_part(rows(raw), tmp_path / "out", part)
+    assert computed(tmp_path / "out") == 4
+    assert DeskewedMovie(tmp_path / "out" / "deskewed.json").record.checksums.keys() == {0, 1, 2, 3}
 
 
 def computed(out: Path) -> int:

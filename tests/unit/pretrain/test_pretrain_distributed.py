@@ -11,7 +11,15 @@ import pytest
 import torch
 import two_processes
 
-from spatialdino_core.pretrain.distributed import World, any_of, gathered, gathered_objects, largest, summed
+from spatialdino_core.pretrain.distributed import (
+    World,
+    any_of,
+    first_of,
+    gathered,
+    gathered_objects,
+    largest,
+    summed,
+)
 
 SCRIPT = Path(two_processes.__file__)
 
@@ -58,6 +66,14 @@ def test_the_loop_gives_the_same_losses_and_one_set_of_books(folder):
     assert (folder / "run-2/pretrained.safetensors").is_file()
 
 
+@pytest.mark.parametrize("seen", ["newer", "nothing"])
+def test_all_go_on_from_the_checkpoint_that_the_first_process_sees(folder, seen):
+    """The others see a newer checkpoint than the first process, or none at all."""
+    whole = (folder / "whole/pretrained.safetensors").read_bytes()
+    assert (folder / seen / "0/pretrained.safetensors").read_bytes() == whole
+    assert pd.read_csv(folder / seen / "0/metrics.csv")["step"].tolist() == [1, 2, 3]
+
+
 def test_a_bad_loss_in_one_process_ends_all(folder):
     for rank in range(2):
         assert "3 steps in a row" in json.loads((folder / f"bad-2-{rank}.json").read_text())
@@ -71,5 +87,6 @@ def test_alone_nothing_is_communicated():
     assert summed(tokens) is tokens
     assert largest(tokens) is tokens
     assert gathered_objects("mine", World()) == ["mine"]
+    assert first_of("mine") == "mine"
     assert any_of(True, torch.device("cpu"))
     assert not any_of(False, torch.device("cpu"))

@@ -1,6 +1,8 @@
 """The training loop: it learns, and a killed run resumes as if nothing had happened."""
 
+import errno
 import math
+import resource
 
 import numpy as np
 import pandas as pd
@@ -153,6 +155,21 @@ def test_only_the_newest_checkpoints_are_kept_and_damage_is_named(tmp_path):
     newest.unlink()
     assert load_latest(tmp_path)["step"] == 4
     assert load_latest(tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize("room", [100, 100_000])
+def test_no_room_for_a_checkpoint_is_said_in_the_words_of_the_disk(tmp_path, room):
+    """Against a limit of the operating system: files that grow beyond it cannot be written."""
+    save_checkpoint(tmp_path, 1, {"tensor": torch.ones(2)}, keep=2)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as error:
+            save_checkpoint(tmp_path, 2, {"tensor": torch.ones(100_000)}, keep=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert error.value.errno == errno.EFBIG
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000001.pt"]
 
 
 def blob_crop(rng, side=24):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +93,20 @@ def bad_loss_on_the_last_process(world: World, folder: Path) -> str:
     return "no error"
 
 
+def resumed_apart(world: World, out: Path) -> None:
+    """As after a kill: the first process finds step 2, the others step 3 or nothing."""
+    kept = replace(RECIPE, checkpoint_interval_steps=1)
+    pretrain(crops(), kept, TINY, out / "whole", description=DESCRIPTION, seed=SEED)
+    for seen in ("newer", "nothing"):
+        folder = out / seen / str(world.rank)
+        if world.leads or seen == "newer":
+            shutil.copytree(out / "whole" / "checkpoints", folder / "checkpoints")
+        if world.leads:
+            newest = max((folder / "checkpoints").rglob("step-*.pt"))
+            newest.unlink()
+        pretrain(crops(), kept, TINY, folder, description=DESCRIPTION, seed=SEED)
+
+
 def main(out: Path) -> None:
     torch.set_num_threads(1)
     with joined(CPU) as world:
@@ -102,6 +117,8 @@ def main(out: Path) -> None:
         if world.leads:
             torch.save(found, out / f"learned-{world.ranks}.pt")
         pretrain(crops(), RECIPE, TINY, out / f"run-{world.ranks}", description=DESCRIPTION, seed=SEED)
+        if world.ranks > 1:
+            resumed_apart(world, out)
         message = bad_loss_on_the_last_process(world, out / f"bad-{world.ranks}")
         (out / f"bad-{world.ranks}-{world.rank}.json").write_text(json.dumps(message))
 
