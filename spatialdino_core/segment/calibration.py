@@ -138,7 +138,7 @@ def calibrate(
         fading = persistence(job.fading_rate(still, peaks), parameters.temporal_reach_frames)
         observer = Observer.of(covariance, fading, parameters.size_factors, job.sigma)
         together = job.weigh(job.look(observer, parameters.temporal_reach_frames, maps), maps)
-        if together.expected_f1 > single.expected_f1:
+        if together.expected_f1 > 0:
             best, kept, reach = together, fading, parameters.temporal_reach_frames
     return Calibration(
         covariance=covariance.tolist(),
