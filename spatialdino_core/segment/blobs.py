@@ -27,9 +27,9 @@ SUPPRESSION = 1.5
 """Of two maxima closer than this many standard deviations of the broader blob only the more significant
 stays; two equal Gaussian spots merge into one maximum below two standard deviations (Sparrow's limit)."""
 MIN_CURVATURE = 0.1
-"""Least curvature of the response along any direction, relative to the sum over three directions: 1/3 on a round
-blob, 1/6 on one twice as long as wide, 0 on edges and ridges (the idea of Lowe 2004, Int. J. Comput. Vis. 60, 91,
-section 4.1)."""
+"""Least curvature of the response along any direction, relative to the sum over three directions: 1/3 on a
+round blob, 1/6 on one twice as long as wide, 0 on edges and ridges (the idea of Lowe 2004, Int. J. Comput.
+Vis. 60, 91, section 4.1)."""
 MIN_SIGNIFICANCE = 2.0
 """Maxima below this z-score are never particles nor informative about the tail of the noise."""
 
@@ -136,7 +136,7 @@ def responses_at(
     where: str,
     most_voxels: int | None = None,
 ) -> list[np.ndarray]:
-    """Responses of the detector for the first size at ``positions``, each (n, 3) whole numbers of voxels (z, y, x).
+    """Responses of the detector for the first size at ``positions``, each (n, 3) whole voxels (z, y, x).
 
     The other parameters are those of :func:`find_peaks`. NaN where a place was not looked at.
     """

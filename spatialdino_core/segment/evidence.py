@@ -1,14 +1,15 @@
 """How likely a maximum is a particle: its confidence, and the confidence from which on it counts as detected.
 
-Noise makes dark maxima as it makes bright ones, so what bright maxima there are beyond the dark ones are particles:
-their share at a z-score is the local true discovery rate (Efron 2001, J. Am. Stat. Assoc. 96, 1151). The foreground
-probability joins in as a likelihood ratio between the two kinds. No label is used. Not the statistics of noise alone:
-those are in :mod:`.threshold`.
+Noise makes dark maxima as it makes bright ones, so what bright maxima there are beyond the dark ones are
+particles: their share at a z-score is the local true discovery rate (Efron 2001, J. Am. Stat. Assoc. 96,
+1151). The foreground probability joins in as a likelihood ratio between the two kinds. No label is used. Not
+the statistics of noise alone: those are in :mod:`.threshold`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from pydantic.dataclasses import dataclass as validated
@@ -26,7 +27,7 @@ RARE_PER_FRAME = 0.05
 calibration saw no other."""
 FOREGROUND_BINS = 10
 PSEUDO_COUNT = 10.0
-"""Maxima of either kind, spread like all others, that are added to the histograms of foreground probability."""
+"""Maxima of either kind, spread like all others, that join the histograms of foreground probability."""
 MAX_LOG_RATIO = 3.0
 
 
@@ -56,7 +57,8 @@ class Evidence:
     z_scores, confidences
         Confidence of a maximum at these z-scores, rising; in between it is interpolated.
     foregrounds, log_ratios
-        Logarithm of the likelihood ratio, particle over noise, at these foreground probabilities; empty without.
+        Logarithm of the likelihood ratio, particle over noise, at these foreground probabilities; empty
+        without.
     threshold
         Least confidence of a detection.
     expected_f1, expected_precision, expected_recall
@@ -111,7 +113,7 @@ def weigh(
 
 
 def _of_z_score(z_score: np.ndarray, tail: NoiseTail, frames: float) -> tuple[list[float], list[float]]:
-    """Confidence at rising z-scores: isotonic regression of the share of maxima that noise does not explain."""
+    """Confidence at rising z-scores: isotonic regression of the share that noise does not explain."""
     candidate = np.sort(z_score[z_score >= tail.start_z])
     rare = tail.threshold(RARE_PER_FRAME)
     ends = [tail.start_z, rare, rare + 1e-6], [0.0, 0.0, 0.5]
@@ -119,7 +121,7 @@ def _of_z_score(z_score: np.ndarray, tail: NoiseTail, frames: float) -> tuple[li
         return ends
     bins = int(np.clip(len(candidate) // BIN_MAXIMA, 1, MAX_BINS))
     parts = np.array_split(candidate, bins)
-    edges = np.array([tail.start_z, *[(a[-1] + b[0]) / 2 for a, b in zip(parts, parts[1:], strict=False)]])
+    edges = np.array([tail.start_z, *[(a[-1] + b[0]) / 2 for a, b in pairwise(parts)]])
     above = np.array([tail.rate(edge) for edge in edges]) * frames
     noise = above - np.append(above[1:], 0.0)
     count = np.array([len(part) for part in parts], dtype=np.float64)
@@ -144,8 +146,8 @@ def _of_foreground(
 ) -> tuple[list[float], list[float]]:
     """Likelihood ratio of the foreground probability, rising, from maxima that are weighted by confidence.
 
-    Both kinds are taken at like z-scores: a bright maximum of noise has a higher foreground probability than a
-    place anywhere, too.
+    Both kinds are taken at like z-scores: a bright maximum of noise has a higher foreground probability than
+    a place anywhere, too.
     """
     if not len(bright.foreground) or weight == 0 or likely.sum() < PSEUDO_COUNT:
         return [], []
@@ -183,8 +185,11 @@ def _cut(
     found = np.cumsum(ordered)
     count = np.arange(1, len(ordered) + 1)
     f1 = 2 * found / (count + total)
+    # Maxima of equal confidence are accepted together, and those of none never.
+    ends = np.flatnonzero((np.diff(ordered, append=-1.0) < 0) & (ordered > 0))
     if false_positives_per_frame is None:
-        last = int(np.argmax(f1))
+        last = int(ends[int(np.argmax(f1[ends]))])
     else:
-        last = max(0, int(np.searchsorted(count - found, false_positives_per_frame * frames)) - 1)
+        accepted = (count - found)[ends] <= false_positives_per_frame * frames
+        last = int(ends[max(0, int(np.count_nonzero(accepted)) - 1)])
     return float(ordered[last]), float(f1[last]), float(found[last] / count[last]), float(found[last] / total)

@@ -1,7 +1,7 @@
 """Segmentation of one frame with the calibration of its movie: the front door of this room.
 
-A frame's result depends on the frames around it only where the calibration says that they help, so frames can be
-segmented in any order and resumed anywhere. Linking them is the business of the track room.
+A frame's result depends on the frames around it only where the calibration says that they help, so frames can
+be segmented in any order and resumed anywhere. Linking them is the business of the track room.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from spatialdino_core.segment.inputs import Voxel, check_frame, values_at
 from spatialdino_core.segment.instances import label_spots
 from spatialdino_core.segment.localise import Spots, fit_spots, measure_spots
 from spatialdino_core.segment.objects import object_table
-from spatialdino_core.segment.observer import TimeGroups
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.tiles import TILE_VOXELS
 from spatialdino_core.segment.window import TimeWindow

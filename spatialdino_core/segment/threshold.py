@@ -13,8 +13,8 @@ from scipy import ndimage
 TAIL_SAMPLES = 400
 """Most significant null maxima that shape the tail."""
 SKEW_BAND = (0.3, 0.9)
-"""Quantiles of the dark maxima between which bright maxima are counted against them: noise dominates there, and
-its skewness shows."""
+"""Quantiles of the dark maxima between which bright maxima are counted against them: noise dominates there,
+and its skewness shows."""
 MIN_SKEW_MAXIMA = 500
 MAX_SKEW = 0.2
 EM_ITERATIONS = 200
