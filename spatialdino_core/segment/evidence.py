@@ -22,6 +22,8 @@ BIN_MAXIMA = 20
 MAX_BINS = 40
 MIN_EXCESS_SIGMAS = 4.0
 """Bright maxima exceed noise by this many standard deviations at some z-score, or there are no particles."""
+STEP_Z = 1e-6
+"""Width of a step in z-score, which interpolation needs."""
 RARE_PER_FRAME = 0.05
 """Where noise makes fewer maxima per frame than this, a maximum is as likely a particle as not, even if
 calibration saw no other."""
@@ -104,7 +106,10 @@ def weigh(
         Factor of the logarithm of the foreground's likelihood ratio.
     """
     tail = noise_tail(dark.z_score, bright.z_score, frames, dark_frames)
-    z_scores, confidences = _of_z_score(bright.z_score, tail, frames)
+    candidate = np.sort(bright.z_score[bright.z_score >= tail.start_z])
+    if not _exceeds_noise(candidate, tail, frames):
+        return Evidence(tail, *_of_rare(tail), [], [], 0.5, 0.0, 0.0, 0.0)
+    z_scores, confidences = _of_z_score(candidate, tail, frames)
     likely = np.interp(bright.z_score, z_scores, confidences)
     foregrounds, log_ratios = _of_foreground(bright, likely, tail.start_z, foreground_weight)
     likely = _with_foreground(likely, bright.foreground, foregrounds, log_ratios)
@@ -112,13 +117,17 @@ def weigh(
     return Evidence(tail, z_scores, confidences, foregrounds, log_ratios, *verdict)
 
 
-def _of_z_score(z_score: np.ndarray, tail: NoiseTail, frames: float) -> tuple[list[float], list[float]]:
-    """Confidence at rising z-scores: isotonic regression of the share that noise does not explain."""
-    candidate = np.sort(z_score[z_score >= tail.start_z])
+def _of_rare(tail: NoiseTail) -> tuple[list[float], list[float]]:
+    """Confidence at rising z-scores where there are no particles to learn from."""
     rare = tail.threshold(RARE_PER_FRAME)
-    ends = [tail.start_z, rare, rare + 1e-6], [0.0, 0.0, 0.5]
-    if len(candidate) == 0 or not _exceeds_noise(candidate, tail, frames):
-        return ends
+    return [tail.start_z, rare, rare + STEP_Z], [0.0, 0.0, 0.5]
+
+
+def _of_z_score(candidate: np.ndarray, tail: NoiseTail, frames: float) -> tuple[list[float], list[float]]:
+    """Confidence at rising z-scores: isotonic regression of the share that noise does not explain.
+
+    Below the tail nothing is known of noise, and nothing is a particle.
+    """
     bins = int(np.clip(len(candidate) // BIN_MAXIMA, 1, MAX_BINS))
     parts = np.array_split(candidate, bins)
     edges = np.array([tail.start_z, *[(a[-1] + b[0]) / 2 for a, b in pairwise(parts)]])
@@ -128,9 +137,9 @@ def _of_z_score(z_score: np.ndarray, tail: NoiseTail, frames: float) -> tuple[li
     share = np.clip(1 - noise / count, 0.0, 0.99)
     smooth = isotonic_regression(share, weights=count).x
     centre = np.array([np.median(part) for part in parts])
-    z_scores = np.concatenate([[tail.start_z], centre])
-    confidences = np.concatenate([smooth[:1], smooth])
-    floor = np.interp(z_scores, *ends)
+    z_scores = np.concatenate([[tail.start_z - STEP_Z, tail.start_z], centre])
+    confidences = np.concatenate([[0.0], smooth[:1], smooth])
+    floor = np.interp(z_scores, *_of_rare(tail))
     return z_scores.tolist(), np.maximum(confidences, floor).tolist()
 
 
@@ -138,7 +147,8 @@ def _exceeds_noise(candidate: np.ndarray, tail: NoiseTail, frames: float) -> boo
     """Whether there are more maxima above any z-score than noise makes."""
     count = np.arange(len(candidate), 0, -1)
     noise = np.array([tail.rate(z) for z in candidate]) * frames
-    return bool(np.any(count > noise + MIN_EXCESS_SIGMAS * np.sqrt(noise + 1)))
+    variance = noise + 1 + (tail.relative_error(candidate) * noise) ** 2
+    return bool(np.any(count > noise + MIN_EXCESS_SIGMAS * np.sqrt(variance)))
 
 
 def _of_foreground(
