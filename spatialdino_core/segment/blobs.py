@@ -17,19 +17,21 @@ from spatialdino_core.segment.channels import filter_halo, flattened, weighted_r
 from spatialdino_core.segment.filters import load_block, psf_sigma_um, typical_level
 from spatialdino_core.segment.inputs import Voxel
 from spatialdino_core.segment.noise import NoiseMesh, empty_mesh, fill_mesh, finish_mesh, mesh_cell
+from spatialdino_core.segment.observer import Detector
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.tiles import TILE_VOXELS, Box, Tile, Triple, tiles, valid_box
 
-Maxima = tuple[np.ndarray, np.ndarray]
-"""Positions (n, 3) in voxels and responses (n,) of the maxima at one size in one tile."""
+Maxima = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Positions (n, 3) in voxels of the maxima at one size in one tile, and responses (n,) of the detector and of
+that for the frame alone."""
 
 SUPPRESSION = 1.5
 """Of two maxima closer than this many standard deviations of the broader blob only the more significant
 stays; two equal Gaussian spots merge into one maximum below two standard deviations (Sparrow's limit)."""
 MIN_CURVATURE = 0.1
-"""Least curvature of the response along any direction, relative to the sum over three directions: 1/3 on a round
-blob, 1/6 on one twice as long as wide, 0 on edges and ridges (the idea of Lowe 2004, Int. J. Comput. Vis. 60, 91,
-section 4.1)."""
+"""Least curvature of the response along any direction, relative to the sum over three directions: 1/3 on a
+round blob, 1/6 on one twice as long as wide, 0 on edges and ridges (the idea of Lowe 2004, Int. J. Comput.
+Vis. 60, 91, section 4.1)."""
 MIN_SIGNIFICANCE = 2.0
 """Maxima below this z-score are never particles nor informative about the tail of the noise."""
 
@@ -62,7 +64,7 @@ class Peaks:
 
 def find_peaks(
     images: Sequence[np.ndarray],
-    weights: np.ndarray,
+    detector: Detector,
     voxel_um: Voxel,
     valid: np.ndarray | None,
     parameters: SegmentParameters,
@@ -78,8 +80,8 @@ def find_peaks(
     ----------
     images
         Intensities (z, y, x), any real dtype: the frame, and means of other frames that help.
-    weights
-        Shape (sizes, images, channels), from :meth:`.observer.Observer.weights`.
+    detector
+        From :meth:`.observer.Observer.detector`.
     voxel_um
         Voxel size (z, y, x) in µm.
     valid
@@ -109,24 +111,26 @@ def find_peaks(
     cell = mesh_cell(parameters.noise_window_um, voxel_um)
     sigma = psf_sigma_um(parameters) / np.array(voxel_um)
     half = np.maximum(1, np.round(sigma)).astype(int)
-    meshes = [empty_mesh(_triple(images[0].shape), cell) for _ in weights]
+    meshes = [empty_mesh(_triple(images[0].shape), cell) for _ in (*detector.weights, detector.alone)]
     signs = (1, -1) if with_dark else (1,)
-    found: list[list[list[Maxima]]] = [[[] for _ in weights] for _ in signs]
-    for tile, responses in _tile_responses(
-        images, weights, voxel_um, valid, parameters, where, tile_voxels, most_voxels
-    ):
+    found: list[list[list[Maxima]]] = [[[] for _ in detector.weights] for _ in signs]
+    alone = len(images) == 1
+    for tile, blocks in _flat_tiles(images, voxel_um, valid, parameters, where, tile_voxels, most_voxels):
         part = valid_box(valid, tile.outer)
-        for size, response in enumerate(responses):
+        own = weighted_response(blocks[:1], detector.alone[0], sigma)
+        fill_mesh(meshes[-1], own[tile.inner], valid, tile.core, cell)
+        for size, one in enumerate(detector.weights):
+            response = own if alone and size == 0 else weighted_response(blocks, one, sigma)
             fill_mesh(meshes[size], response[tile.inner], valid, tile.core, cell)
             for sign, lists in zip(signs, found, strict=True):
-                lists[size].append(_tile_maxima(sign * response, tile, part, half, sigma))
+                lists[size].append(_tile_maxima(sign * response, sign * own, tile, part, half, sigma))
     noise = [finish_mesh(mesh, cell) for mesh in meshes]
-    peaks = [_peaks(lists, noise, sigma, parameters.size_factors) for lists in found]
+    peaks = [_peaks(lists, noise, sigma, parameters.size_factors, detector.least_own) for lists in found]
     return (peaks[0], peaks[1]) if with_dark else (peaks[0], peaks[0].keep(np.empty(0, np.intp)))
 
 
 def responses_at(
-    images: Sequence[np.ndarray],
+    image: np.ndarray,
     weights: np.ndarray,
     positions: Sequence[np.ndarray],
     voxel_um: Voxel,
@@ -136,15 +140,15 @@ def responses_at(
     where: str,
     most_voxels: int | None = None,
 ) -> list[np.ndarray]:
-    """Responses of the detector for the first size at ``positions``, each (n, 3) whole numbers of voxels (z, y, x).
+    """Responses of the detector for the first size at ``positions``, each (n, 3) voxels (z, y, x).
 
     The other parameters are those of :func:`find_peaks`. NaN where a place was not looked at.
     """
+    sigma = psf_sigma_um(parameters) / np.array(voxel_um)
     places = [position.astype(np.intp) for position in positions]
     found = [np.full(len(place), np.nan) for place in places]
-    for tile, (response,) in _tile_responses(
-        images, weights[:1], voxel_um, valid, parameters, where, TILE_VOXELS, most_voxels
-    ):
+    for tile, blocks in _flat_tiles([image], voxel_um, valid, parameters, where, TILE_VOXELS, most_voxels):
+        response = weighted_response(blocks, weights[0], sigma)
         low, high = ([getattr(part, end) for part in tile.core] for end in ("start", "stop"))
         for place, values in zip(places, found, strict=True):
             here = ((place >= low) & (place < high)).all(axis=1)
@@ -152,9 +156,8 @@ def responses_at(
     return found
 
 
-def _tile_responses(
+def _flat_tiles(
     images: Sequence[np.ndarray],
-    weights: np.ndarray,
     voxel_um: Voxel,
     valid: np.ndarray | None,
     parameters: SegmentParameters,
@@ -162,18 +165,20 @@ def _tile_responses(
     tile_voxels: int,
     most_voxels: int | None,
 ) -> Iterator[tuple[Tile, list[np.ndarray]]]:
-    """Tile by tile, the responses for all sizes."""
+    """Tile by tile, the images as the filters take them."""
     sigma = psf_sigma_um(parameters) / np.array(voxel_um)
     shape, cell = _triple(images[0].shape), mesh_cell(parameters.noise_window_um, voxel_um)
     halo = np.array(filter_halo(sigma)) + np.maximum(1, np.round(sigma)).astype(int) + 1
     levels = [typical_level(image, valid) for image in images]
     for tile in _some(list(tiles(shape, cell, _triple(halo), tile_voxels)), most_voxels):
         part = valid_box(valid, tile.outer)
-        blocks = [
-            flattened(load_block(image, tile, valid, level, where), part, sigma)
-            for image, level in zip(images, levels, strict=True)
-        ]
-        yield tile, [weighted_response(blocks, one, sigma) for one in weights]
+        yield (
+            tile,
+            [
+                flattened(load_block(image, tile, valid, level, where), part, sigma)
+                for image, level in zip(images, levels, strict=True)
+            ],
+        )
 
 
 def share_of_frame(shape: tuple[int, ...], most_voxels: int) -> float:
@@ -226,7 +231,12 @@ def _volume(box: Box) -> int:
 
 
 def _tile_maxima(
-    response: np.ndarray, tile: Tile, valid: np.ndarray | None, half: np.ndarray, sigma: np.ndarray
+    response: np.ndarray,
+    own: np.ndarray,
+    tile: Tile,
+    valid: np.ndarray | None,
+    half: np.ndarray,
+    sigma: np.ndarray,
 ) -> Maxima:
     """Positive blob-like maxima in the tile's core: positions in the frame, and responses."""
     is_peak = response == ndimage.maximum_filter(response, size=tuple(2 * half + 1), mode="nearest")
@@ -235,7 +245,8 @@ def _tile_maxima(
         is_peak &= valid
     inside = np.argwhere(is_peak[tile.inner]) + [part.start for part in tile.inner]
     inside = inside[roundness(response, inside, sigma) >= MIN_CURVATURE]
-    return inside + np.array([part.start for part in tile.outer]), response[tuple(inside.T)]
+    at = tuple(inside.T)
+    return inside + np.array([part.start for part in tile.outer]), response[at], own[at]
 
 
 def roundness(response: np.ndarray, at: np.ndarray, sigma_voxels: np.ndarray) -> np.ndarray:
@@ -267,17 +278,28 @@ def _both_sides(volume: np.ndarray, at: np.ndarray, step: np.ndarray) -> np.ndar
 
 
 def _peaks(
-    lists: list[list[Maxima]], noise: list[NoiseMesh], sigma: np.ndarray, sizes: tuple[float, ...]
+    lists: list[list[Maxima]],
+    noise: list[NoiseMesh],
+    sigma: np.ndarray,
+    sizes: tuple[float, ...],
+    least_own: float,
 ) -> Peaks:
     """Join the sizes: z-scores, the most significant first, one peak per blob."""
-    position = [np.concatenate([p for p, _ in parts]) for parts in lists]
-    spread = [mesh.at(p) for mesh, p in zip(noise, position, strict=True)]
-    value = [np.concatenate([v for _, v in parts]) for parts in lists]
-    scores = [np.divide(v, s, out=np.zeros(len(v)), where=s > 0) for v, s in zip(value, spread, strict=True)]
+    *noises, own_noise = noise
+    position, value, own = (
+        [np.concatenate([tile[k] for tile in parts]) for parts in lists] for k in range(3)
+    )
+    scores = [_z_score(v, mesh.at(p)) for v, mesh, p in zip(value, noises, position, strict=True)]
+    own_scores = [_z_score(v, own_noise.at(p)) for v, p in zip(own, position, strict=True)]
     size = np.repeat(np.arange(len(lists)), [len(p) for p in position])
     peaks = Peaks(np.concatenate(position).astype(np.float64), np.concatenate(scores), size)
-    peaks = peaks.keep(peaks.z_score >= MIN_SIGNIFICANCE)
+    speaks = np.concatenate(own_scores) >= least_own * peaks.z_score if np.isfinite(least_own) else True
+    peaks = peaks.keep((peaks.z_score >= MIN_SIGNIFICANCE) & speaks)
     z, y, x = peaks.position.T
     peaks = peaks.keep(np.lexsort((x, y, z, peaks.size, -peaks.z_score)))
     radius = SUPPRESSION * np.asarray(sizes)[peaks.size]
     return peaks.keep(suppress(peaks.position / sigma, radius))
+
+
+def _z_score(value: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    return np.divide(value, noise, out=np.zeros(len(value)), where=noise > 0)

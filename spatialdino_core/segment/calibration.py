@@ -1,8 +1,8 @@
-"""Calibration of a movie: one detector and one measure of evidence from its first frames, for all of its frames.
+"""Calibration of a movie: one detector and one measure of evidence for all frames, from the first ones.
 
-What separates particles from background, whether neighbouring frames help, and how likely a maximum is a particle
-all follow from the movie. No label, and no assumption on the camera. Not the statistics themselves: those are in
-:mod:`.observer` and :mod:`.evidence`.
+What separates particles from background, whether neighbouring frames help, and how likely a maximum is a
+particle all follow from the movie. No label, and no assumption on the camera. Not the statistics themselves:
+those are in :mod:`.observer` and :mod:`.evidence`.
 """
 
 from __future__ import annotations
@@ -21,16 +21,15 @@ from spatialdino_core.segment.channels import channel_responses, filter_halo, fl
 from spatialdino_core.segment.evidence import Evidence, Maxima, weigh
 from spatialdino_core.segment.filters import load_block, psf_sigma_um, typical_level
 from spatialdino_core.segment.inputs import Voxel, check_frame, values_at
-from spatialdino_core.segment.observer import Observer, TimeGroups, channel_covariance, persistence
+from spatialdino_core.segment.observer import ALONE, Observer, TimeGroups, channel_covariance, persistence
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.threshold import Bimodality, bimodality
-from spatialdino_core.segment.tiles import tiles, valid_box
+from spatialdino_core.segment.tiles import best_known_tile, known_voxels, valid_box
 from spatialdino_core.segment.window import TimeWindow
 
 HISTOGRAM_BINS = 256
-SAMPLE_VOXELS = 2_000_000
-"""Voxels per frame that the covariance of the background is measured on, every few of them."""
 SAMPLES = 40_000
+"""Voxels per frame, spread over one tile, that the covariance of the background is measured on."""
 LOOK_VOXELS = 8_000_000
 """Voxels per frame in which maxima are looked for."""
 FADING_RATES = (0.1, 2.0)
@@ -39,8 +38,8 @@ MOVING_Z = 4.0
 """Maxima above this z-score tell how particles move."""
 RING_Z = 6.0
 RING_FACTOR = 5.0
-"""No dark maximum counts within this many standard deviations of the point spread function of a bright one above
-``RING_Z``."""
+"""No dark maximum counts within this many standard deviations of the point spread function of a bright one
+above ``RING_Z``."""
 
 
 @validated(frozen=True)
@@ -125,7 +124,7 @@ def calibrate(
     span = movie.frames[: calibration_span(parameters)]
     job = _Job(movie, foreground, voxel_um, valid, parameters, where)
     maps, verdict = job.foreground_maps(span)
-    covariance = channel_covariance(job.sample(span))
+    covariance = channel_covariance(job.sample(span), span)
     still = Observer.of(covariance, np.ones(1), parameters.size_factors, job.sigma)
     peaks = job.look(still, 0, maps)
     single = best = job.weigh(peaks, maps)
@@ -172,12 +171,10 @@ class _Job:
         return psf_sigma_um(self.parameters) / np.array(self.voxel_um)
 
     def foreground_maps(self, span: list[int]) -> tuple[dict[int, np.ndarray | None], Bimodality | None]:
-        """The frames to look at, evenly over ``span``, with their foreground; and whether that is bimodal."""
-        count = min(self.parameters.calibration_frames, len(span))
-        chosen = [span[i] for i in np.linspace(0, len(span) - 1, count + 2)[1:-1].round().astype(int)]
+        """The frames to look at, with their foreground; and whether that is bimodal."""
         maps: dict[int, np.ndarray | None] = {}
         histogram, edges = np.zeros(HISTOGRAM_BINS), np.linspace(0, 1, HISTOGRAM_BINS + 1)
-        for frame in dict.fromkeys(chosen):
+        for frame in _spread(span, self.parameters.calibration_frames):
             likely = maps[frame] = self.foreground(frame) if self.foreground else None
             check_frame(self.movie.frame(frame), self.voxel_um, self.valid, likely, self._name(frame))
             histogram += _histogram(likely, self.valid, edges)
@@ -185,13 +182,9 @@ class _Job:
 
     def sample(self, span: list[int]) -> np.ndarray:
         """Channel responses at the same places in all frames of ``span``: (frames, channels, samples)."""
-        first = self.movie.frame(span[0])
-        halo = filter_halo(self.sigma)
-        pieces = list(tiles((first.shape[0], first.shape[1], first.shape[2]), (1, 1, 1), halo, SAMPLE_VOXELS))
-        tile = pieces[len(pieces) // 2]
+        tile = best_known_tile(self.movie.frame(span[0]).shape, filter_halo(self.sigma), self.valid)
         part = valid_box(self.valid, tile.outer)
-        known = np.broadcast_to(True if part is None else part, [p.stop - p.start for p in tile.outer])
-        inside = np.flatnonzero(known[tile.inner])
+        inside = np.flatnonzero(known_voxels(self.valid, tile.core))
         places = inside[:: max(1, len(inside) // SAMPLES)]
         found = []
         for frame in span:
@@ -206,10 +199,10 @@ class _Job:
         """Bright and dark maxima in ``frames``."""
         found = {}
         for frame in frames:
-            groups = self.movie.groups(frame, reach)
+            groups = TimeGroups.around(frame, self.movie.frames[: calibration_span(self.parameters)], reach)
             bright, dark = find_peaks(
                 self.movie.images(frame, groups),
-                observer.weights(groups),
+                observer.detector(groups),
                 self.voxel_um,
                 self.valid,
                 self.parameters,
@@ -223,7 +216,7 @@ class _Job:
         return found
 
     def weigh(self, peaks: dict[int, tuple[Peaks, Peaks]], maps: dict[int, np.ndarray | None]) -> Evidence:
-        """Evidence from maxima. Dark ones in the rings that bright particles make around them say nothing of noise."""
+        """Evidence from maxima; dark ones in the rings around bright particles say nothing of noise."""
         apart = {frame: _apart(dark, bright, self.sigma) for frame, (bright, dark) in peaks.items()}
         bright = [_maxima(some, maps[frame]) for frame, (some, _) in peaks.items()]
         dark = [_maxima(some.keep(apart[frame]), maps[frame]) for frame, (_, some) in peaks.items()]
@@ -240,9 +233,9 @@ class _Job:
     def fading_rate(self, observer: Observer, peaks: dict[int, tuple[Peaks, Peaks]]) -> float:
         """How fast particles leave their places, from the responses there one frame later.
 
-        Noise and texture add as much to bright maxima as they take from dark ones, so the sum over both is that of the
-        particles alone. A maximum lies somewhat beside its particle, so the rate comes out rather too high than too low;
-        which does less harm: particles are not found where they no longer are.
+        Noise and texture add as much to bright maxima as they take from dark ones, so the sum over both is
+        that of the particles alone. A maximum lies somewhat beside its particle, so the rate comes out rather
+        too high than too low; which does less harm: particles are not found where they no longer are.
         """
         now = later = 0.0
         for frame, (bright, dark) in peaks.items():
@@ -252,8 +245,8 @@ class _Job:
             for shift in (0, 1):
                 image = self.movie.frame(frame + shift)
                 values = responses_at(
-                    [image],
-                    observer.weights(TimeGroups(((0,),))),
+                    image,
+                    observer.weights(ALONE),
                     places,
                     self.voxel_um,
                     self.valid,
@@ -268,6 +261,14 @@ class _Job:
 
     def _name(self, frame: int) -> str:
         return f"{self.where}, frame {frame}"
+
+
+def _spread(span: list[int], count: int) -> list[int]:
+    """At most ``count`` frames at even distances in the middle of ``span``, where most have neighbours."""
+    count = min(count, len(span))
+    step = max(1, len(span) // (count + 1))
+    first = (len(span) - (count - 1) * step - 1) // 2
+    return span[first : first + count * step : step]
 
 
 def _apart(dark: Peaks, bright: Peaks, sigma_voxels: np.ndarray) -> np.ndarray:

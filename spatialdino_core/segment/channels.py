@@ -1,8 +1,8 @@
 """The linear filters behind detection: a few Gaussian channels, weighted sums of which make any blob filter.
 
 A channel is the negative Laplacian of a Gaussian, a factor broader than the point spread function. Which
-weights make a good detector is the business of :mod:`.observer`; what is searched for in its responses that of
-:mod:`.blobs`.
+weights make a good detector is the business of :mod:`.observer`; what is searched for in its responses that
+of :mod:`.blobs`.
 """
 
 from __future__ import annotations
@@ -100,16 +100,15 @@ def blob_signature(factor: float, sigma_voxels: np.ndarray) -> np.ndarray:
         for h, s in zip(half, sigma_voxels, strict=True)
     ]
     blob = np.einsum("i,j,k->ijk", *profiles).astype(np.float32)
-    return channel_responses(flattened(blob, None, sigma_voxels), sigma_voxels)[(slice(None), *half)].astype(
-        np.float64
-    )
+    responses = channel_responses(flattened(blob, None, sigma_voxels), sigma_voxels)
+    return responses[:, half[0], half[1], half[2]].astype(np.float64)
 
 
 def flattened(block: np.ndarray, valid: np.ndarray | None, sigma_voxels: np.ndarray) -> np.ndarray:
     """A block minus its mean over the surroundings, zero where there are no data.
 
-    So neither the frame's border nor the fill of a deskewed frame is an edge to the filters, which may take everything
-    outside as zero.
+    So neither the frame's border nor the fill of a deskewed frame is an edge to the filters, which may take
+    everything outside as zero.
 
     Parameters
     ----------

@@ -1,14 +1,15 @@
 """How likely a maximum is a particle: its confidence, and the confidence from which on it counts as detected.
 
-Noise makes dark maxima as it makes bright ones, so what bright maxima there are beyond the dark ones are particles:
-their share at a z-score is the local true discovery rate (Efron 2001, J. Am. Stat. Assoc. 96, 1151). The foreground
-probability joins in as a likelihood ratio between the two kinds. No label is used. Not the statistics of noise alone:
-those are in :mod:`.threshold`.
+Noise makes dark maxima as it makes bright ones, so what bright maxima there are beyond the dark ones are
+particles: their share at a z-score is the local true discovery rate (Efron 2001, J. Am. Stat. Assoc. 96,
+1151). The foreground probability joins in as a likelihood ratio between the two kinds. No label is used. Not
+the statistics of noise alone: those are in :mod:`.threshold`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from pydantic.dataclasses import dataclass as validated
@@ -21,12 +22,14 @@ BIN_MAXIMA = 20
 MAX_BINS = 40
 MIN_EXCESS_SIGMAS = 4.0
 """Bright maxima exceed noise by this many standard deviations at some z-score, or there are no particles."""
+STEP_Z = 1e-6
+"""Width of a step in z-score, which interpolation needs."""
 RARE_PER_FRAME = 0.05
 """Where noise makes fewer maxima per frame than this, a maximum is as likely a particle as not, even if
 calibration saw no other."""
 FOREGROUND_BINS = 10
 PSEUDO_COUNT = 10.0
-"""Maxima of either kind, spread like all others, that are added to the histograms of foreground probability."""
+"""Maxima of either kind, spread like all others, that join the histograms of foreground probability."""
 MAX_LOG_RATIO = 3.0
 
 
@@ -56,7 +59,8 @@ class Evidence:
     z_scores, confidences
         Confidence of a maximum at these z-scores, rising; in between it is interpolated.
     foregrounds, log_ratios
-        Logarithm of the likelihood ratio, particle over noise, at these foreground probabilities; empty without.
+        Logarithm of the likelihood ratio, particle over noise, at these foreground probabilities; empty
+        without.
     threshold
         Least confidence of a detection.
     expected_f1, expected_precision, expected_recall
@@ -102,7 +106,10 @@ def weigh(
         Factor of the logarithm of the foreground's likelihood ratio.
     """
     tail = noise_tail(dark.z_score, bright.z_score, frames, dark_frames)
-    z_scores, confidences = _of_z_score(bright.z_score, tail, frames)
+    candidate = np.sort(bright.z_score[bright.z_score >= tail.start_z])
+    if not _exceeds_noise(candidate, tail, frames):
+        return Evidence(tail, *_of_rare(tail), [], [], 0.5, 0.0, 0.0, 0.0)
+    z_scores, confidences = _of_z_score(candidate, tail, frames)
     likely = np.interp(bright.z_score, z_scores, confidences, left=0.0)
     foregrounds, log_ratios = _of_foreground(bright, likely, tail.start_z, foreground_weight)
     likely = _with_foreground(likely, bright.foreground, foregrounds, log_ratios)
@@ -110,25 +117,29 @@ def weigh(
     return Evidence(tail, z_scores, confidences, foregrounds, log_ratios, *verdict)
 
 
-def _of_z_score(z_score: np.ndarray, tail: NoiseTail, frames: float) -> tuple[list[float], list[float]]:
-    """Confidence at rising z-scores: isotonic regression of the share of maxima that noise does not explain."""
-    candidate = np.sort(z_score[z_score >= tail.start_z])
+def _of_rare(tail: NoiseTail) -> tuple[list[float], list[float]]:
+    """Confidence at rising z-scores where there are no particles to learn from."""
     rare = tail.threshold(RARE_PER_FRAME)
-    ends = [tail.start_z, rare, rare + 1e-6], [0.0, 0.0, 0.5]
-    if len(candidate) == 0 or not _exceeds_noise(candidate, tail, frames):
-        return ends
+    return [tail.start_z, rare, rare + STEP_Z], [0.0, 0.0, 0.5]
+
+
+def _of_z_score(candidate: np.ndarray, tail: NoiseTail, frames: float) -> tuple[list[float], list[float]]:
+    """Confidence at rising z-scores: isotonic regression of the share that noise does not explain.
+
+    Below the tail nothing is known of noise, and nothing is a particle.
+    """
     bins = int(np.clip(len(candidate) // BIN_MAXIMA, 1, MAX_BINS))
     parts = np.array_split(candidate, bins)
-    edges = np.array([tail.start_z, *[(a[-1] + b[0]) / 2 for a, b in zip(parts, parts[1:], strict=False)]])
+    edges = np.array([tail.start_z, *[(a[-1] + b[0]) / 2 for a, b in pairwise(parts)]])
     above = np.array([tail.rate(edge) for edge in edges]) * frames
     noise = above - np.append(above[1:], 0.0)
     count = np.array([len(part) for part in parts], dtype=np.float64)
     share = np.clip(1 - noise / count, 0.0, 0.99)
     smooth = isotonic_regression(share, weights=count).x
     centre = np.array([np.median(part) for part in parts])
-    z_scores = np.concatenate([[tail.start_z], centre])
-    confidences = np.concatenate([smooth[:1], smooth])
-    floor = np.interp(z_scores, *ends)
+    z_scores = np.concatenate([[tail.start_z - STEP_Z, tail.start_z], centre])
+    confidences = np.concatenate([[0.0], smooth[:1], smooth])
+    floor = np.interp(z_scores, *_of_rare(tail))
     return z_scores.tolist(), np.maximum(confidences, floor).tolist()
 
 
@@ -136,7 +147,8 @@ def _exceeds_noise(candidate: np.ndarray, tail: NoiseTail, frames: float) -> boo
     """Whether there are more maxima above any z-score than noise makes."""
     count = np.arange(len(candidate), 0, -1)
     noise = np.array([tail.rate(z) for z in candidate]) * frames
-    return bool(np.any(count > noise + MIN_EXCESS_SIGMAS * np.sqrt(noise + 1)))
+    variance = noise + 1 + (tail.relative_error(candidate) * noise) ** 2
+    return bool(np.any(count > noise + MIN_EXCESS_SIGMAS * np.sqrt(variance)))
 
 
 def _of_foreground(
@@ -144,8 +156,8 @@ def _of_foreground(
 ) -> tuple[list[float], list[float]]:
     """Likelihood ratio of the foreground probability, rising, from maxima that are weighted by confidence.
 
-    Both kinds are taken at like z-scores: a bright maximum of noise has a higher foreground probability than a
-    place anywhere, too.
+    Both kinds are taken at like z-scores: a bright maximum of noise has a higher foreground probability than
+    a place anywhere, too.
     """
     if not len(bright.foreground) or weight == 0 or likely.sum() < PSEUDO_COUNT:
         return [], []
@@ -183,8 +195,11 @@ def _cut(
     found = np.cumsum(ordered)
     count = np.arange(1, len(ordered) + 1)
     f1 = 2 * found / (count + total)
+    # Maxima of equal confidence are accepted together, and those of none never.
+    ends = np.flatnonzero((np.diff(ordered, append=-1.0) < 0) & (ordered > 0))
     if false_positives_per_frame is None:
-        last = int(np.argmax(f1))
+        last = int(ends[int(np.argmax(f1[ends]))])
     else:
-        last = max(0, int(np.searchsorted(count - found, false_positives_per_frame * frames)) - 1)
+        accepted = (count - found)[ends] <= false_positives_per_frame * frames
+        last = int(ends[max(0, int(np.count_nonzero(accepted)) - 1)])
     return float(ordered[last]), float(f1[last]), float(found[last] / count[last]), float(found[last] / total)

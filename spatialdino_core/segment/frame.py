@@ -1,7 +1,7 @@
 """Segmentation of one frame with the calibration of its movie: the front door of this room.
 
-A frame's result depends on the frames around it only where the calibration says that they help, so frames can be
-segmented in any order and resumed anywhere. Linking them is the business of the track room.
+A frame's result depends on the frames around it only where the calibration says that they help, so frames can
+be segmented in any order and resumed anywhere. Linking them is the business of the track room.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from spatialdino_core.segment.inputs import Voxel, check_frame, values_at
 from spatialdino_core.segment.instances import label_spots
 from spatialdino_core.segment.localise import Spots, fit_spots, measure_spots
 from spatialdino_core.segment.objects import object_table
-from spatialdino_core.segment.observer import TimeGroups
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.tiles import TILE_VOXELS
 from spatialdino_core.segment.window import TimeWindow
@@ -87,7 +86,13 @@ def segment_frame(
     groups = movie.groups(number, calibration.reach)
     images = movie.images(number, groups)
     peaks, _ = find_peaks(
-        images, observer.weights(groups), voxel_um, valid, parameters, where=where, tile_voxels=tile_voxels
+        images,
+        observer.detector(groups),
+        voxel_um,
+        valid,
+        parameters,
+        where=where,
+        tile_voxels=tile_voxels,
     )
     confidence = calibration.evidence.confidence(peaks.z_score, values_at(foreground, peaks.position))
     found = _Found(peaks.position, peaks.z_score, confidence, np.asarray(parameters.size_factors)[peaks.size])

@@ -81,7 +81,7 @@ def fit_spots(
 
 
 def measure_spots(frame: np.ndarray, valid: np.ndarray | None, spots: Spots) -> Spots:
-    """Heights, backgrounds and noise in another frame (z, y, x) of ``spots``, whose positions stay as they are."""
+    """Heights, backgrounds and noise of ``spots`` in another frame (z, y, x); their positions stay."""
     found = _fit_in_turns(frame, valid, spots.position, spots.sigma, MEASURING_SWEEPS, 0)
     return replace(found, position=spots.position, variance=spots.variance)
 

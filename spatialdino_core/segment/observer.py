@@ -1,10 +1,11 @@
 """The detector that suits a movie: a Hotelling observer on Gaussian channels in space and time.
 
-The best linear detector of a known blob in noise of known covariance is Σ⁻¹μ (Hotelling 1931, Ann. Math. Stat. 2,
-360; Myers & Barrett 1987, J. Opt. Soc. Am. A 4, 2447, for few channels). μ is the blob's signature in the channels
-and fades with the time that particles have to leave; Σ is measured on the movie, noise and texture of the cell
-together, over the same lags. So texture that stands still is subtracted, and frames are added up as far as particles
-stay, each as much as this movie rewards it. Not the detection itself: that is :mod:`.blobs`.
+The best linear detector of a known blob in noise of known covariance is Σ⁻¹μ (Hotelling 1931, Ann. Math.
+Stat. 2, 360; Myers & Barrett 1987, J. Opt. Soc. Am. A 4, 2447, for few channels). μ is the blob's signature
+in the channels and fades with the time that particles have to leave; Σ is measured on the movie, noise and
+texture of the cell together, over the same lags. So texture that stands still is subtracted, and frames are
+added up as far as particles stay, each as much as this movie rewards it. Not the detection itself: that is
+:mod:`.blobs`.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from spatialdino_core.segment.channels import FACTORS, blob_signature
 
 NEAR_FRAMES = 2
 """Frames before and after with a weight of their own; those further away share one."""
+OWN_SHARE = 0.35
 RIDGE = 1e-3
-"""Least eigenvalue of the correlations between channels: directions that the movie hardly knows count less."""
+"""Least eigenvalue of the correlations between channels: what the movie hardly knows counts less."""
 OUTLIER_SIGMAS = 4.0
 """Samples further off, in robust standard deviations, are particles rather than background."""
 
@@ -46,34 +48,60 @@ class TimeGroups:
         return TimeGroups(((0,), *(group for group in groups if group)))
 
 
-def channel_covariance(responses: np.ndarray) -> np.ndarray:
+ALONE = TimeGroups(((0,),))
+"""A frame without help."""
+
+
+def channel_covariance(responses: np.ndarray, frames: Sequence[int]) -> np.ndarray:
     """Covariance between channels at every lag, of the background.
 
     Parameters
     ----------
     responses
-        Shape (frames, channels, samples): responses at the same places in successive frames; NaN where a frame is
-        missing.
+        Shape (frames, channels, samples): responses at the same places in several frames.
+    frames
+        Their numbers, rising; some may be missing.
 
     Returns
     -------
     numpy.ndarray
-        Shape (lags, channels, channels), symmetric; lag l is estimated from all pairs of frames l apart and from
-        samples that are nowhere outliers.
+        Shape (lags, channels, channels), symmetric, as many lags as frames; lag l is estimated from all pairs
+        of frames l apart and samples that are outliers in neither; without any pair it is that of lag l - 1.
     """
-    centred = responses - np.nanmedian(responses, axis=2, keepdims=True)
-    spread = 1.4826 * np.nanmedian(np.abs(centred), axis=2, keepdims=True)
-    with np.errstate(invalid="ignore"):
-        usual = (np.abs(centred) <= OUTLIER_SIGMAS * np.maximum(spread, 1e-12)).all(axis=1)
+    centred = responses - np.median(responses, axis=2, keepdims=True)
+    spread = 1.4826 * np.median(np.abs(centred), axis=2, keepdims=True)
+    usual = (np.abs(centred) <= OUTLIER_SIGMAS * np.maximum(spread, 1e-12)).all(axis=1)
     centred = np.where(usual[:, None], centred, 0.0).astype(np.float64)
-    usual = usual.astype(np.float64)
-    found = []
-    for lag in range(len(responses)):
-        earlier, later = slice(0, len(responses) - lag), slice(lag, None)
+    row = {frame: index for index, frame in enumerate(frames)}
+    found: list[np.ndarray] = []
+    for lag in range(len(frames)):
+        earlier = [row[frame] for frame in frames if frame + lag in row]
+        later = [row[frame + lag] for frame in frames if frame + lag in row]
         total = np.einsum("tcn,tdn->cd", centred[earlier], centred[later])
-        pairs = np.sum(usual[earlier] * usual[later])
-        found.append((total + total.T) / 2 / pairs if pairs else found[-1])
+        pairs = np.count_nonzero(usual[earlier] & usual[later])
+        found.append((total + total.T) / 2 / pairs if pairs or not found else found[-1])
     return np.array(found)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """Weights for one frame and the mean frames that help there.
+
+    Attributes
+    ----------
+    weights
+        Shape (sizes, groups, channels).
+    alone
+        Shape (sizes, 1, channels): for the frame without help.
+    least_own
+        Least z-score in the frame without help, relative to that with it: a share of what a particle has on
+        average. Particles that were there before or will come, and the dark trails that they leave in the
+        mean of other frames, have none.
+    """
+
+    weights: np.ndarray
+    alone: np.ndarray
+    least_own: float
 
 
 @dataclass(frozen=True)
@@ -85,8 +113,8 @@ class Observer:
     covariance
         Shape (lags, channels, channels), of the background; see :func:`channel_covariance`.
     persistence
-        Shape (lags,): how much of a particle's signature is left where it was, that many frames before or after;
-        1 at lag 0.
+        Shape (lags,): how much of a particle's signature is left where it was, that many frames before or
+        after; 1 at lag 0.
     signatures
         Shape (sizes, channels): responses of the channels to a blob of each size.
     """
@@ -113,11 +141,23 @@ class Observer:
         found = [inverse @ self._signature(blob, groups) for blob in self.signatures]
         return np.stack(found).reshape(len(found), len(groups.lags), count)
 
+    def detector(self, groups: TimeGroups) -> Detector:
+        """The detector for a frame with these groups."""
+        alone, weights = self.weights(ALONE), self.weights(groups)
+        if len(groups.lags) == 1:
+            return Detector(alone, alone, -np.inf)
+        # Detectability d' = √(μᵀΣ⁻¹μ), of the first size.
+        own = np.sqrt(np.sum(alone[0] * self._signature(self.signatures[0], ALONE).reshape(alone[0].shape)))
+        all_ = np.sqrt(
+            np.sum(weights[0] * self._signature(self.signatures[0], groups).reshape(weights[0].shape))
+        )
+        return Detector(weights, alone, float(OWN_SHARE * own / all_))
+
     def profile(self, groups: TimeGroups) -> np.ndarray:
         """Weights of the groups' mean frames in one image, shape (groups,).
 
-        The image in which particles stand out as the detector sees them, of the height they have in the frame itself
-        on average.
+        The image in which particles stand out as the detector sees them, of the height they have in the frame
+        itself on average.
         """
         first = self.weights(groups)[0] @ self.signatures[0]
         kept = np.array([self._kept(group) for group in groups.lags])
@@ -139,7 +179,7 @@ class Observer:
 def persistence(rate: float, reach: int) -> np.ndarray:
     """Share of a blob's response that is left at its place after 0 … ``reach`` frames, shape (reach + 1,).
 
-    A blob of standard deviation s that is filtered with its own shape has the response (1 + d²/2s²)^(−3/2) on average
-    over Gaussian displacements of variance d² per axis; ``rate`` is d²/2s² per frame.
+    A blob of standard deviation s that is filtered with its own shape has the response (1 + d²/2s²)^(−3/2) on
+    average over Gaussian displacements of variance d² per axis; ``rate`` is d²/2s² per frame.
     """
     return np.asarray((1 + rate * np.arange(reach + 1)) ** -1.5)

@@ -36,7 +36,7 @@ class SegmentParameters:
         Field(
             gt=0,
             le=1000,
-            description="accepted false detections per frame; null: as many as make the expected F1 score greatest",
+            description="accepted false detections per frame; null: so many that the expected F1 is greatest",
         ),
     ] = None
     temporal_reach_frames: Annotated[

@@ -13,8 +13,8 @@ from scipy import ndimage
 TAIL_SAMPLES = 400
 """Most significant null maxima that shape the tail."""
 SKEW_BAND = (0.3, 0.9)
-"""Quantiles of the dark maxima between which bright maxima are counted against them: noise dominates there, and
-its skewness shows."""
+"""Quantiles of the dark maxima between which bright maxima are counted against them: noise dominates there,
+and its skewness shows."""
 MIN_SKEW_MAXIMA = 500
 MAX_SKEW = 0.2
 EM_ITERATIONS = 200
@@ -64,6 +64,8 @@ class NoiseTail:
         Where the fitted tail of the dark maxima begins, how many lie above, and its decay in z².
     skew
         Measured from the excess of bright over dark maxima of moderate significance.
+    skew_error
+        Standard deviation of ``skew``.
     maxima
         Dark maxima seen, all frames together.
     """
@@ -72,11 +74,18 @@ class NoiseTail:
     rate_per_frame: float
     decay: float
     skew: float
+    skew_error: float
     maxima: int
 
     def rate(self, z_score: float) -> float:
         """Expected bright noise maxima per frame above ``z_score``."""
         return self.rate_per_frame * float(np.exp(self._log_decline(np.array(z_score))))
+
+    def relative_error(self, z_score: np.ndarray) -> np.ndarray:
+        """Standard deviation of the rate above ``z_score``, relative to it: few maxima were seen."""
+        beyond = (z_score**2 - self.start_z**2) / self.decay
+        counted = (1 + beyond**2) / _tail_samples(self.maxima)
+        return np.sqrt(counted + (self.skew_error * z_score**3 / 3) ** 2)
 
     def threshold(self, rate_per_frame: float) -> float:
         """Z-score above which noise makes ``rate_per_frame`` maxima per frame; at least ``start_z``."""
@@ -109,29 +118,38 @@ def noise_tail(dark: np.ndarray, bright: np.ndarray, frames: float, dark_frames:
     Returns
     -------
     NoiseTail
-        Maximum-likelihood exponential tail of z² above the :data:`TAIL_SAMPLES`-th largest value (at most a
-        quarter of the sample), which extrapolates to rates below one maximum in all frames.
+        Exponential tail of z² above the :data:`TAIL_SAMPLES`-th largest value (at most a quarter of the
+        sample), which extrapolates to rates below one maximum in all frames. Its decay is the median's,
+        because a few dark maxima are not noise but lie beside bright particles.
     """
     if len(dark) == 0:
-        return NoiseTail(start_z=0.0, rate_per_frame=0.0, decay=2.0, skew=0.0, maxima=0)
+        return NoiseTail(0.0, rate_per_frame=0.0, decay=2.0, skew=0.0, skew_error=0.0, maxima=0)
     ordered = np.sort(dark)[::-1]
-    count = int(min(TAIL_SAMPLES, max(1, len(ordered) // 4)))
+    count = _tail_samples(len(ordered))
     start = float(ordered[count]) if len(ordered) > count else 0.0
     excess = ordered[:count] ** 2 - start**2
-    decay = float(max(excess.mean(), 2.0 if count < 30 else 1.0))
-    return NoiseTail(start, count / dark_frames, decay, _skew(dark, bright, dark_frames / frames), len(dark))
+    decay = float(max(np.median(excess) / np.log(2), 2.0 if count < 30 else 1.0))
+    skew, error = _skew(dark, bright, dark_frames / frames)
+    return NoiseTail(start, count / dark_frames, decay, skew, error, len(dark))
 
 
-def _skew(dark: np.ndarray, bright: np.ndarray, share: float) -> float:
+def _tail_samples(maxima: int) -> int:
+    return min(TAIL_SAMPLES, max(1, maxima // 4))
+
+
+def _skew(dark: np.ndarray, bright: np.ndarray, share: float) -> tuple[float, float]:
+    """Skew and its standard deviation; zeros where there are too few maxima to tell."""
     if len(dark) < MIN_SKEW_MAXIMA:
-        return 0.0
+        return 0.0, 0.0
     low, high = np.quantile(dark, SKEW_BAND)
     moderate = dark[(dark >= low) & (dark < high)]
     brighter = np.sum((bright >= low) & (bright < high))
     if brighter == 0 or len(moderate) == 0:
-        return 0.0
+        return 0.0, 0.0
     excess = np.log(brighter * share / len(moderate))
-    return float(np.clip(3 * excess / np.mean(moderate**3), 0.0, MAX_SKEW))
+    error = np.sqrt(1 / brighter + 1 / len(moderate))
+    per_excess = 3 / np.mean(moderate**3)
+    return float(np.clip(per_excess * excess, 0.0, MAX_SKEW)), float(per_excess * error)
 
 
 def bimodality(counts: np.ndarray, edges: np.ndarray) -> Bimodality:

@@ -88,3 +88,19 @@ def valid_box(valid: np.ndarray | None, box: Box) -> np.ndarray | None:
     if valid is None:
         return None
     return valid[tuple(slice(None) if n == 1 else part for n, part in zip(valid.shape, box, strict=True))]
+
+
+def known_voxels(valid: np.ndarray | None, box: Box) -> np.ndarray:
+    """Which voxels of ``box`` are valid: a boolean array of its shape."""
+    part = valid_box(valid, box)
+    return np.broadcast_to(True if part is None else part, [one.stop - one.start for one in box])
+
+
+def best_known_tile(shape: tuple[int, ...], halo: Triple, valid: np.ndarray | None) -> Tile:
+    """The tile with most valid voxels in its core; of several the one nearest to the frame's centre."""
+
+    def rank(tile: Tile) -> tuple[int, float]:
+        middle = [(part.start + part.stop - n) / n for part, n in zip(tile.core, shape, strict=True)]
+        return -int(np.count_nonzero(known_voxels(valid, tile.core))), float(np.linalg.norm(middle))
+
+    return min(tiles((shape[0], shape[1], shape[2]), (1, 1, 1), halo), key=rank)

@@ -1,4 +1,4 @@
-"""A movie seen through a window in time: a frame and the means of those around it. Frames are read once each.
+"""A movie seen through a window in time: a frame and the means of those around it.
 
 Not what is made of them: the groups and their weights are in :mod:`.observer`.
 """
@@ -16,8 +16,9 @@ from spatialdino_core.segment.observer import NEAR_FRAMES, TimeGroups
 class TimeWindow:
     """Frames of a movie and means of groups of frames.
 
-    Going forward one frame at a time reads two frames, whatever the reach: the sum over the window is kept, in whole
-    numbers for whole-numbered frames, so that it does not depend on where one started.
+    Going forward one frame at a time reads three frames, whatever the reach: the one that enters the window,
+    the one that leaves it, and a new near one. The sum over the window is kept, in whole numbers for
+    whole-numbered frames, so that it does not depend on where one started.
 
     Parameters
     ----------
@@ -49,11 +50,10 @@ class TimeWindow:
 
     def images(self, number: int, groups: TimeGroups) -> list[np.ndarray]:
         """The frame itself, as it is, and the mean frame (float32) of every other group."""
+        itself = self.frame(number)
         first, *others = groups.lags
         near = [group for group in others if abs(group[0]) <= NEAR_FRAMES]
-        means = [
-            np.mean([self.frame(number + lag) for lag in group], axis=0, dtype=np.float32) for group in near
-        ]
+        means = [self._mean([number + lag for lag in group]) for group in near]
         far = [number + lag for group in others if group not in near for lag in group]
         if far:
             close = [number + lag for group in (first, *near) for lag in group]
@@ -61,7 +61,10 @@ class TimeWindow:
             for one in close:
                 rest = rest - self.frame(one)
             means.append((rest / len(far)).astype(np.float32))
-        return [self.frame(number), *means]
+        return [itself, *means]
+
+    def _mean(self, numbers: list[int]) -> np.ndarray:
+        return np.asarray(np.mean([self.frame(one) for one in numbers], axis=0, dtype=np.float32))
 
     def _once(self, number: int) -> np.ndarray:
         """A frame that is not needed again soon."""

@@ -87,9 +87,7 @@ def link_objects(
     return tracks, events[EVENT_COLUMNS], report
 
 
-def _number(
-    objects: Objects, links: Links, exists: Array, parameters: TrackParameters
-) -> tuple[Index, int]:
+def _number(objects: Objects, links: Links, exists: Array, parameters: TrackParameters) -> tuple[Index, int]:
     """Track of each object, from 1 in order of first appearance; 0 in tracks too short or improbable.
 
     Where the table says nothing of its objects' confidence, no track is improbable.

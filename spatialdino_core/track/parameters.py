@@ -27,7 +27,9 @@ class TrackParameters:
     min_track_confidence: Annotated[
         float,
         Field(
-            ge=0, le=1, description="tracks less likely than this to be particles are dropped; 0 keeps all (1)"
+            ge=0,
+            le=1,
+            description="tracks less likely than this to be particles are dropped; 0 keeps all (1)",
         ),
     ] = 0.5
     intensity_weight: Annotated[
