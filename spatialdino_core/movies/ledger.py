@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from spatialdino_core.errors import BadInputError
@@ -82,6 +83,7 @@ class FrameLedger:
     def __init__(self, path: Path | str, known: Mapping[int, Entry] | None = None) -> None:
         self.path = Path(path)
         self.entries: dict[int, Entry] = dict(known or {})
+        self._writing = Lock()
         if self.path.exists():
             for line in self.path.read_text(encoding="utf-8").splitlines():
                 try:
@@ -93,13 +95,20 @@ class FrameLedger:
     def add(self, entry: Entry) -> None:
         """Record a finished frame; on disk when this returns."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
+        with self._writing, self.path.open("a", encoding="utf-8") as file:
             if file.tell() > 0 and not _ends_with_newline(self.path):
                 file.write("\n")
             file.write(json.dumps(asdict(entry)) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        self.entries[entry.frame] = entry
+            self.entries[entry.frame] = entry
+
+    def reopen(self, frame: int) -> None:
+        """Count a frame as not finished from now on, because its result is about to be replaced.
+
+        Else a kill would leave the new result under the old settings' entry.
+        """
+        self.add(replace(self.entries[frame], key="", output=""))
 
 
 def _ends_with_newline(path: Path) -> bool:
@@ -170,7 +179,10 @@ class FrameJob:
         """Whether there is anything to do for a frame, asked where its input is read anyway."""
         old = self.ledger.entries.get(frame)
         current = old is not None and old.key == self.key and not old.skipped and self.exists(frame)
-        return _Passed(frame, settled=bool(old and current and self.unchanged(frame, old)))
+        settled = bool(old and current and self.unchanged(frame, old))
+        if old is not None and not settled:
+            self.ledger.reopen(frame)
+        return _Passed(frame, settled=settled)
 
     def _record(self, frame: int, outcome: Future[_Passed]) -> bool:
         """Enter a frame that went through all steps; whether it had to be computed."""

@@ -13,7 +13,7 @@ SHARED_STAGES = ("pretrain", "repair")
 
 @dataclass(frozen=True)
 class Timing:
-    """Last run of one stage.
+    """Last run of one stage; the sum over its jobs where a movie was split over several.
 
     Attributes
     ----------
@@ -50,13 +50,23 @@ class Timing:
 def timings(benchmarks: Path | str, movie: str) -> list[Timing]:
     """Timings of the stages that have a benchmark, in the order in which they run."""
     folder = Path(benchmarks)
-    paths = [(stage, folder / stage / f"{movie}.tsv", False) for stage in STAGES]
-    paths += [(stage, folder / f"{stage}.tsv", True) for stage in SHARED_STAGES]
-    rows = [(stage, *_last_run(path), shared) for stage, path, shared in paths if path.exists()]
+    jobs = [
+        (stage, [folder / stage / f"{movie}.tsv", *sorted((folder / stage).glob(f"{movie}.*-*.tsv"))], False)
+        for stage in STAGES
+    ]
+    jobs += [(stage, [folder / f"{stage}.tsv"], True) for stage in SHARED_STAGES]
+    rows = [(stage, *_together(paths), shared) for stage, paths, shared in jobs if paths[0].exists()]
     longest = max((seconds for _, seconds, _, _ in rows), default=0.0) or 1.0
     return [
         Timing(stage, seconds, memory, shared, seconds / longest) for stage, seconds, memory, shared in rows
     ]
+
+
+def _together(paths: list[Path]) -> tuple[float, float | None]:
+    """Seconds of all jobs, and the most memory of any."""
+    runs = [_last_run(path) for path in paths]
+    memory = [each for _, each in runs if each is not None]
+    return sum(seconds for seconds, _ in runs), max(memory, default=None)
 
 
 def _last_run(path: Path) -> tuple[float, float | None]:

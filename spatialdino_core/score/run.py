@@ -35,8 +35,8 @@ def score_run(
 
     Tracks come from ``{results}/{movie}/tracks.csv``; its interpolated positions (``gap``) count for
     tracking only. Detections are the tracks' other positions: ``objects.parquet`` also has candidates that
-    tracking did not confirm. Of the truth, invisible positions are not asked of detection, and tracks run from their
-    first to their last visible position. A movie without results gets a row without scores.
+    tracking did not confirm. Of the truth, invisible positions are not asked of detection, and tracks run
+    from their first to their last visible position. A movie without results gets a row without scores.
 
     Parameters
     ----------

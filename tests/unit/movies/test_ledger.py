@@ -88,6 +88,16 @@ def test_a_failing_frame_keeps_what_was_finished(stage: Stage) -> None:
     assert stage.run(STAMPS) == [3, 4]
 
 
+def test_settings_that_were_tried_in_vain_and_put_back_leave_no_mixture(stage: Stage) -> None:
+    stage.run(STAMPS, key="old")
+    stage.fail_at = 2  # after 0 and 1, as a kill would
+    with pytest.raises(BadInputError):
+        stage.run(STAMPS, key="new")
+    stage.fail_at = None
+    # What had been begun may have replaced the old result, what had not been begun is still the old.
+    assert {0, 1, 2} <= set(stage.run(STAMPS, key="old")) < set(STAMPS)
+
+
 def test_a_bad_frame_can_be_skipped_and_is_recorded(stage: Stage, tmp_path: Path) -> None:
     stage.fail_at = 3
     assert stage.run(STAMPS, skip_bad=True) == [0, 1, 2, 4]

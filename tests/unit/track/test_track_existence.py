@@ -16,7 +16,7 @@ PARTICLES, FALSE = 30, 60
 
 @pytest.fixture(scope="module")
 def noisy() -> pd.DataFrame:
-    """Slow particles, each seen with probability 0.8, among false detections, twice as many and less confident."""
+    """Slow particles, seen with probability 0.8, among twice as many false detections, less confident."""
     rng = np.random.default_rng(5)
     at = rng.uniform(1, EDGE_UM - 1, (PARTICLES, 3))
     frames = []
