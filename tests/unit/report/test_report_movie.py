@@ -243,3 +243,17 @@ def test_timings_are_of_the_last_run_and_in_order(tmp_path: Path) -> None:
     ]
     assert [t.share for t in found] == pytest.approx([1.0, 0.25, 0.5])
     assert timings(tmp_path / "absent", "m") == []
+
+
+def test_timings_of_a_movie_in_parts_are_those_of_all_its_jobs(tmp_path: Path) -> None:
+    (tmp_path / "deskew").mkdir()
+    for name, seconds, memory in (
+        ("m", 2.0, 50.0),
+        ("m.0-25", 30.0, 90.0),
+        ("m.25-50", 40.0, 80.0),
+        ("n", 9.0, 99.0),
+    ):
+        table = pd.DataFrame({"s": [seconds], "max_rss": [memory]})
+        table.to_csv(tmp_path / "deskew" / f"{name}.tsv", sep="\t", index=False)
+    (found,) = timings(tmp_path, "m")
+    assert (found.seconds, found.memory_mb) == (72.0, 90.0)
