@@ -185,6 +185,8 @@ class _Job:
         tile = best_known_tile(self.movie.frame(span[0]).shape, filter_halo(self.sigma), self.valid)
         part = valid_box(self.valid, tile.outer)
         inside = np.flatnonzero(known_voxels(self.valid, tile.core))
+        if not len(inside):
+            raise _nothing(self.where, "no valid voxel")
         places = inside[:: max(1, len(inside) // SAMPLES)]
         found = []
         for frame in span:

@@ -20,7 +20,7 @@ from spatialdino_core.segment.threshold import NoiseTail, noise_tail
 BIN_MAXIMA = 20
 """Maxima per bin of the z-score at least."""
 MAX_BINS = 40
-MIN_EXCESS_SIGMAS = 4.0
+MIN_EXCESS_SIGMAS = 5.0
 """Bright maxima exceed noise by this many standard deviations at some z-score, or there are no particles."""
 STEP_Z = 1e-6
 """Width of a step in z-score, which interpolation needs."""

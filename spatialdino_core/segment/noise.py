@@ -72,8 +72,10 @@ def fill_mesh(
 ) -> None:
     """Write the robust standard deviation of ``response`` into the cells of ``mesh`` that ``core`` covers.
 
-    The estimate is median minus lower 15.9 % quantile: for normal noise the standard deviation, and blind to
-    bright particles until they fill much of a cell.
+    The estimate is the distance from the median to the 15.9 % quantile on either side, whichever is shorter:
+    for normal noise the standard deviation, and blind to bright particles until they fill much of a cell. The
+    lower side alone would be blind to bright blobs of noise, too, but not to dark ones, which then would look
+    weaker.
 
     Parameters
     ----------
@@ -95,7 +97,10 @@ def fill_mesh(
     rows = cells.reshape(-1, cells.shape[-1])
     rows.sort(axis=1)
     count = np.sum(~np.isnan(rows), axis=1)
-    spread = _quantile(rows, count, 0.5) - _quantile(rows, count, LOWER_SIGMA_QUANTILE)
+    middle = _quantile(rows, count, 0.5)
+    lower = middle - _quantile(rows, count, LOWER_SIGMA_QUANTILE)
+    upper = _quantile(rows, count, 1 - LOWER_SIGMA_QUANTILE) - middle
+    spread = np.minimum(lower, upper)
     strided = np.prod([-(-c // s) for c, s in zip(cell, STRIDE, strict=True)])
     spread[count < MIN_VALID_FRACTION * strided] = np.nan
     corner = [part.start // c for part, c in zip(core, cell, strict=True)]

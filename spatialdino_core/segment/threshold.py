@@ -15,7 +15,9 @@ TAIL_SAMPLES = 400
 SKEW_BAND = (0.3, 0.9)
 """Quantiles of the dark maxima between which bright maxima are counted against them: noise dominates there,
 and its skewness shows."""
-MIN_SKEW_MAXIMA = 500
+MIN_SKEW_MAXIMA = 1000
+MIN_SKEW_Z = 2.0
+"""Below about this z-score skewness takes maxima away rather than adding some."""
 MAX_SKEW = 0.2
 EM_ITERATIONS = 200
 MIN_ASHMAN_D = 2.0
@@ -53,10 +55,10 @@ class Bimodality:
 class NoiseTail:
     """Expected number of bright noise maxima per frame above a z-score.
 
-    ``rate(u) = rate_per_frame · exp(−(u² − start_z²) / decay) · exp(skew · u³ / 3)``: the tail of maxima of a
-    Gaussian field is dominated by exp(−u²/2) (Adler 1981, The Geometry of Random Fields), heavier tails
-    show as ``decay`` above 2, and the last factor is the first Edgeworth term of skewed, e.g. photon,
-    noise.
+    ``rate(u) = rate_per_frame · exp(−(u² − start_z²) / decay) · exp(skew · (u³ − 3u) / 3)``: the tail of
+    maxima of a Gaussian field is dominated by exp(−u²/2) (Adler 1981, The Geometry of Random Fields), heavier
+    tails show as ``decay`` above 2, and the last factor is the first Edgeworth term, a Hermite polynomial, of
+    skewed, e.g. photon, noise.
 
     Attributes
     ----------
@@ -85,19 +87,24 @@ class NoiseTail:
         """Standard deviation of the rate above ``z_score``, relative to it: few maxima were seen."""
         beyond = (z_score**2 - self.start_z**2) / self.decay
         counted = (1 + beyond**2) / _tail_samples(self.maxima)
-        return np.sqrt(counted + (self.skew_error * z_score**3 / 3) ** 2)
+        return np.sqrt(counted + (self.skew_error * _skewed(z_score)) ** 2)
 
     def threshold(self, rate_per_frame: float) -> float:
         """Z-score above which noise makes ``rate_per_frame`` maxima per frame; at least ``start_z``."""
-        grid = np.arange(self.start_z, MAX_Z, 0.005)
-        decline = self._log_decline(grid)
-        turn = int(np.argmin(decline))  # the cubic term wins far out, where the expansion no longer holds
+        grid = np.arange(self.start_z, max(MAX_Z, self.start_z + 1), 0.005)
         enough = np.log(rate_per_frame / self.rate_per_frame) if self.rate_per_frame > 0 else np.inf
-        below = np.flatnonzero(decline[: turn + 1] <= enough)
-        return float(grid[below[0]] if below.size else grid[turn])
+        below = np.flatnonzero(self._log_decline(grid) <= enough)
+        return float(grid[below[0]] if below.size else grid[-1])
 
     def _log_decline(self, z_score: np.ndarray) -> np.ndarray:
-        return -(z_score**2 - self.start_z**2) / self.decay + self.skew * z_score**3 / 3
+        """The cubic term would win far out, where the expansion no longer holds: there it is kept."""
+        turn = 2 / (self.decay * self.skew) if self.skew > 0 else np.inf
+        known = np.minimum(z_score, max(turn, self.start_z))
+        return -(z_score**2 - self.start_z**2) / self.decay + self.skew * _skewed(known)
+
+
+def _skewed(z_score: np.ndarray) -> np.ndarray:
+    return (z_score**3 - 3 * z_score) / 3
 
 
 MAX_Z = 40.0
@@ -139,16 +146,15 @@ def _tail_samples(maxima: int) -> int:
 
 def _skew(dark: np.ndarray, bright: np.ndarray, share: float) -> tuple[float, float]:
     """Skew and its standard deviation; zeros where there are too few maxima to tell."""
-    if len(dark) < MIN_SKEW_MAXIMA:
-        return 0.0, 0.0
     low, high = np.quantile(dark, SKEW_BAND)
+    low = max(low, MIN_SKEW_Z)
     moderate = dark[(dark >= low) & (dark < high)]
     brighter = np.sum((bright >= low) & (bright < high))
-    if brighter == 0 or len(moderate) == 0:
+    if brighter == 0 or len(moderate) < MIN_SKEW_MAXIMA:
         return 0.0, 0.0
     excess = np.log(brighter * share / len(moderate))
     error = np.sqrt(1 / brighter + 1 / len(moderate))
-    per_excess = 3 / np.mean(moderate**3)
+    per_excess = 1 / np.mean(_skewed(moderate))
     return float(np.clip(per_excess * excess, 0.0, MAX_SKEW)), float(per_excess * error)
 
 

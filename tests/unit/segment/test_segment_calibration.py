@@ -9,100 +9,190 @@ import pytest
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.segment.blobs import find_peaks
-from spatialdino_core.segment.calibration import Calibration, calibrate
+from spatialdino_core.segment.calibration import Calibration, calibrate, calibration_span
+from spatialdino_core.segment.frame import segment_frame
+from spatialdino_core.segment.observer import TimeGroups
 from spatialdino_core.segment.parameters import SegmentParameters
+from spatialdino_core.segment.window import TimeWindow
 
 SHAPE = (32, 80, 120)
+SMALL = (16, 32, 32)
+ALONE = SegmentParameters(temporal_reach_frames=0)
+
+
+def window(frames: list[np.ndarray]) -> TimeWindow:
+    return TimeWindow(lambda number: frames[number], range(len(frames)))
 
 
 @pytest.mark.parametrize("background", [40.0, 3.0], ids=["bright", "few-photons"])
-@pytest.mark.parametrize("asked", [5.0, 1.0])
-def test_pure_noise_gives_the_asked_false_positives(scene, voxel_um, background, asked):
-    parameters = SegmentParameters(false_positives_per_frame=asked)
-    frames = [scene(50 + s, count=0, shape=SHAPE, background=background).frame for s in range(17)]
-    calibration = calibrate(((f, None) for f in frames), voxel_um, None, parameters)
-    assert calibration.frames == parameters.calibration_frames
+def test_pure_noise_has_no_particles(scene, voxel_um, background):
+    """Neither in single frames nor in many together, in three movies."""
     found = 0
-    for frame in frames[5:]:
-        bright, _ = find_peaks(frame, voxel_um, None, parameters, where="noise")
-        found += int(np.sum(bright.z_score >= calibration.threshold_z))
-    expected = 12 * asked
-    assert found <= 2.5 * expected + 3 * np.sqrt(expected)
-    assert found >= 0.3 * expected - 2 * np.sqrt(expected)
+    for movie in range(3):
+        frames = [scene(100 * movie + s, count=0, shape=SHAPE, background=background).frame for s in range(8)]
+        calibration = calibrate(window(frames), None, voxel_um, None, SegmentParameters())
+        assert calibration.evidence.expected_f1 == 0
+        assert calibration.reach == 0
+        for number in (0, 7):
+            _, objects = segment_frame(
+                window(frames), number, voxel_um, None, None, calibration, SegmentParameters()
+            )
+            found += len(objects)
+    assert found <= 2
 
 
-def test_bright_particles_do_not_raise_the_threshold(scene, voxel_um):
-    parameters = SegmentParameters()
-    without, with_spots = (
-        calibrate([(scene(7, count=n, peak=800.0, shape=SHAPE).frame, None)], voxel_um, None, parameters)
-        for n in (0, 15)
-    )
-    assert with_spots.threshold_z == pytest.approx(without.threshold_z, abs=0.6)
+def test_noise_makes_as_many_dark_maxima_as_bright_ones(scene, voxel_um):
+    """All evidence rests on it. Noise of many photons is symmetric."""
+    bright, dark = [], []
+    for seed in range(8):
+        frame = scene(seed, count=0, shape=SHAPE, background=3000.0).frame
+        calibration = calibrate(window([frame]), None, voxel_um, None, ALONE)
+        weights = calibration.observer(ALONE, voxel_um).weights(TimeGroups(((0,),)))
+        found = find_peaks([frame], weights, voxel_um, None, ALONE, where="noise", with_dark=True)
+        bright.append(found[0].z_score)
+        dark.append(found[1].z_score)
+    bright, dark = np.concatenate(bright), np.concatenate(dark)
+    for z_score in (2.5, 3.5, 4.2):
+        counts = np.array([np.sum(bright > z_score), np.sum(dark > z_score)])
+        assert counts.min() > 100
+        assert abs(np.log(counts[0] / counts[1])) < 3 * np.sqrt(np.sum(1 / counts))
 
 
-def _foreground(shape, inside):
-    probability = np.full(shape, 0.05, np.float32) + np.linspace(0, 0.04, shape[2], dtype=np.float32)
+def test_rings_of_bright_particles_are_not_taken_for_noise(scene, voxel_um):
+    """Particles a hundred times as bright as noise do not hide dim ones between them."""
+    dim = scene(7, count=25, peak=40.0, shape=SHAPE)
+    noise = scene(7, count=0, shape=SHAPE).frame.astype(float)
+    bright = scene(8, count=6, peak=1500.0, shape=SHAPE)
+    both = np.clip(dim.frame + (bright.frame - noise), 0, 65535).astype(np.uint16)
+    recall = []
+    for frame in (dim.frame, both):
+        calibration = calibrate(window([frame]), None, voxel_um, None, ALONE)
+        _, objects = segment_frame(window([frame]), 0, voxel_um, None, None, calibration, ALONE)
+        found = objects[["z", "y", "x"]].to_numpy()
+        distance = np.linalg.norm((found[:, None] - dim.truth) * voxel_um, axis=-1).min(axis=0)
+        apart = np.linalg.norm((dim.truth[:, None] - bright.truth) * voxel_um, axis=-1).min(axis=1) > 1.5
+        recall.append(np.mean(distance[apart] < 0.312))
+    assert recall[1] > recall[0] - 0.25
+
+
+def _foreground(inside):
+    probability = np.full(SHAPE, 0.05, np.float32) + np.linspace(0, 0.04, SHAPE[2], dtype=np.float32)
     probability[:, :, inside] += 0.85
     return probability
 
 
-def test_threshold_is_lower_inside_the_foreground(scene, voxel_um):
-    parameters = SegmentParameters(false_positives_per_frame=2.0, false_positives_outside=0.05)
-    probability = _foreground(SHAPE, slice(40, 80))
-    frames = [(scene(s, count=0, shape=SHAPE).frame, probability) for s in range(4)]
-    calibration = calibrate(frames, voxel_um, None, parameters)
+def test_foreground_that_knows_the_particles_joins_the_evidence(scene, voxel_um):
+    """Dim particles in one half of the frame only, which the foreground knows."""
+    made = [scene(s, count=150, peak=10.0, shape=SHAPE) for s in range(3)]
+    plain = [scene(s, count=0, shape=SHAPE).frame for s in range(3)]
+    frames = [np.where(np.arange(120) < 60, m.frame, p) for m, p in zip(made, plain, strict=True)]
+    probability = _foreground(slice(0, 60))
+    calibration = calibrate(window(frames), lambda frame: probability, voxel_um, None, ALONE)
     assert calibration.foreground is not None
     assert calibration.foreground.bimodal
-    assert calibration.threshold_z < calibration.threshold_outside_z - 0.5
-    assert calibration.is_inside(np.array([0.07, 0.9]), 2).tolist() == [False, True]
+    evidence = calibration.evidence
+    even = np.interp(0.5, evidence.confidences, evidence.z_scores)
+    inside, outside = evidence.confidence(np.full(2, even), np.array([0.92, 0.07]))
+    assert inside > outside + 0.2
 
 
-def test_unimodal_foreground_is_reported_and_not_used(scene, voxel_um):
+def test_unimodal_foreground_is_reported_as_such(scene, voxel_um):
     probability = np.random.default_rng(0).normal(0.4, 0.05, SHAPE).astype(np.float32)
-    calibration = calibrate(
-        [(scene(0, count=0, shape=SHAPE).frame, probability)], voxel_um, None, SegmentParameters()
-    )
+    frame = scene(0, shape=SHAPE).frame
+    calibration = calibrate(window([frame]), lambda frame: probability, voxel_um, None, ALONE)
     assert calibration.foreground is not None
     assert not calibration.foreground.bimodal
-    assert calibration.is_inside(np.array([0.1, 0.9]), 2).all()
 
 
 def test_calibration_survives_json(scene, voxel_um):
-    probability = _foreground(SHAPE, slice(40, 80))
-    calibration = calibrate([(scene(1, shape=SHAPE).frame, probability)], voxel_um, None, SegmentParameters())
+    frames = [scene(s, shape=SHAPE).frame for s in range(2)]
+    probability = _foreground(slice(40, 80))
+    calibration = calibrate(
+        window(frames), lambda frame: probability, voxel_um, None, SegmentParameters(temporal_below_f1=1)
+    )
     assert Calibration.of_json(json.loads(json.dumps(calibration.as_json()))) == calibration
 
 
-def test_only_the_first_frames_are_drawn(scene, voxel_um):
-    drawn = []
+@pytest.mark.parametrize("reach", [0, 4])
+def test_only_the_first_frames_are_read(scene, voxel_um, reach):
+    """Whatever the movie's length, so that a movie that grows keeps its calibration."""
+    parameters = SegmentParameters(calibration_frames=5, temporal_reach_frames=reach, temporal_below_f1=1)
+    frames = [scene(index, count=9, peak=500.0, shape=SMALL).frame for index in range(20)]
+    read = []
 
-    def frames():
-        for index in range(10):
-            drawn.append(index)
-            yield scene(index, count=0, shape=(16, 32, 32)).frame, None
+    def frame(number):
+        read.append(number)
+        return frames[number]
 
-    calibrate(frames(), voxel_um, None, SegmentParameters(calibration_frames=2))
-    assert drawn == [0, 1]
+    span = calibration_span(parameters)
+    whole = calibrate(TimeWindow(frame, range(20)), None, voxel_um, None, parameters)
+    assert set(read) == set(range(span))
+    start = calibrate(TimeWindow(frame, range(span)), None, voxel_um, None, parameters)
+    assert start == whole
+    assert whole.frames == 5
+
+
+@pytest.mark.parametrize(("length", "asked", "looked"), [(1, 5, 1), (4, 5, 4), (5, 5, 5), (8, 5, 5)])
+def test_as_many_frames_are_looked_at_as_asked(scene, voxel_um, length, asked, looked):
+    parameters = SegmentParameters(calibration_frames=asked)
+    frames = [scene(index, count=0, shape=SMALL).frame for index in range(length)]
+    assert calibrate(window(frames), None, voxel_um, None, parameters).frames == looked
+
+
+def test_the_background_is_measured_where_the_frame_is_valid(scene, voxel_um):
+    """A deskewed frame of many tiles whose corners are empty; its noise is white, and known as such."""
+    shape = (40, 24, 2600)
+    rng = np.random.default_rng(0)
+    frame = rng.poisson(100, shape).astype(np.uint16)
+    z, x = np.arange(shape[0])[:, None, None], np.arange(shape[2])[None, None, :]
+    valid = (x > 1100 + 10 * z) & (x < 1900 + 10 * z)
+    frame[~np.broadcast_to(valid, shape)] = 0
+    parameters = SegmentParameters(temporal_reach_frames=0)
+    found = np.array(calibrate(window([frame]), None, voxel_um, valid, parameters).covariance)[0]
+    plain = rng.poisson(100, (40, 24, 300)).astype(np.uint16)
+    expected = np.array(calibrate(window([plain]), None, voxel_um, None, parameters).covariance)[0]
+    assert np.diag(found) == pytest.approx(np.diag(expected), rel=0.25)
+
+
+def test_a_crowd_of_thousands_is_found(scene, matches, voxel_um):
+    made = scene(3, count=1500, peak=200.0, shape=SHAPE)
+    calibration = calibrate(window([made.frame]), None, voxel_um, None, ALONE)
+    _, objects = segment_frame(window([made.frame]), 0, voxel_um, None, None, calibration, ALONE)
+    count, _ = matches(objects[["z", "y", "x"]].to_numpy(), made.truth)
+    assert count > 0.95 * len(objects)
+    assert count > 600
+
+
+def test_particles_that_fill_half_the_volume_end_well(voxel_um):
+    z, y, x = np.meshgrid(*(np.arange(n) for n in SHAPE), indexing="ij")
+    light = 40 + 200 * ((z + y // 2 + x // 2) // 8 % 2)
+    frames = [(np.random.default_rng(s).poisson(light) + 100).astype(np.uint16) for s in range(2)]
+    calibration = calibrate(window(frames), None, voxel_um, None, SegmentParameters())
+    labels, objects = segment_frame(window(frames), 1, voxel_um, None, None, calibration, SegmentParameters())
+    assert labels.max() == len(objects)
+    assert 0 <= calibration.evidence.expected_f1 <= 1
 
 
 def test_bad_input_is_refused(scene, voxel_um):
-    parameters = SegmentParameters()
-    frame = scene(0, count=0, shape=(16, 32, 32)).frame
-    probability = np.zeros(frame.shape, np.float32)
+    frame = scene(0, count=0, shape=SMALL).frame
     bad = frame.astype(np.float32)
     bad[3, 4, 5] = np.nan
     cases = {
         "no frame": [],
-        "without any variation": [(np.full_like(frame, 7), None)],
-        "NaN": [(bad, None)],
-        "shape": [(frame[0], None)],
-        "foreground probability of shape": [(frame, probability[1:])],
-        "some calibration frames only": [(frame, None), (frame, probability)],
+        "without any variation": [np.full_like(frame, 7)] * 3,
+        "NaN": [bad],
+        "frame 1: found NaN": [frame.astype(np.float32), bad, frame.astype(np.float32)],
+        "shape": [frame[0]],
     }
     for found, frames in cases.items():
         with pytest.raises(BadInputError, match=found):
-            calibrate(frames, voxel_um, None, parameters)
+            calibrate(window(frames), None, voxel_um, None, ALONE)
+    good = window([frame])
+    with pytest.raises(BadInputError, match="foreground probability of shape"):
+        calibrate(good, lambda number: np.zeros((15, 32, 32), np.float32), voxel_um, None, ALONE)
     with pytest.raises(BadInputError, match="validity mask"):
-        calibrate([(frame, None)], voxel_um, np.ones((16, 1, 31), bool), parameters)
+        calibrate(good, None, voxel_um, np.ones((16, 1, 31), bool), ALONE)
+    with pytest.raises(BadInputError, match="no valid voxel"):
+        calibrate(good, None, voxel_um, np.zeros((16, 1, 32), bool), ALONE)
     with pytest.raises(BadInputError, match="voxel size"):
-        calibrate([(frame, None)], (0.2, 0.0, 0.1), None, parameters)
+        calibrate(good, None, (0.2, 0.0, 0.1), None, ALONE)

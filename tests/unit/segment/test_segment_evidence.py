@@ -87,8 +87,8 @@ def test_the_threshold_is_nearly_the_best_in_hindsight_and_its_score_as_expected
         expected = evidence.expected_f1, evidence.expected_precision, evidence.expected_recall
         surprise.append(np.subtract(expected, (mine, true / found.sum(), true / hits[-1])))
     assert max(lost) < 0.03
-    # Recall is that among maxima: too high where many particles lie below the tail of noise, and too low
-    # where a few chance maxima that the tail does not explain count as particles.
+    # Recall is that among maxima: too high where many particles lie below the tail of noise, too low where
+    # a few chance maxima that the tail does not explain count as particles.
     assert (np.abs(np.mean(surprise, axis=0)) < [0.08, 0.04, 0.15]).all()
 
 
