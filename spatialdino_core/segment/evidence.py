@@ -15,7 +15,7 @@ import numpy as np
 from pydantic.dataclasses import dataclass as validated
 from scipy.optimize import isotonic_regression
 
-from spatialdino_core.segment.threshold import NoiseTail, noise_tail
+from spatialdino_core.segment.threshold import NoiseTail, continued_tail, noise_tail
 
 BIN_MAXIMA = 20
 """Maxima per bin of the z-score at least."""
@@ -106,6 +106,7 @@ def weigh(
         Factor of the logarithm of the foreground's likelihood ratio.
     """
     tail = noise_tail(dark.z_score, bright.z_score, frames, dark_frames)
+    tail = continued_tail(tail, bright.z_score, frames)
     candidate = np.sort(bright.z_score[bright.z_score >= tail.start_z])
     if not _exceeds_noise(candidate, tail, frames):
         return Evidence(tail, *_of_rare(tail), [], [], 0.5, 0.0, 0.0, 0.0)

@@ -6,9 +6,12 @@ Pure statistics of one-dimensional samples; which samples are drawn from a movie
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from pydantic.dataclasses import dataclass
 from scipy import ndimage
+from scipy.optimize import brentq
 
 TAIL_SAMPLES = 400
 """Most significant null maxima that shape the tail."""
@@ -19,6 +22,9 @@ MIN_SKEW_MAXIMA = 1000
 MIN_SKEW_Z = 2.0
 """Below about this z-score skewness takes maxima away rather than adding some."""
 MAX_SKEW = 0.2
+MODERATE_BAND = (0.7, 0.97)
+"""Quantiles of the bright maxima that are taken for noise; few movies have more particles."""
+MAX_DECAY = 30.0
 EM_ITERATIONS = 200
 MIN_ASHMAN_D = 2.0
 MAX_VALLEY = 0.8
@@ -138,6 +144,39 @@ def noise_tail(dark: np.ndarray, bright: np.ndarray, frames: float, dark_frames:
     decay = float(max(np.median(excess) / np.log(2), 2.0 if count < 30 else 1.0))
     skew, error = _skew(dark, bright, dark_frames / frames)
     return NoiseTail(start, count / dark_frames, decay, skew, error, len(dark))
+
+
+def continued_tail(tail: NoiseTail, bright: np.ndarray, frames: float) -> NoiseTail:
+    """The tail, not lighter than bright maxima of moderate significance let expect.
+
+    Nearly all of them are noise, and their decay goes on (the empirical null of Efron 2004, J. Am. Stat. Assoc.
+    99, 96). It knows of noise that dark maxima lack: bright texture, and the skewness of few photons.
+
+    Parameters
+    ----------
+    tail
+        Of the dark maxima.
+    bright
+        Z-scores of the maxima of the response, shape (m,).
+    frames
+        Number of frames they were collected from.
+    """
+    if len(bright) < MIN_SKEW_MAXIMA:
+        return tail
+    low, high = np.quantile(bright, MODERATE_BAND) ** 2
+    excess = bright[(bright**2 >= low) & (bright**2 < high)] ** 2 - low
+    span = high - low
+
+    def surplus(decay: float) -> float:
+        """Mean of an exponential distribution cut off at ``span``, minus the one observed."""
+        return decay - span / np.expm1(span / decay) - float(excess.mean())
+
+    if surplus(MAX_DECAY) <= 0:
+        return tail
+    decay = float(brentq(surplus, 0.1, MAX_DECAY))
+    above = len(excess) / -np.expm1(-span / decay) / frames
+    rate = float(above * np.exp(-(tail.start_z**2 - low) / decay))
+    return replace(tail, rate_per_frame=max(rate, tail.rate_per_frame), decay=max(decay, tail.decay))
 
 
 def _tail_samples(maxima: int) -> int:
