@@ -149,8 +149,8 @@ def noise_tail(dark: np.ndarray, bright: np.ndarray, frames: float, dark_frames:
 def continued_tail(tail: NoiseTail, bright: np.ndarray, frames: float) -> NoiseTail:
     """The tail, not lighter than bright maxima of moderate significance let expect.
 
-    Nearly all of them are noise, and their decay goes on (the empirical null of Efron 2004, J. Am. Stat. Assoc.
-    99, 96). It knows of noise that dark maxima lack: bright texture, and the skewness of few photons.
+    Nearly all of them are noise, and their decay goes on (the empirical null of Efron 2004, J. Am. Stat.
+    Assoc. 99, 96). It knows of noise that dark maxima lack: bright texture, and the skewness of few photons.
 
     Parameters
     ----------
