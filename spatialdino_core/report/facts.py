@@ -46,7 +46,8 @@ def facts(results: MovieResults) -> dict[str, list[Fact]]:
         "Acquisition": _acquisition(results),
         "Deskewed movie": _deskewed(results),
         "Particles and tracks": _counts(results),
-        "Model and thresholds": _model(results),
+        "Detection": _detection(results),
+        "Model": _model(results),
     }
 
 
@@ -90,6 +91,12 @@ def _particle_warnings(results: MovieResults) -> Iterator[str]:
         yield (
             f"What foreground rests on is not bimodal (separation {separation:.2f}, below "
             f"{LEAST_SEPARATION:g}): the foreground probability says little about this movie."
+        )
+    evidence = results.segmented.about.get("calibration", {}).get("evidence", {})
+    if len(results.objects) and (f1 := evidence.get("expected_f1", 1.0)) < DOUBTFUL:
+        yield (
+            f"Particles hardly stand out from noise (expected F1 score {f1:.2f}): many detections may be "
+            "false, many particles missed."
         )
     if len(results.objects) and results.objects["frame"].nunique() > 1:
         median = signal_quartiles(results.objects)[0.5]
@@ -151,7 +158,7 @@ def text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
-        if len(value) > 6:
+        if len(value) > 6 or any(isinstance(each, list | tuple) for each in value):
             return f"{len(value)} values"
         return ", ".join(text(each) for each in value)
     return str(value)
@@ -197,9 +204,32 @@ def _model(results: MovieResults) -> list[Fact]:
         "intensity bounds (counts)": list(features.get("bounds", {}).values()),
         "separation of foreground and background": features.get("foreground", {}).get("separation"),
     }
+    return list(flatten(noted))
+
+
+def _detection(results: MovieResults) -> list[Fact]:
+    """What segmentation expects of its detections; it has no label to compare them with."""
     calibration = results.segmented.about.get("calibration", {})
-    thresholds = {name: value for name, value in calibration.items() if not isinstance(value, Mapping)}
-    return list(flatten(noted | thresholds))
+    evidence = calibration.get("evidence", {})
+    if not evidence:
+        return []
+    found = [Fact("frames that help to detect in a frame", _neighbours(calibration))]
+    if not evidence["expected_f1"]:
+        return [*found, Fact("expected detections", "no particles told from noise when calibrating")]
+    return [
+        *found,
+        Fact("expected precision", f"{evidence['expected_precision']:.0%} of the detections are real"),
+        Fact("expected recall", f"{evidence['expected_recall']:.0%} of the visible particles are found"),
+        Fact("expected F1 score", f"{evidence['expected_f1']:.2f} (1 is best)"),
+        Fact("least confidence of a detection", f"{evidence['threshold']:.0%}"),
+    ]
+
+
+def _neighbours(calibration: Mapping[str, Any]) -> str:
+    alone = f"with an expected F1 score of {calibration['single_frame_f1']:.2f}"
+    if reach := calibration["reach"]:
+        return f"up to {reach} before and {reach} after it; on its own, {alone}"
+    return f"only itself, {alone}"
 
 
 def _counts(results: MovieResults) -> list[Fact]:

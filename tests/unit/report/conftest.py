@@ -43,6 +43,8 @@ class Scene:
     channels: tuple[str, ...] = ("488nm",)
     skipped: dict[int, str] = field(default_factory=dict)
     separation: float = 3.2
+    reach: int = 8
+    expected_f1: float = 0.91
     keep: str = "components"
     bleaching: float = 0.95
     seed: int = 0
@@ -199,7 +201,20 @@ def _stores(scene: Scene, folder: Path, paths: np.ndarray) -> None:
             "foreground": {"separation": scene.separation, "median": [0.0] * 16},
             "parameters": {"keep": scene.keep},
         },
-        "labels.json": {"calibration": {"threshold_z": 4.75, "foreground": {"bimodal": True}}},
+        "labels.json": {
+            "calibration": {
+                "covariance": [[[2.0, 1.0], [1.0, 2.0]]],
+                "reach": scene.reach,
+                "single_frame_f1": 0.62,
+                "foreground": {"bimodal": True},
+                "evidence": {
+                    "threshold": 0.456,
+                    "expected_f1": scene.expected_f1,
+                    "expected_precision": 0.942,
+                    "expected_recall": 0.878,
+                },
+            }
+        },
     }
     for name, about in abouts.items():
         sums = dict.fromkeys(done, "00")

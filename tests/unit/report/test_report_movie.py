@@ -67,14 +67,27 @@ def test_an_ordinary_movie_has_all_parts(results_folder: Make) -> None:
     assert "8 frames, 6 particles per frame, 6 tracks with a median length of 8 frames." in text
     assert "pixel size (µm) 0.12 (sample sheet)" in text
     assert "0.3 × 0.1 × 0.12 µm" in text
-    assert "calibration · threshold_z 4.75" in text
+    assert "up to 8 before and 8 after it; on its own, with an expected F1 score of 0.62" in text
+    assert "expected precision 94% of the detections are real" in text
+    assert "expected recall 88% of the visible particles are found" in text
+    assert "expected F1 score 0.91 (1 is best)" in text
+    assert "least confidence of a detection 46%" in text
+    assert "calibration · covariance 1 values" in text
     assert "weights 0123456789abcdef intensity bounds (counts) 100, 400" in text
-    assert "separation of foreground and background 3.2 threshold_z 4.75" in text
+    assert "separation of foreground and background 3.2" in text
     assert "foreground · separation 3.2" in text
     assert "deskew 1 min 15 s 512 MB" in text
     assert "features 1 h 7 min" in text
     assert "track 0.5 s –" in text
     assert "pretrain" not in text
+
+
+def test_single_frames_and_noise_are_named_as_such(results_folder: Make) -> None:
+    text = words(report(*results_folder(reach=0, expected_f1=0.0)))
+    assert "frames that help to detect in a frame only itself, with an expected F1 score of 0.62" in text
+    assert "no particles told from noise when calibrating" in text
+    assert "Particles hardly stand out from noise (expected F1 score 0.00)" in text
+    assert "expected precision" not in text.split("as the stages noted them")[0]
 
 
 def test_pictures_are_inside_the_page_with_words_for_who_cannot_see_them(results_folder: Make) -> None:

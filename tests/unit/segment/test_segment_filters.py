@@ -1,73 +1,49 @@
-"""Filters against closed forms: Gaussian blobs, planes, quadratic forms; borders; tiles; noise meshes."""
+"""Smoothing, roundness, suppression, tiles and noise meshes against closed forms."""
 
 from __future__ import annotations
+
+from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spatialdino_core.segment.blobs import suppress
-from spatialdino_core.segment.filters import border_gain, log_response, slope, smooth, weakest_curvature
+from spatialdino_core.segment.blobs import roundness, suppress
+from spatialdino_core.segment.filters import smooth
 from spatialdino_core.segment.noise import empty_mesh, fill_mesh, finish_mesh, mesh_cell
-from spatialdino_core.segment.tiles import tiles
+from spatialdino_core.segment.tiles import best_known_tile, tiles
 
 SIGMA = np.array([2.5, 3.0, 3.0])
 
 
-def test_response_to_a_gaussian_blob_is_the_analytic_one(spots):
-    blob_sigma = np.array([3.0, 2.5, 2.5])
-    centre = np.array([[25.0, 30.0, 31.0]])
-    block = spots((51, 61, 63), centre, 10.0, blob_sigma).astype(np.float32)
-    response = log_response(smooth(block, None, SIGMA), SIGMA)
-    total = blob_sigma**2 + SIGMA**2
-    expected = 10 * np.prod(blob_sigma / np.sqrt(total)) * np.sum(SIGMA**2 / total)
-    assert response[25, 30, 31] == pytest.approx(expected, rel=0.02)
-    assert np.unravel_index(response.argmax(), response.shape) == (25, 30, 31)
-
-
 @pytest.mark.parametrize("with_wedge", [False, True])
-def test_constant_background_makes_no_response_up_to_the_border(with_wedge):
+def test_a_constant_is_its_own_mean_up_to_the_border(with_wedge):
     z, x = np.arange(20)[:, None, None], np.arange(60)[None, None, :]
     valid = (x > z) & (x < 35 + z) if with_wedge else None
     block = np.full((20, 24, 60), 50, np.float32)
     block = block if valid is None else np.where(valid, block, np.float32(0))
-    response = log_response(smooth(block, valid, SIGMA), SIGMA)
+    mean = smooth(block, valid, SIGMA)
     inside = np.ones(block.shape, bool) if valid is None else np.broadcast_to(valid, block.shape)
-    assert np.abs(response[inside]).max() < 0.01
+    assert np.abs(mean[inside] - 50).max() < 1e-3
 
 
-def test_a_ramp_makes_no_response_away_from_the_border():
-    ramp = np.broadcast_to(np.arange(80, dtype=np.float32), (30, 40, 80))
-    response = log_response(smooth(ramp, None, SIGMA), SIGMA)
-    assert np.abs(response[13:-13, 14:-14, 14:-14]).max() < 0.01
-
-
-def test_border_gain_is_the_noise_of_the_smoothed_border():
-    rng = np.random.default_rng(0)
-    noise = rng.standard_normal((12, 400, 400)).astype(np.float32)
-    mean = smooth(noise, None, np.array([2.0, 2.0, 2.0]))
-    at = np.array([[0, 200, 200], [6, 200, 200]])
-    gain = border_gain(noise.shape, None, np.array([2.0, 2.0, 2.0]), at)
-    measured = mean[0, 20:-20, 20:-20].std() / mean[6, 20:-20, 20:-20].std()
-    assert gain[0] / gain[1] == pytest.approx(measured, rel=0.05)
-
-
-def test_weakest_curvature_of_a_quadratic_form():
+def test_roundness_of_a_quadratic_form():
     z, y, x = np.meshgrid(*(np.arange(7.0) - 3 for _ in range(3)), indexing="ij")
     form = np.array([[3.0, 0.4, 0.1], [0.4, 2.0, -0.7], [0.1, -0.7, 1.0]])
     points = np.stack([z, y, x], axis=-1)
-    mean = -0.5 * np.einsum("...i,ij,...j", points, form, points).astype(np.float32)
+    response = 50 - 0.5 * np.einsum("...i,ij,...j", points, form, points).astype(np.float32)
     scale = np.array([1.0, 1.5, 2.0])
-    expected = np.linalg.eigvalsh(form * np.outer(scale, scale))[0]
-    assert weakest_curvature(mean, np.array([[3, 3, 3]]), scale)[0] == pytest.approx(expected, rel=1e-4)
+    value = np.linalg.eigvalsh(form * np.outer(scale, scale))
+    found = roundness(response, np.array([[3, 3, 3]]), scale)[0]
+    assert found == pytest.approx(value[0] / value.sum(), rel=1e-4)
 
 
-def test_slope_of_a_plane():
-    z, y, x = np.meshgrid(*(np.arange(7.0) for _ in range(3)), indexing="ij")
-    plane = (2 * z - 3 * y + x).astype(np.float32)
-    scale = np.array([1.0, 1.5, 2.0])
-    assert slope(plane, np.array([[3, 3, 3]]), scale)[0] == pytest.approx(np.sqrt(4 + 4.5**2 + 4), rel=1e-5)
+@pytest.mark.parametrize(("lengths", "expected"), [((1, 1, 1), 1 / 3), ((1, 1, 1000), 0), ((1, 1, 2), 1 / 9)])
+def test_roundness_of_blobs_and_lines(spots, lengths, expected):
+    """Curvature along an axis falls with the square of the length."""
+    volume = spots((25, 25, 25), np.array([[12.0, 12, 12]]), 1.0, 8 * np.array(lengths)).astype(np.float32)
+    assert roundness(volume, np.array([[12, 12, 12]]), np.ones(3))[0] == pytest.approx(expected, abs=0.003)
 
 
 def test_suppression_keeps_the_first_of_close_rows():
@@ -131,3 +107,27 @@ def test_mesh_of_a_constant_frame_is_zero():
 def test_mesh_cells_hold_enough_voxels():
     assert mesh_cell(1.0, (0.209, 0.104, 0.104)) == (6, 10, 10)
     assert np.prod(mesh_cell(0.1, (0.5, 0.2, 0.2))) >= 256
+
+
+def test_a_mesh_is_blind_to_single_blobs_of_either_sign():
+    """Or else bright and dark blobs of noise would not look alike."""
+    rng = np.random.default_rng(3)
+    plain = rng.normal(0, 1, (40, 80, 80)).astype(np.float32)
+    levels = []
+    for height in (-6, 6):
+        response = plain.copy()
+        for z, y, x in product(range(5, 40, 10), range(10, 80, 20), range(10, 80, 20)):
+            response[z - 2 : z + 3, y - 4 : y + 5, x - 4 : x + 5] += height
+        levels.append(_mesh(response, None, (10, 20, 20)).sigma.mean())
+    assert levels[0] == pytest.approx(levels[1], rel=0.02)
+    assert levels[0] == pytest.approx(1, rel=0.2)
+
+
+def test_the_best_known_tile_is_valid_and_central():
+    x = np.arange(2000)[None, None, :]
+    valid = (x > 1500) & (x < 1700)
+    tile = best_known_tile((60, 1000, 2000), (9, 9, 9), valid)
+    assert tile.core[2].start < 1700
+    assert tile.core[2].stop > 1500
+    whole = best_known_tile((60, 3000, 3000), (9, 9, 9), None)
+    assert all(part.start <= n / 2 <= part.stop for part, n in zip(whole.core, (60, 3000, 3000), strict=True))

@@ -1,0 +1,175 @@
+"""The stage on small movies: what its table and ledger hold, and which frames it computes again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from spatialdino_core.files import read_json
+from spatialdino_core.geometry.parameters import DeskewParameters
+from spatialdino_core.geometry.scan import ScanGeometry
+from spatialdino_core.movies.ledger import StageRecord
+from spatialdino_core.movies.store import FrameStore, StoreLayout
+from spatialdino_core.segment.objects import COLUMNS
+from spatialdino_core.segment.parameters import SegmentParameters
+from spatialdino_core.segment.stage import segment_movie
+
+SHAPE = (24, 48, 64)
+ISOTROPIC_UM = (0.104, 0.104, 0.104)
+PATCH = 8
+SPAN = 5
+"""First frames that calibration reads, with the reach below."""
+ALONE = SegmentParameters(temporal_reach_frames=2, temporal_below_f1=0.0, sigma_axial_um=0.13)
+TOGETHER = SegmentParameters(temporal_reach_frames=2, temporal_below_f1=1.0, sigma_axial_um=0.13)
+Write = Callable[[Sequence[np.ndarray]], Path]
+
+
+def stacks(number: int, peak: float, spots: Callable[..., np.ndarray]) -> list[np.ndarray]:
+    """Particles that stay where they are."""
+    rng = np.random.default_rng(0)
+    light = 40 + spots(SHAPE, rng.uniform(5, np.array(SHAPE) - 6, (20, 3)), peak, np.full(3, 1.25))
+    return [(rng.poisson(light) + 100).astype(np.uint16) for _ in range(number)]
+
+
+@pytest.fixture
+def movie(tmp_path: Path) -> Write:
+    """Writes the stores and records of the two stages before, as far as ``stacks`` go; the movie's folder."""
+
+    def write(stacks: Sequence[np.ndarray]) -> Path:
+        folder = tmp_path / "cell-1"
+        common = {"interval_s": 2.0}
+        image = StoreLayout(
+            shape_czyx=(1, *SHAPE), dtype="uint16", voxel_um=ISOTROPIC_UM, channels=("488nm",), **common
+        )
+        patches = tuple(n // PATCH for n in SHAPE)
+        coarse = {
+            "dtype": "float16",
+            "voxel_um": tuple(v * PATCH for v in ISOTROPIC_UM),
+            "origin_um": tuple(v * (PATCH - 1) / 2 for v in ISOTROPIC_UM),
+            **common,
+        }
+        components = tuple(f"component_{k}" for k in range(3))
+        names = {
+            "deskewed.ome.zarr": image,
+            "features.zarr": StoreLayout(
+                shape_czyx=(3, *patches), channels=components, kind="features", **coarse
+            ),
+            "foreground.ome.zarr": StoreLayout(
+                shape_czyx=(2, *patches), channels=("activation", "foreground"), kind="map", **coarse
+            ),
+        }
+        stores = {n: FrameStore.prepare(folder / n, layout, len(stacks), {}) for n, layout in names.items()}
+        deskewed, described = {}, {}
+        for frame, stack in enumerate(stacks):
+            rng = np.random.default_rng(frame)
+            deskewed[frame] = stores["deskewed.ome.zarr"].write(frame, stack[None])
+            stores["foreground.ome.zarr"].write(frame, np.full((2, *patches), 0.5, np.float16))
+            described[frame] = stores["features.zarr"].write(
+                frame, rng.normal(0, 1, (3, *patches)).astype(np.float16)
+            )
+        about = {
+            "geometry": asdict(ScanGeometry(scan="none", step_um=0.104, pixel_um=0.104)),
+            "acquisition": {"interval_s": 2.0},
+            "raw_shape_zyx": list(SHAPE),
+            "parameters": asdict(DeskewParameters()),
+            "roi_um": None,
+        }
+        StageRecord(stores=["deskewed.ome.zarr"], checksums=deskewed, skipped={}, about=about).write(
+            folder / "deskewed.json"
+        )
+        StageRecord(
+            stores=["features.zarr", "foreground.ome.zarr"], checksums=described, skipped={}, about={}
+        ).write(folder / "features.json")
+        return folder
+
+    return write
+
+
+def segment(folder: Path, parameters: SegmentParameters) -> pd.DataFrame:
+    segment_movie(
+        folder / "deskewed.json",
+        folder / "features.json",
+        folder / "labels.json",
+        folder / "objects.parquet",
+        parameters,
+        code="",
+    )
+    return pd.read_parquet(folder / "objects.parquet")
+
+
+def computed(folder: Path) -> int:
+    return len((folder / "ledger" / "segment.jsonl").read_text().splitlines())
+
+
+def reach(folder: Path) -> int:
+    return int(read_json(folder / "labels.json")["about"]["calibration"]["reach"])
+
+
+def test_the_table_has_confidence_and_features_and_fits_the_labels(movie: Write, spots) -> None:
+    folder = movie(stacks(3, 150.0, spots))
+    table = segment(folder, ALONE)
+    features = [f"feature_{k}" for k in range(3)]
+    assert list(table.columns) == ["frame", *COLUMNS, *features]
+    assert table["detection_confidence"].between(0, 1).all()
+    assert np.isfinite(table[features].to_numpy()).all()
+    labels = FrameStore(folder / "labels.ome.zarr")
+    for frame in range(3):
+        rows = table[table["frame"] == frame]
+        assert len(rows) > 10
+        assert set(rows["label"]) == set(np.unique(labels.read(frame))) - {0}
+    about = read_json(folder / "labels.json")["about"]
+    assert about["calibration"]["evidence"]["threshold"] <= table["detection_confidence"].min()
+
+
+@pytest.mark.parametrize("parameters", [ALONE, TOGETHER], ids=["alone", "together"])
+def test_a_movie_that_grows_costs_its_new_frames_and_those_they_help(
+    movie: Write, spots, parameters: SegmentParameters
+) -> None:
+    every = stacks(12, 25.0, spots)
+    folder = movie(every[:9])
+    before = segment(folder, parameters)
+    helps = reach(folder)
+    assert helps == parameters.temporal_reach_frames * (parameters is TOGETHER)
+    assert computed(folder) == 9
+    movie(every)
+    after = segment(folder, parameters)
+    assert reach(folder) == helps
+    assert computed(folder) == 9 + 3 + helps
+    untouched = 9 - helps
+    pd.testing.assert_frame_equal(
+        before[before["frame"] < untouched].reset_index(drop=True),
+        after[after["frame"] < untouched].reset_index(drop=True),
+    )
+
+
+@pytest.mark.parametrize("parameters", [ALONE, TOGETHER], ids=["alone", "together"])
+def test_a_rewritten_frame_costs_itself_and_those_it_helps(
+    movie: Write, spots, parameters: SegmentParameters
+) -> None:
+    every = stacks(12, 25.0, spots)
+    folder = movie(every)
+    segment(folder, parameters)
+    every[9] = np.roll(every[9], 3, axis=2)
+    assert SPAN <= 9 - 2
+    movie(every)
+    segment(folder, parameters)
+    assert computed(folder) == 12 + 1 + (4 if parameters is TOGETHER else 0)
+    segment(folder, parameters)
+    assert computed(folder) == 12 + 1 + (4 if parameters is TOGETHER else 0)
+
+
+def test_a_movie_grown_bit_by_bit_ends_as_the_whole_at_once(movie: Write, spots) -> None:
+    every = stacks(10, 25.0, spots)
+    folder = movie(every[:7])
+    segment(folder, TOGETHER)
+    movie(every)
+    grown = segment(folder, TOGETHER)
+    for path in (folder / "ledger").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    pd.testing.assert_frame_equal(segment(folder, TOGETHER), grown)
