@@ -15,6 +15,7 @@ from scipy.optimize import brentq
 
 TAIL_SAMPLES = 400
 """Most significant null maxima that shape the tail."""
+UNCENSORED = 0.9
 SKEW_BAND = (0.3, 0.9)
 """Quantiles of the dark maxima between which bright maxima are counted against them: noise dominates there,
 and its skewness shows."""
@@ -22,7 +23,7 @@ MIN_SKEW_MAXIMA = 1000
 MIN_SKEW_Z = 2.0
 """Below about this z-score skewness takes maxima away rather than adding some."""
 MAX_SKEW = 0.2
-MODERATE_BAND = (0.7, 0.97)
+MODERATE_BAND = (0.5, 0.9)
 """Quantiles of the bright maxima that are taken for noise; few movies have more particles."""
 MAX_DECAY = 30.0
 EM_ITERATIONS = 200
@@ -132,8 +133,9 @@ def noise_tail(dark: np.ndarray, bright: np.ndarray, frames: float, dark_frames:
     -------
     NoiseTail
         Exponential tail of z² above the :data:`TAIL_SAMPLES`-th largest value (at most a quarter of the
-        sample), which extrapolates to rates below one maximum in all frames. Its decay is the median's,
-        because a few dark maxima are not noise but lie beside bright particles.
+        sample), which extrapolates to rates below one maximum in all frames. Its decay is the likeliest
+        with the most significant tenth censored: a few dark maxima are not noise but lie beside bright
+        particles.
     """
     if len(dark) == 0:
         return NoiseTail(0.0, rate_per_frame=0.0, decay=2.0, skew=0.0, skew_error=0.0, maxima=0)
@@ -141,7 +143,9 @@ def noise_tail(dark: np.ndarray, bright: np.ndarray, frames: float, dark_frames:
     count = _tail_samples(len(ordered))
     start = float(ordered[count]) if len(ordered) > count else 0.0
     excess = ordered[:count] ** 2 - start**2
-    decay = float(max(np.median(excess) / np.log(2), 2.0 if count < 30 else 1.0))
+    kept = np.sort(excess)[: max(1, round(UNCENSORED * count))]
+    likeliest = (kept.sum() + (count - len(kept)) * kept[-1]) / len(kept)
+    decay = float(max(likeliest, 2.0 if count < 30 else 1.0))
     skew, error = _skew(dark, bright, dark_frames / frames)
     return NoiseTail(start, count / dark_frames, decay, skew, error, len(dark))
 
@@ -165,11 +169,11 @@ def continued_tail(tail: NoiseTail, bright: np.ndarray, frames: float) -> NoiseT
         return tail
     low, high = np.quantile(bright, MODERATE_BAND) ** 2
     excess = bright[(bright**2 >= low) & (bright**2 < high)] ** 2 - low
-    span = high - low
+    span = float(high - low)
 
     def surplus(decay: float) -> float:
         """Mean of an exponential distribution cut off at ``span``, minus the one observed."""
-        return decay - span / np.expm1(span / decay) - float(excess.mean())
+        return decay - span / np.expm1(min(span / decay, 500.0)) - float(excess.mean())
 
     if surplus(MAX_DECAY) <= 0:
         return tail

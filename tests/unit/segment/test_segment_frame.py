@@ -20,7 +20,7 @@ from spatialdino_core.segment.objects import COLUMNS
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.window import TimeWindow
 
-PARAMETERS = SegmentParameters(temporal_reach_frames=0)
+PARAMETERS = SegmentParameters(candidate_confidence=1.0, temporal_reach_frames=0)
 """What holds for single frames; time is the subject of test_segment_time."""
 
 
@@ -198,7 +198,8 @@ def test_a_real_cell_has_puncta_in_the_cell_and_not_beside_it(real_data: Path):
     fill = 98
     valid = ndimage.binary_erosion((frame != fill).any(axis=1, keepdims=True), np.ones((1, 1, 3)))
     voxel_um = (0.3 * np.sin(np.radians(31.5)), 0.1, 0.1)
-    calibration = calibrated(frame, voxel_um=voxel_um, valid=valid)
-    _, objects = segmented(frame, voxel_um, calibration, valid)
+    accepted = replace(PARAMETERS, false_positives_per_frame=1.0)
+    calibration = calibrate(window(frame), None, voxel_um, valid, accepted)
+    _, objects = segmented(frame, voxel_um, calibration, valid, parameters=accepted)
     assert 150 < len(objects) < 700
     assert np.sum(objects["x"] > 360) <= 5

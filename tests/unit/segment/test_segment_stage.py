@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -103,7 +104,9 @@ def segment(folder: Path, parameters: SegmentParameters) -> pd.DataFrame:
 
 
 def computed(folder: Path) -> int:
-    return len((folder / "ledger" / "segment.jsonl").read_text().splitlines())
+    """Frames that were finished; lines that only reopen a frame have no key."""
+    lines = (folder / "ledger" / "segment.jsonl").read_text().splitlines()
+    return sum(json.loads(line)["key"] != "" for line in lines)
 
 
 def reach(folder: Path) -> int:

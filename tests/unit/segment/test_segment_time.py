@@ -52,8 +52,8 @@ def _f1(movie, frames, parameters: SegmentParameters) -> tuple[float, Calibratio
 
 def test_neighbouring_frames_find_free_particles_that_single_frames_miss():
     movie, frames = _simulated(1.0, 0.0)
-    together, calibration = _f1(movie, frames, SegmentParameters())
-    alone, _ = _f1(movie, frames, SegmentParameters(temporal_reach_frames=0))
+    together, calibration = _f1(movie, frames, SegmentParameters(candidate_confidence=1.0))
+    alone, _ = _f1(movie, frames, SegmentParameters(candidate_confidence=1.0, temporal_reach_frames=0))
     assert calibration.reach == 8
     assert calibration.evidence.expected_f1 == pytest.approx(together, abs=0.15)
     assert together >= 0.8
@@ -62,7 +62,7 @@ def test_neighbouring_frames_find_free_particles_that_single_frames_miss():
 
 def test_neighbouring_frames_see_particles_through_the_texture_of_a_cell():
     movie, frames = _simulated(2.0, 25.0)
-    together, calibration = _f1(movie, frames, SegmentParameters())
+    together, calibration = _f1(movie, frames, SegmentParameters(candidate_confidence=1.0))
     assert calibration.reach == 8
     assert together >= 0.75
 
@@ -70,12 +70,12 @@ def test_neighbouring_frames_see_particles_through_the_texture_of_a_cell():
 def test_bright_particles_need_no_other_frame(scene, voxel_um):
     frames = [scene(s, peak=300.0, shape=(32, 80, 120)).frame for s in range(9)]
     window = TimeWindow(lambda number: frames[number], range(9))
-    calibration = calibrate(window, None, voxel_um, None, SegmentParameters())
+    calibration = calibrate(window, None, voxel_um, None, SegmentParameters(candidate_confidence=1.0))
     assert calibration.reach == 0
     assert calibration.persistence == [1.0]
     alone = TimeWindow(lambda number: frames[4], [4])
     together, single = (
-        segment_frame(seen, 4, voxel_um, None, None, calibration, SegmentParameters())
+        segment_frame(seen, 4, voxel_um, None, None, calibration, SegmentParameters(candidate_confidence=1.0))
         for seen in (window, alone)
     )
     assert np.array_equal(together[0], single[0])
@@ -93,7 +93,7 @@ def test_how_fast_particles_leave_is_measured(spots, psf_voxels, voxel_um, step_
         light = 40 + spots(shape, position, 40.0, psf_voxels)
         frames.append((rng.poisson(light) + 100).astype(np.uint16))
         position = position + rng.normal(0, step_um, (50, 3)) / voxel_um
-    parameters = SegmentParameters(temporal_reach_frames=3, temporal_below_f1=1.0)
+    parameters = SegmentParameters(candidate_confidence=1.0, temporal_reach_frames=3, temporal_below_f1=1.0)
     window = TimeWindow(lambda number: frames[number], range(9))
     calibration = calibrate(window, None, voxel_um, None, parameters)
     psf_um = psf_voxels * voxel_um
@@ -109,7 +109,7 @@ def test_a_missing_frame_and_the_ends_of_a_movie_are_no_obstacle(spots, psf_voxe
     light = 40 + spots((32, 80, 120), truth, 14.0, psf_voxels)
     exists = [0, 1, 2, 4, 5, 8, 9, 10, 11]
     frames = {number: (rng.poisson(light) + 100).astype(np.uint16) for number in exists}
-    parameters = SegmentParameters(temporal_reach_frames=4, temporal_below_f1=1.0)
+    parameters = SegmentParameters(candidate_confidence=1.0, temporal_reach_frames=4, temporal_below_f1=1.0)
     window = TimeWindow(lambda number: frames[number], exists)
     calibration = calibrate(window, None, voxel_um, None, parameters)
     assert calibration.reach == 4
