@@ -9,39 +9,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spatialdino_core.score import ratios
 from spatialdino_core.score.matching import best_pairs, close_pairs
+from spatialdino_core.score.ratios import Counts
 from spatialdino_core.score.tables import POSITION_UM, check_positions
 
 
 @dataclass(frozen=True)
-class DetectionScore:
-    """Counts over all frames, and root mean square errors of localisation (NaN without a match).
+class DetectionScore(Counts):
+    """Positions of all frames, and root mean square errors of localisation (NaN without a match).
 
     ``rmse_lateral_um`` is that of the distance within the y-x plane, ``rmse_um`` that in 3D.
     """
 
-    found: int
-    expected: int
-    matches: int
     rmse_um: float
     rmse_z_um: float
     rmse_lateral_um: float
-
-    @property
-    def precision(self) -> float:
-        """Matches per found position."""
-        return ratios.precision(self.matches, self.found, self.expected)
-
-    @property
-    def recall(self) -> float:
-        """Matches per true position."""
-        return ratios.recall(self.matches, self.found, self.expected)
-
-    @property
-    def f1(self) -> float:
-        """Harmonic mean of precision and recall."""
-        return ratios.f1(self.matches, self.found, self.expected)
 
 
 def match_frame(

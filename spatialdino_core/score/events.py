@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.score import ratios
 from spatialdino_core.score.matching import best_pairs, close_pairs
+from spatialdino_core.score.ratios import Counts
 from spatialdino_core.score.tables import POSITION_UM, check_positions
 
 KINDS = ("fission", "fusion", "appearance", "disappearance")
@@ -24,30 +24,11 @@ NOBODY = -1
 
 
 @dataclass(frozen=True)
-class EventScore:
+class EventScore(Counts):
     """Counts of one kind of event.
 
     ``found`` leaves out events that may be reported and need not be, see `true_events`.
     """
-
-    found: int
-    expected: int
-    matches: int
-
-    @property
-    def precision(self) -> float:
-        """Matches per found event."""
-        return ratios.precision(self.matches, self.found, self.expected)
-
-    @property
-    def recall(self) -> float:
-        """Matches per true event."""
-        return ratios.recall(self.matches, self.found, self.expected)
-
-    @property
-    def f1(self) -> float:
-        """Harmonic mean of precision and recall."""
-        return ratios.f1(self.matches, self.found, self.expected)
 
     def __add__(self, other: EventScore) -> EventScore:
         """The counts of both, as of one kind."""

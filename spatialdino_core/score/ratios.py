@@ -1,10 +1,12 @@
-"""Precision, recall and F1 from counts, and the one convention for empty cases.
+"""Counts of what was found, their precision, recall and F1, and the one convention for empty cases.
 
 Nothing found where there is nothing scores 1; nothing found where there is something, or the reverse,
 scores 0.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 
 def precision(matches: float, found: int, expected: int) -> float:
@@ -27,3 +29,27 @@ def f1(matches: int, found: int, expected: int) -> float:
 def jaccard(matches: int, found: int, expected: int) -> float:
     """Intersection over union, TP / (TP + FP + FN)."""
     return precision(matches, found + expected - matches, 0)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was found and what was expected, items of either, and how many of them match one to one."""
+
+    found: int
+    expected: int
+    matches: int
+
+    @property
+    def precision(self) -> float:
+        """Matches per found item."""
+        return precision(self.matches, self.found, self.expected)
+
+    @property
+    def recall(self) -> float:
+        """Matches per expected item."""
+        return recall(self.matches, self.found, self.expected)
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall."""
+        return f1(self.matches, self.found, self.expected)
