@@ -26,25 +26,22 @@ def window(frames: list[np.ndarray]) -> TimeWindow:
 
 @pytest.mark.parametrize("background", [40.0, 3.0], ids=["bright", "few-photons"])
 def test_pure_noise_has_no_particles(scene, voxel_um, background):
-    """Neither in single frames nor in many together, in three movies."""
+    """Neither in single frames nor in many together, in two movies."""
     found = 0
-    for movie in range(3):
-        frames = [scene(100 * movie + s, count=0, shape=SHAPE, background=background).frame for s in range(8)]
+    for movie in range(2):
+        frames = [scene(100 * movie + s, count=0, shape=SHAPE, background=background).frame for s in range(6)]
         calibration = calibrate(window(frames), None, voxel_um, None, SegmentParameters())
         assert calibration.evidence.expected_f1 == 0
         assert calibration.reach == 0
-        for number in (0, 7):
-            _, objects = segment_frame(
-                window(frames), number, voxel_um, None, None, calibration, SegmentParameters()
-            )
-            found += len(objects)
+        _, objects = segment_frame(window(frames), 0, voxel_um, None, None, calibration, SegmentParameters())
+        found += len(objects)
     assert found <= 2
 
 
 def test_noise_makes_as_many_dark_maxima_as_bright_ones(scene, voxel_um):
     """All evidence rests on it. Noise of many photons is symmetric."""
     bright, dark = [], []
-    for seed in range(8):
+    for seed in range(5):
         frame = scene(seed, count=0, shape=SHAPE, background=3000.0).frame
         calibration = calibrate(window([frame]), None, voxel_um, None, ALONE)
         detector = calibration.observer(ALONE, voxel_um).detector(SINGLE)
@@ -52,27 +49,20 @@ def test_noise_makes_as_many_dark_maxima_as_bright_ones(scene, voxel_um):
         bright.append(found[0].z_score)
         dark.append(found[1].z_score)
     bright, dark = np.concatenate(bright), np.concatenate(dark)
-    for z_score in (2.5, 3.5, 4.2):
+    for z_score in (2.5, 3.5, 4.0):
         counts = np.array([np.sum(bright > z_score), np.sum(dark > z_score)])
         assert counts.min() > 100
         assert abs(np.log(counts[0] / counts[1])) < 3 * np.sqrt(np.sum(1 / counts))
 
 
-def test_rings_of_bright_particles_are_not_taken_for_noise(scene, voxel_um):
-    """Particles a hundred times as bright as noise do not hide dim ones between them."""
-    dim = scene(7, count=25, peak=40.0, shape=SHAPE)
-    noise = scene(7, count=0, shape=SHAPE).frame.astype(float)
-    bright = scene(8, count=6, peak=1500.0, shape=SHAPE)
-    both = np.clip(dim.frame + (bright.frame - noise), 0, 65535).astype(np.uint16)
-    recall = []
-    for frame in (dim.frame, both):
-        calibration = calibrate(window([frame]), None, voxel_um, None, ALONE)
-        _, objects = segment_frame(window([frame]), 0, voxel_um, None, None, calibration, ALONE)
-        found = objects[["z", "y", "x"]].to_numpy()
-        distance = np.linalg.norm((found[:, None] - dim.truth) * voxel_um, axis=-1).min(axis=0)
-        apart = np.linalg.norm((dim.truth[:, None] - bright.truth) * voxel_um, axis=-1).min(axis=1) > 1.5
-        recall.append(np.mean(distance[apart] < 0.312))
-    assert recall[1] > recall[0] - 0.25
+@pytest.mark.parametrize(("count", "peak"), [(4, 400.0), (15, 800.0)])
+def test_rings_around_bright_particles_are_not_taken_for_noise(scene, voxel_um, count, peak):
+    """The z-score that noise exceeds once per frame is that of the same movie without particles."""
+    level = {}
+    for particles in (0, count):
+        frames = [scene(7 + s, count=particles, peak=peak, shape=SHAPE).frame for s in range(3)]
+        level[particles] = calibrate(window(frames), None, voxel_um, None, ALONE).evidence.tail.threshold(1.0)
+    assert level[count] == pytest.approx(level[0], abs=0.55)
 
 
 def _foreground(inside):
@@ -154,13 +144,13 @@ def test_the_background_is_measured_where_the_frame_is_valid(scene, voxel_um):
     assert np.diag(found) == pytest.approx(np.diag(expected), rel=0.25)
 
 
-def test_a_crowd_of_thousands_is_found(scene, matches, voxel_um):
-    made = scene(3, count=1500, peak=200.0, shape=SHAPE)
+def test_a_crowd_of_a_thousand_is_found_as_far_as_it_is_resolved(scene, matches, voxel_um):
+    made = scene(3, count=1000, peak=200.0, shape=(24, 60, 96))
     calibration = calibrate(window([made.frame]), None, voxel_um, None, ALONE)
     _, objects = segment_frame(window([made.frame]), 0, voxel_um, None, None, calibration, ALONE)
     count, _ = matches(objects[["z", "y", "x"]].to_numpy(), made.truth)
     assert count > 0.95 * len(objects)
-    assert count > 600
+    assert count > 300
 
 
 def test_particles_that_fill_half_the_volume_end_well(voxel_um):

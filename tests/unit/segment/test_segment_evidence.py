@@ -171,8 +171,8 @@ def test_uninformative_foreground_says_nothing():
         assert evidence.expected_f1 == pytest.approx(learn(made).expected_f1, abs=0.03)
 
 
-def test_foreground_that_follows_brightness_is_not_counted_twice():
-    """A foreground that is higher on brighter maxima of either kind, and knows nothing else of particles."""
+def test_foreground_that_follows_brightness_misleads_little():
+    """It is higher on brighter maxima of either kind, and knows nothing else of particles."""
     made = mixture(31, particles=200, mean_z=5.0)
     value = 0.1 * made.z_score + np.random.default_rng(3).normal(0, 0.1, len(made.z_score))
     evidence = learn(made, value)
