@@ -62,13 +62,16 @@ def test_detection_and_localisation(scene, matches, voxel_um, peak, f1, rmse_um)
     assert np.linalg.norm(rmse) < rmse_um
 
 
-def test_the_texture_of_a_cell_does_not_hide_its_particles(scene, matches, voxel_um):
-    """Single frames cannot tell bright texture from particles for sure; all particles are found among it."""
-    made = [scene(300 + s, cell=True, peak=60.0) for s in range(3)]
+def test_a_textured_cell_does_not_flood(scene, matches, voxel_um):
+    made = [scene(300 + s, cell=True, peak=60.0) for s in range(5)]
     calibration = calibrated(*(m.frame for m in made), voxel_um=voxel_um)
-    _, objects = segmented(made[1].frame, voxel_um, calibration)
-    count, _ = matches(objects[["z", "y", "x"]].to_numpy(), made[1].truth)
-    assert count >= 0.9 * len(made[1].truth)
+    hits = found = truth = 0
+    for one in made[2:]:
+        _, objects = segmented(one.frame, voxel_um, calibration)
+        count, _ = matches(objects[["z", "y", "x"]].to_numpy(), one.truth)
+        hits, found, truth = hits + count, found + len(objects), truth + len(one.truth)
+    assert (found - hits) / 3 < 12
+    assert 2 * hits / (found + truth) > 0.85
 
 
 def test_a_filament_is_not_a_row_of_particles(psf_voxels, voxel_um):
