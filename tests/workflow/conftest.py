@@ -75,8 +75,9 @@ class Project:
         return None
 
     def computed(self, stage: str, movie: str) -> int:
-        """Frames that a stage has computed so far: the lines of its ledger."""
-        return len((self.results / movie / "ledger" / f"{stage}.jsonl").read_text().splitlines())
+        """Frames that a stage has computed so far: lines of its ledger, but those that only reopen a frame."""
+        lines = (self.results / movie / "ledger" / f"{stage}.jsonl").read_text().splitlines()
+        return sum(json.loads(line)["key"] != "" for line in lines)
 
     def rows(self) -> pd.DataFrame:
         return pd.read_csv(self.folder / "movies.tsv", sep="\t", dtype=str, keep_default_na=False)
