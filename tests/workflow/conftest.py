@@ -75,7 +75,7 @@ class Project:
         return None
 
     def computed(self, stage: str, movie: str) -> int:
-        """Frames that a stage has computed so far: lines of its ledger, but those that only reopen a frame."""
+        """Frames that a stage has computed so far: lines of its ledger that do not just reopen one."""
         lines = (self.results / movie / "ledger" / f"{stage}.jsonl").read_text().splitlines()
         return sum(json.loads(line)["key"] != "" for line in lines)
 
