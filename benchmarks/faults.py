@@ -63,7 +63,8 @@ def the_run_itself(undisturbed: Project, folder: Path) -> faults.Outcome:
     project = copy_of(undisturbed, folder / "run", results=False)
     said = faults.kill_the_run(project)
     project.run()
-    outcome = faults.Outcome("kill -9 of Snakemake", "deskew", 1, messages=[said.strip().splitlines()[-1]])
+    messages = faults.lines_with(said, "of a run that was killed")
+    outcome = faults.Outcome("kill -9 of Snakemake", "deskew", 1, messages=messages)
     return outcome.judge(project, undisturbed)
 
 

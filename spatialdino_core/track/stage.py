@@ -43,5 +43,8 @@ def track_movie(
     )
     write_csv(tracks, found)
     write_csv(events, happenings)
-    print(f"track {record.movie}: {report.objects} objects, {report.tracks} tracks, {len(happenings)} events")
+    print(
+        f"track {record.movie}: {report.objects} objects, {report.tracks} tracks "
+        f"({report.dropped_tracks} more too short or improbable), {len(happenings)} events"
+    )
     write_json(about, {"parameters": asdict(parameters), "linking": asdict(report)} | software())

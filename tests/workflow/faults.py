@@ -240,7 +240,7 @@ def run_out_of_disk(project: Project, undisturbed: Project, stage: str, leave_by
         # What lies between raw files and finished pages is not missed unless it is asked for.
         done = project.run("--forcerun", stage, check=False)
         assert done.returncode != 0, "there was room enough"
-        outcome.messages = _lines(done.stdout, "No space left")
+        outcome.messages = lines_with(done.stdout, "No space left")
         ballast.unlink()
         project.run()
     return outcome.judge(project, undisturbed)
@@ -255,7 +255,7 @@ def make_read_only(project: Project, undisturbed: Project) -> Outcome:
         done = project.run(check=False)
     finally:
         subprocess.run(["umount", str(project.results)], check=True)
-    outcome = Outcome("read-only results", "track", 1, messages=_lines(done.stdout, "Write-protected"))
+    outcome = Outcome("read-only results", "track", 1, messages=lines_with(done.stdout, "Write-protected"))
     shutil.copy(undisturbed.folder / "settings.yaml", project.folder)
     project.run()
     return outcome.judge(project, undisturbed)
@@ -268,7 +268,7 @@ def run_twice_at_once(project: Project, undisturbed: Project) -> Outcome:
     while not (project.results / ".running.json").exists() and first.poll() is None:
         time.sleep(0.01)
     second = project.run(check=False)
-    said = _lines(second.stdout, "expected no other run on these results")
+    said = lines_with(second.stdout, "expected no other run on these results")
     assert second.returncode != 0
     assert first.wait() == 0
     return Outcome("a second run at once", "track", 1, messages=said).judge(project, undisturbed)
@@ -283,7 +283,7 @@ def truncate_raw_file(project: Project, undisturbed: Project) -> Outcome:
     rows["train"] = "yes"  # so that there is a model without the bad movie
     project.write_rows(rows)
     done = project.run("--keep-going", check=False)
-    outcome = Outcome("truncated raw file", "register", 1, messages=_lines(done.stdout, "truncated"))
+    outcome = Outcome("truncated raw file", "register", 1, messages=lines_with(done.stdout, "truncated"))
     assert done.returncode != 0
     assert project.computed("deskew", "single") == FRAMES, "the other movie waits for the bad one"
     path.write_bytes(whole)
@@ -302,14 +302,15 @@ def corrupt_chunk(project: Project, undisturbed: Project) -> Outcome:
     (project.results / "series" / "ledger" / "segment.jsonl").unlink()
     done = project.run("--forcerun", "segment", check=False)
     assert done.returncode != 0
-    said = _lines(done.stdout, "found frame 3 damaged on disk")
+    said = lines_with(done.stdout, "found frame 3 damaged on disk")
     shutil.rmtree(shard.parents[3])
     (project.results / "series" / "deskewed.json").unlink()
     project.run()
     return Outcome("corrupt chunk", "deskew", 1, messages=said).judge(project, undisturbed)
 
 
-def _lines(text: str, part: str) -> list[str]:
+def lines_with(text: str, part: str) -> list[str]:
+    """The first lines that contain ``part``."""
     return [line.strip() for line in text.splitlines() if part in line][:3]
 
 
