@@ -1,13 +1,15 @@
 """Instance labels: which voxels belong to which particle.
 
-Foreground is what rises, after light smoothing, above a fraction of each particle's own height; it is
-shared out between particles by a Voronoi partition in micrometres. Not the detection of particles, nor
-their measurement.
+Foreground is what rises above a fraction of each particle's own height, in an image that is smoothed lightly
+and, where a particle hardly stands out from noise and texture, drawn towards the shape of a point. It is
+shared out between particles by a Voronoi partition in micrometres. Not the detection of particles, nor their
+measurement.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -22,6 +24,8 @@ from spatialdino_core.segment.tiles import TILE_VOXELS, Tile, Triple, tiles, val
 
 SMOOTHING = 0.7
 """Smoothing before the voxels are judged, in standard deviations of the point spread function."""
+VARIETY = 0.1
+"""Mean squared difference of objects' true shapes from points, in squared heights: the Wiener filter's."""
 GRID: Triple = (1, 1, 1)
 SEED_CHUNK = 2048
 """Spots whose surroundings are looked at together, which bounds memory."""
@@ -40,9 +44,14 @@ def label_spots(
     """Label the voxels of every spot.
 
     A voxel belongs to the spot whose centre is nearest in µm, if it lies within ``max_radius_um`` of it, is
-    brighter than the spot's background plus ``mask_level`` times its height, both after smoothing, and is
-    connected (6-neighbours) to the spot's central voxel through such voxels. Every spot owns at least its
-    central voxel, unless that is invalid or an earlier spot's.
+    brighter than the spot's background plus ``mask_level`` times its height, and is connected
+    (6-neighbours) to the spot's central voxel through such voxels. Every spot owns at least its central
+    voxel, unless that is invalid or an earlier spot's.
+
+    Brightness is judged after smoothing, at the level that leaves the outline of a point where it is
+    without. A Wiener filter weighs it with the fitted point: ``g · measured + (1 − g) · point``, both in
+    heights, where ``g = VARIETY / (VARIETY + mean squared difference of the two)``. A bright object is
+    outlined as it is, one in noise as the point it was taken for.
 
     Parameters
     ----------
@@ -72,27 +81,67 @@ def label_spots(
         return labels
     sigma = SMOOTHING * psf_sigma_um(parameters) / np.array(voxel_um)
     halo = np.ceil(TRUNCATE * sigma + 1).astype(int)
-    shrink = np.prod(spots.sigma / np.sqrt(spots.sigma**2 + sigma**2), axis=1)
     level = typical_level(frame, valid)
-    cut = spots.background + parameters.mask_level * spots.amplitude * shrink - level
+    points = _Points.smoothed(spots, sigma, level)
     centre = _central_voxels(spots, shape)
-    voxels, owners = [], []
+    shared: list[tuple[np.ndarray, ...]] = []
     for tile in tiles(shape, GRID, (int(halo[0]), int(halo[1]), int(halo[2])), tile_voxels):
         nearby = _spots_near(tile, spots.position, parameters.max_radius_um / np.array(voxel_um))
         if not len(nearby):
             continue
         mean = smooth(load_block(frame, tile, valid, level, where), valid_box(valid, tile.outer), sigma)
         voxel, owner = _voronoi(tile, shape, nearby, spots.position, voxel_um, parameters.max_radius_um)
-        local = np.stack(np.unravel_index(voxel, shape)) - np.array([[part.start] for part in tile.outer])
-        bright = (mean[tuple(local)] > cut[owner]) | (voxel == centre[owner])
-        if valid is not None:
-            bright &= np.broadcast_to(valid, shape)[np.unravel_index(voxel, shape)]
-        voxels.append(voxel[bright])
-        owners.append(owner[bright])
-    if voxels:
-        voxel, owner = _connected(np.concatenate(voxels), np.concatenate(owners), centre, shape)
+        index = np.unravel_index(voxel, shape)
+        known = np.ones(len(voxel), bool) if valid is None else np.broadcast_to(valid, shape)[index]
+        local = tuple(axis - part.start for axis, part in zip(index, tile.outer, strict=True))
+        shared.append((voxel[known], owner[known], mean[local][known]))
+    if shared:
+        voxel, owner, value = (np.concatenate(column) for column in zip(*shared, strict=True))
+        order = np.argsort(voxel)  # so that sums do not depend on the tiles
+        voxel, owner, value = voxel[order], owner[order], value[order]
+        places = np.stack(np.unravel_index(voxel, shape), axis=1)
+        bright = points.outline(places, owner, value, parameters.mask_level) | (voxel == centre[owner])
+        voxel, owner = _connected(voxel[bright], owner[bright], centre, shape)
         labels.reshape(-1)[voxel] = owner + 1
     return labels
+
+
+@dataclass(frozen=True)
+class _Points:
+    """The fitted points in the smoothed image, one row each.
+
+    ``position``, ``sigma`` (n, 3) in voxels; ``background``, ``height`` (n,) in counts of that image;
+    ``widened`` (n,) is the part of a squared distance from the centre, in standard deviations, that smoothing
+    leaves.
+    """
+
+    position: np.ndarray
+    sigma: np.ndarray
+    background: np.ndarray
+    height: np.ndarray
+    widened: np.ndarray
+
+    @staticmethod
+    def smoothed(spots: Spots, by: np.ndarray, level: float) -> _Points:
+        """Points after a Gaussian filter of standard deviation ``by`` (3,) in voxels, less ``level``."""
+        sigma = np.sqrt(spots.sigma**2 + by**2)
+        height = spots.amplitude * np.prod(spots.sigma / sigma, axis=1)
+        widened = ((spots.sigma / sigma) ** 2).mean(axis=1)
+        return _Points(spots.position, sigma, spots.background - level, height, widened)
+
+    def outline(
+        self, places: np.ndarray, owner: np.ndarray, value: np.ndarray, mask_level: float
+    ) -> np.ndarray:
+        """Whether voxels ``places`` (v, 3) of brightness ``value`` belong to their ``owner``."""
+        distance = ((places - self.position[owner]) / self.sigma[owner]) ** 2
+        height = np.maximum(self.height, np.finfo(float).tiny)
+        point = np.exp(-0.5 * distance.sum(axis=1))
+        measured = (value - self.background[owner]) / height[owner]
+        size = np.maximum(np.bincount(owner, minlength=len(height)), 1)
+        noise = np.bincount(owner, (measured - point) ** 2, minlength=len(height)) / size
+        gain = (VARIETY / (VARIETY + noise))[owner]
+        # Where a point was as bright as mask_level, it is as bright as this after smoothing.
+        return np.asarray(gain * measured + (1 - gain) * point > mask_level ** self.widened[owner])
 
 
 def _central_voxels(spots: Spots, shape: Triple) -> np.ndarray:
@@ -139,9 +188,7 @@ def _voxels_around(
 def _connected(
     voxel: np.ndarray, owner: np.ndarray, centre: np.ndarray, shape: Triple
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Keep, of each owner's voxels, those connected to its central voxel."""
-    order = np.argsort(voxel)
-    voxel, owner = voxel[order], owner[order]
+    """Keep, of each owner's voxels, rising, those connected to its central voxel."""
     coordinates = np.unravel_index(voxel, shape)
     rows, columns = [], []
     for axis, step in enumerate((shape[1] * shape[2], shape[2], 1)):

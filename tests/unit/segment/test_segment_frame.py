@@ -144,11 +144,46 @@ def test_labels_are_a_voronoi_partition_of_the_bright_voxels(spots, psf_voxels, 
     assert np.array_equal(labels[tuple(voxels.T)], distance.argmin(axis=1) + 1)
     assert distance.min(axis=1).max() <= PARAMETERS.max_radius_um
     lone = np.sum(labels == 3) * np.prod(voxel_um)
-    blurred = np.prod(np.sqrt(1 + 0.7**2) * psf_voxels * voxel_um)
-    half_height = 4 / 3 * np.pi * np.sqrt(2 * np.log(2)) ** 3 * blurred
-    assert lone == pytest.approx(half_height, rel=0.15)
+    assert lone == pytest.approx(half_height_um3(psf_voxels * voxel_um), rel=0.15)
     for label in (1, 2, 3):
         assert ndimage.label(labels == label)[1] == 1
+
+
+def half_height_um3(sigma_um):
+    """Volume of the ellipsoid within which a Gaussian is above half of its height."""
+    return 4 / 3 * np.pi * np.sqrt(2 * np.log(2)) ** 3 * np.prod(sigma_um)
+
+
+def grid_of_spots(amplitude, sigma):
+    """Centres 12 voxels apart in z and 16 in y and x, and what a perfect fit says of them."""
+    centres = np.stack(np.meshgrid([12, 24], range(12, 90, 16), range(12, 90, 16), indexing="ij"), -1)
+    centres = centres.reshape(-1, 3) + 0.3
+    n, ones = len(centres), np.ones(len(centres))
+    return centres, Spots(
+        centres, np.tile(sigma, (n, 1)), amplitude * ones, 100 * ones, ones, np.zeros((n, 3))
+    )
+
+
+def test_the_outline_of_a_dim_particle_is_not_that_of_the_noise_around_it(spots, psf_voxels, voxel_um):
+    centres, fitted = grid_of_spots(20.0, psf_voxels)
+    noise = np.random.default_rng(0).normal(0, 12, (38, 100, 100))
+    frame = (100 + spots(noise.shape, centres, 20.0, psf_voxels) + noise).astype(np.float32)
+    labels = label_spots(frame, voxel_um, None, fitted, PARAMETERS, where="frame")
+    volumes = np.bincount(labels.ravel(), minlength=len(centres) + 1)[1:] * np.prod(voxel_um)
+    expected = half_height_um3(psf_voxels * voxel_um)
+    assert np.median(volumes) == pytest.approx(expected, rel=0.4)
+    assert np.quantile(volumes, 0.9) < 2 * expected
+
+
+def test_a_bright_particle_longer_than_the_point_it_was_fitted_with_keeps_its_shape(
+    spots, psf_voxels, voxel_um
+):
+    centres, fitted = grid_of_spots(80.0, psf_voxels)
+    longer = psf_voxels * [1, 1, 1.8]
+    frame = (100 + spots((38, 100, 100), centres, 80.0, longer)).astype(np.float32)
+    labels = label_spots(frame, voxel_um, None, fitted, PARAMETERS, where="frame")
+    volumes = np.bincount(labels.ravel(), minlength=len(centres) + 1)[1:] * np.prod(voxel_um)
+    assert np.median(volumes) == pytest.approx(half_height_um3(longer * voxel_um), rel=0.35)
 
 
 def test_frames_without_particles_or_light_give_an_empty_table(scene, voxel_um):
