@@ -46,8 +46,7 @@ def markdown(report: dict[str, Any]) -> str:
     rows = pd.DataFrame(report["rows"])
     middle = rows.groupby(["cell", "method"], sort=False).median(numeric_only=True)
     cells, methods = list(dict.fromkeys(rows["cell"])), list(dict.fromkeys(rows["method"]))
-    ablations = [name for name in methods if name.startswith("no ")]
-    peers = [name for name in methods if name not in {"ours", *ablations}]
+    peers = [name for name in methods if name not in {"ours", *report["variants"]}]
     seeds = rows.groupby("cell")["seed"].nunique()
     parts = [
         f"Medians over {seeds.min()} to {seeds.max()} movies of {report['frames']} frames. "
@@ -56,8 +55,8 @@ def markdown(report: dict[str, Any]) -> str:
     for title, columns in TABLES.items():
         body = [[cell, *(_entry(middle, cell, peers, column) for column in columns)] for cell in cells]
         parts.append(f"## {title}\n\n" + _table(["cell", *columns.values()], body))
-    if ablations:
-        parts.append("## Ablation\n\nOurs, then with a part switched off.\n\n" + _ablation(middle, ablations))
+    if report["variants"]:
+        parts.append("## Ablation\n\n" + _ablation(middle, ["ours", *report["variants"]]))
     return "\n".join(parts)
 
 
@@ -73,20 +72,14 @@ def _entry(middle: pd.DataFrame, cell: str, peers: list[str], column: str) -> st
     return f"{mine:.{digits}f} / {theirs.loc[best, column]:.{digits}f} ({best})"
 
 
-def _ablation(middle: pd.DataFrame, ablations: list[str]) -> str:
+def _ablation(middle: pd.DataFrame, variants: list[str]) -> str:
     columns = {"f1": "F1", "alpha": "α", "jsc": "JSC", "id_switches": "identity switches"}
-    body = []
-    for cell in middle.index.get_level_values("cell").unique():
-        entries = [
-            " / ".join(
-                f"{middle.loc[(cell, name), column]:.{DIGITS.get(column, 3)}f}"
-                for name in ["ours", *ablations]
-            )
-            for column in columns
-        ]
-        body.append([cell, *entries])
-    header = ["cell", *(f"{name} (ours / {' / '.join(ablations)})" for name in columns.values())]
-    return _table(header, body)
+    body = [
+        [cell, name, *(f"{middle.loc[(cell, name), key]:.{DIGITS.get(key, 3)}f}" for key in columns)]
+        for cell in middle.index.get_level_values("cell").unique()
+        for name in variants
+    ]
+    return _table(["cell", "variant", *columns.values()], body)
 
 
 def _table(header: list[str], body: list[list[str]]) -> str:

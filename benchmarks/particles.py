@@ -1,7 +1,7 @@
 """Particles from raw skewed stacks to tracks: ours with one configuration beside peers at their best.
 
     python benchmarks/particles.py [--quick | --cells NAME ...] [--seeds 3] [--frames 12] [--out FILE.json]
-                                   [--ablation] [--speed] [--work build/particles] [--cores 2]
+                                   [--ablation [NAME ...]] [--speed] [--work build/particles] [--cores 2]
 
 A grid of simulated movies, see `particle_scenes.py`, goes through the workflow in one run with one
 configuration: the bundled encoder, all else default. The peers of `particle_peers.py` get the same deskewed
@@ -11,8 +11,8 @@ splits and merges where there are any. Linking with perfect detections is `linki
 
 Positions match within 0.39 µm in 3D (3 σ of the default lateral point spread function), events within
 0.75 µm and two frames. The tables show medians over seeds. ``--ablation`` runs the grid again with parts
-switched off; ``--speed`` measures segmentation instead. Movies and results stay in ``--work``, and what is
-finished there is not computed again.
+switched off or with features of the whole frame; ``--speed`` measures segmentation instead. Movies and
+results stay in ``--work``, and what is finished there is not computed again.
 """
 
 from __future__ import annotations
@@ -48,8 +48,18 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no gaps": {"track": {"max_gap_frames": 0}},
     "no time": {"segment": {"temporal_reach_frames": 0}},
     "no pruning": {"track": {"min_track_confidence": 0.0}, "segment": {"candidate_confidence": 1.0}},
+    "whole frame": {"features": {"context": "global"}},
+    **{
+        f"whole frame, clusters to {tolerance:.0%}": {
+            "features": {
+                "context": "global",
+                "streaming": {"attention": "clustered", "tolerance": tolerance},
+            }
+        }
+        for tolerance in (0.01, 0.05)
+    },
 }
-"""What is switched off, as it differs from the configuration."""
+"""What is switched off or done otherwise, as it differs from the configuration."""
 QUICK = ("free_snr4_low", "cell_snr2_low")
 
 
@@ -115,8 +125,8 @@ def rows_of(cells: dict[str, Cell], work: Path, options: argparse.Namespace) -> 
     movies = [cells[cell].movie_name(seed) for cell, seed in tables]
     results = run_workflow(work, movies, {}, options.cores)
     rows = score_grid(tables, cells, results, "ours", beside=True)
-    for name, overrides in ABLATIONS.items() if options.ablation else ():
-        results = run_workflow(work, movies, overrides, options.cores)
+    for name in options.ablation:
+        results = run_workflow(work, movies, ABLATIONS[name], options.cores)
         rows += score_grid(tables, cells, results, name, beside=False)
     return rows
 
@@ -129,11 +139,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--ablation", action="store_true")
+    parser.add_argument("--ablation", nargs="*", choices=list(ABLATIONS), metavar="NAME", help="some or all")
     parser.add_argument("--speed", action="store_true", help="time and memory of segmentation instead")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "particles")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    options.ablation = list(ABLATIONS) if options.ablation == [] else options.ablation or []
     if options.quick:
         options.cells, options.seeds = list(QUICK), 1
     warnings.filterwarnings("ignore")
@@ -144,6 +155,7 @@ def main() -> None:
     if options.speed:
         report = {"speed": speed(work / "speed")}
     else:
+        report["variants"] = options.ablation
         report["rows"] = rows_of({name: every[name] for name in options.cells}, work, options)
     text = markdown(report)
     print(text)
