@@ -124,10 +124,15 @@ def kill_jobs(project: Project, undisturbed: Project, stages: list[str], seed: i
 
 def _stop(run: subprocess.Popen[bytes]) -> None:
     """Let a run finish the jobs that it has begun, and begin no others."""
+    asked = []
     with contextlib.suppress(psutil.NoSuchProcess):
         for process in [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]:
             if "snakemake" in process.cmdline():
                 process.terminate()
+                asked.append(process)
+    # Snakemake waits for itself for ever when it is asked while it chooses jobs.
+    for process in psutil.wait_procs(asked, timeout=60)[1]:
+        process.kill()
 
 
 def _killed_after(job: psutil.Process, processor_seconds: float) -> bool:
