@@ -220,7 +220,7 @@ def test_training_and_inference_see_the_same_physical_voxels(movie, tmp_path, mo
     """A ball of 0.6 µm in voxels of 0.25 × 0.104 × 0.104 µm is as wide in all axes in a training crop and
     in the volume that the encoder is given: the anisotropy is undone in both, and once."""
     from spatialdino_core.encoder.parameters import EncoderParameters
-    from spatialdino_core.encoder.vit import VisionTransformer3D
+    from spatialdino_core.encoder.vit import build_encoder
     from spatialdino_core.encoder.weights import WeightsHeader, save_encoder
     from spatialdino_core.features import encoding
     from spatialdino_core.features import stage as features
@@ -248,7 +248,7 @@ def test_training_and_inference_see_the_same_physical_voxels(movie, tmp_path, mo
 
     monkeypatch.setattr(encoding, "encode_windows", see)
     architecture = EncoderParameters(embed_dim=6, depth=1, heads=1)
-    encoder = VisionTransformer3D(architecture)
+    encoder = build_encoder(architecture, torch.Generator().manual_seed(0))
     header = WeightsHeader(
         architecture=architecture,
         voxel_um=(voxel_um,) * 3,
