@@ -119,3 +119,40 @@ def test_a_missing_frame_and_the_ends_of_a_movie_are_no_obstacle(spots, psf_voxe
         near = np.linalg.norm((found[:, None] - truth) * voxel_um, axis=-1).min(axis=0) < 0.312
         assert near.mean() > 0.75
         assert len(found) < 35
+
+
+def test_a_particle_that_only_neighbouring_frames_show_is_not_reported(spots, psf_voxels, voxel_um):
+    """Half of the particles are dark in the fifth frame, and nothing may be seen there."""
+    rng = np.random.default_rng(0)
+    truth = rng.uniform([4, 5, 5], [27, 74, 114], (30, 3))
+    frames = {}
+    for number in range(9):
+        lit = truth if number != 4 else truth[:15]
+        light = 40 + spots((32, 80, 120), lit, 14.0, psf_voxels)
+        frames[number] = (rng.poisson(light) + 100).astype(np.uint16)
+    window = TimeWindow(lambda number: frames[number], range(9))
+    parameters = SegmentParameters(candidate_confidence=1.0, temporal_reach_frames=4, temporal_below_f1=1.0)
+    calibration = calibrate(window, None, voxel_um, None, parameters)
+    assert calibration.reach == 4
+    _, objects = segment_frame(window, 4, voxel_um, None, None, calibration, parameters)
+    found = objects[["z", "y", "x"]].to_numpy()
+    near = np.linalg.norm((found[:, None] - truth) * voxel_um, axis=-1).min(axis=0) < 0.312
+    assert near[:15].mean() >= 0.7
+    assert near[15:].mean() <= 0.2
+
+
+def test_candidates_below_the_threshold_are_in_the_table_for_tracking(spots, psf_voxels, voxel_um):
+    rng = np.random.default_rng(1)
+    truth = rng.uniform([4, 5, 5], [27, 74, 114], (30, 3))
+    light = 40 + spots((32, 80, 120), truth, 20.0, psf_voxels)
+    frames = [(rng.poisson(light) + 100).astype(np.uint16) for _ in range(3)]
+    window = TimeWindow(lambda number: frames[number], range(3))
+    tables = {}
+    for least in (0.1, 1.0):
+        parameters = SegmentParameters(candidate_confidence=least, temporal_reach_frames=0)
+        calibration = calibrate(window, None, voxel_um, None, parameters)
+        tables[least] = segment_frame(window, 1, voxel_um, None, None, calibration, parameters)[1]
+        threshold = calibration.evidence.threshold
+    accepted = tables[0.1][tables[0.1]["detection_confidence"] >= threshold]
+    assert 0.1 <= tables[0.1]["detection_confidence"].min() < threshold
+    assert accepted["z_score"].tolist() == tables[1.0]["z_score"].tolist()
