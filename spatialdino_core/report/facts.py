@@ -78,7 +78,12 @@ def headline(results: MovieResults) -> str:
 
 def warnings(results: MovieResults) -> list[str]:
     """What deserves a look before the numbers are trusted, most serious first."""
-    return [*_particle_warnings(results), *_frame_warnings(results), *_track_warnings(results)]
+    return [
+        *_particle_warnings(results),
+        *results.record.warnings,
+        *_frame_warnings(results),
+        *_track_warnings(results),
+    ]
 
 
 def _particle_warnings(results: MovieResults) -> Iterator[str]:

@@ -6,6 +6,7 @@ import base64
 import io
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -179,6 +180,12 @@ def test_warnings_come_when_they_should(
     record, root = results_folder(**change)
     found = warnings(open_results(record, root / record.movie))
     assert [warning in line for line in found] == [True] if warning else found == []
+
+
+def test_what_registration_found_odd_is_told(results_folder: Make) -> None:
+    record, root = results_folder(frames=2)
+    odd = "the sheet says 0.1 µm per pixel, the file 0.104 µm"
+    assert odd in words(report(replace(record, warnings=[odd]), root))
 
 
 def test_unlinked_and_doubtful_tracks_are_warned_of(results_folder: Make) -> None:
