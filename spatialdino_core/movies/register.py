@@ -228,7 +228,7 @@ def _survey(
         try:
             headers = {(shape, str(dtype)) for shape, dtype in (source.describe(frame) for source in sources)}
         except BadInputError as error:
-            bad[frame] = str(error)
+            bad[frame] = f"{error.where}: {error.found}"
             continue
         if len(headers) > 1:
             bad[frame] = f"channels differ in shape or dtype: {sorted(headers)}"

@@ -276,13 +276,18 @@ def _check_complete(tif: tifffile.TiffFile, path: Path) -> None:
     if one_block is not None:
         end = max(end, one_block + tif.series[0].nbytes)
         planes = max(planes, math.prod(tif.series[0].shape[:-2]))
-    if end > size or planes < promised or _more_is_announced(tif):
-        raise BadInputError(
-            path,
-            found=f"{size} bytes and {planes} planes (the file is truncated)",
-            expected=f"at least {end} bytes and {promised or planes} planes",
-            remedy="Copy it again from the microscope, or set on_bad_frame: skip.",
-        )
+    if end > size or planes < promised:
+        expected = f"at least {end} bytes and {promised or planes} planes"
+    elif _more_is_announced(tif):
+        expected = "the next plane that the last one announces"
+    else:
+        return
+    raise BadInputError(
+        path,
+        found=f"{size} bytes and {planes} planes (the file is truncated)",
+        expected=expected,
+        remedy="Copy it again from the microscope, or set on_bad_frame: skip.",
+    )
 
 
 def _extent(tif: tifffile.TiffFile) -> tuple[int, int]:

@@ -86,7 +86,7 @@ def test_several_scenes_are_refused_by_name(czi: Path) -> None:
 
 def test_a_last_frame_that_was_not_finished(czi: Path) -> None:
     write_czi(czi, {p: v for p, v in PLANES.items() if p != (1, 0, 2)}, metadata_xml("Skew60"))
-    assert "found 2 of 3 planes of frame 1" in problem(czi)
+    assert "2 of 3 planes of frame 1" in problem(czi)
     assert list(register_movie(rows(czi), READING, "skip").skipped) == [1]
 
 
