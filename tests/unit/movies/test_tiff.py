@@ -250,7 +250,7 @@ def test_a_whole_stack_in_one_block_that_is_cut(tmp_path: Path, kind: str) -> No
 @pytest.mark.parametrize("content", [b"", b"not a tiff at all", b"II*\x00\x08\x00\x00\x00"])
 def test_what_is_no_tiff(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a_t0.tif").write_bytes(content)
-    assert "a_t0.tif: a file that cannot be read" in problem(tmp_path / "a_t0.tif")
+    assert "a_t0.tif: found a file that cannot be read" in problem(tmp_path / "a_t0.tif")
 
 
 def test_a_wreck_at_the_beginning_is_one_bad_frame_among_others(tmp_path: Path) -> None:
