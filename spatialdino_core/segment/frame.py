@@ -21,7 +21,8 @@ from spatialdino_core.segment.localise import Spots, fit_spots, measure_spots
 from spatialdino_core.segment.objects import object_table
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.tiles import TILE_VOXELS
-from spatialdino_core.segment.window import TimeWindow
+from spatialdino_core.segment.splitting import split_spots
+from spatialdino_core.segment.window import TimeWindow, as_detected
 
 
 def segment_frame(
@@ -97,13 +98,18 @@ def segment_frame(
     confidence = calibration.evidence.confidence(peaks.z_score, values_at(foreground, peaks.position))
     found = _Found(peaks.position, peaks.z_score, confidence, np.asarray(parameters.size_factors)[peaks.size])
     found = found.keep(confidence >= min(parameters.candidate_confidence, calibration.evidence.threshold))
-    image = _as_detected(images, observer.profile(groups)) if len(images) > 1 else frame
+    image = as_detected(images, observer.profile(groups))
     psf = psf_sigma_um(parameters) / np.array(voxel_um)
     spots = fit_spots(image, valid, found.position, found.width[:, None] * psf)
     apart = suppress(
         spots.position / psf, SUPPRESSION * found.width
     )  # two seeds can converge to one particle
     spots, found = _rows(spots, apart), found.keep(apart)
+    confident = found.confidence >= calibration.evidence.threshold
+    spots, parent = split_spots(
+        image, valid, spots, confident, calibration.singles, psf, parameters.split_false_rate
+    )
+    found = found.keep(parent)
     labels = label_spots(image, voxel_um, valid, spots, parameters, where=where, tile_voxels=tile_voxels)
     size = np.bincount(labels.reshape(-1), minlength=len(found.z_score) + 1)[1:]
     large = (size > 0) & (size * np.prod(voxel_um) >= parameters.min_volume_um3)
@@ -128,14 +134,6 @@ class _Found:
 
     def keep(self, rows: np.ndarray) -> _Found:
         return _Found(*(getattr(self, field.name)[rows] for field in fields(self)))
-
-
-def _as_detected(images: list[np.ndarray], profile: np.ndarray) -> np.ndarray:
-    """The image in which the detector saw the particles, float32: noise and standing texture are lower."""
-    total = np.zeros(images[0].shape, np.float32)
-    for image, weight in zip(images, profile, strict=True):
-        total += np.float32(weight) * image
-    return total
 
 
 def _rows(spots: Spots, keep: np.ndarray) -> Spots:
