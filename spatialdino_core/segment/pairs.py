@@ -25,9 +25,9 @@ from spatialdino_core.segment.boxes import (
 )
 from spatialdino_core.segment.localise import Spots
 
-WINDOW = 3.5
+WINDOW = 2.75
 """Half the edge of the fitted box in standard deviations of one particle."""
-REACH = 3.2
+REACH = 3.0
 """Largest distance of a part from the maximum, per axis, in standard deviations."""
 STARTS = ((-1.2, 1.2), (0.0, 2.4), (0.0, -2.4))
 """Where the two parts start on the axis of elongation, in standard deviations from the maximum."""

@@ -25,8 +25,13 @@ FEWEST_SPOTS = 30
 """Detections that tell how singles look; without as many nothing is split."""
 LEAST_RATIO = 0.3
 """Least height of the dimmer part relative to the brighter one."""
-WIDTHS = (0.8, 1.5)
+WIDTHS = (0.8, 1.35)
 """Bounds of the measured width of the image of one particle, relative to the configured one."""
+WIDTH_STEPS = 3
+LEAST_SPREAD = 0.5
+"""White noise and the true shape would give about 0.7."""
+STANDARD_ERRORS = 2.0
+"""By which the brighter half of the spots must differ from the dimmer one to tell of a misfit."""
 BELOW = float(norm.cdf(-1))
 
 
@@ -39,8 +44,9 @@ class Singles:
     width
         Typical standard deviations (z, y, x) relative to the configured point spread function.
     typical, spread
-        Median of :attr:`.pairs.Pairs.excess` over (1 + (``misfit`` · SNR)²)^½, and its standard deviation
-        towards small values, which pairs do not widen.
+        Median of :attr:`.pairs.Pairs.excess` over (1 + (``misfit`` · SNR)²)^½, and its standard deviation:
+        the shorter of the distances to the 15.9 % quantile on either side, which neither pairs nor broad
+        blobs widen.
     misfit
         How far the shape of particles is from the model, relative to their height.
     """
@@ -82,16 +88,18 @@ def typical_singles(
     snr = np.concatenate([[], *(spots.amplitude / spots.noise for spots in found.values())])
     if len(snr) < FEWEST_SPOTS:
         return None
-    moments = np.concatenate([elongation(image(f), valid, spots, _all(spots), psf) for f, spots in found.items()])
-    bright = np.diagonal(moments, axis1=1, axis2=2)[snr >= np.median(snr)]
-    width = np.sqrt(np.clip(1 + np.median(bright, axis=0), *np.square(WIDTHS)))
+    width = np.ones(3)
+    for _ in range(WIDTH_STEPS):
+        parts = [elongation(image(f), valid, spots, _all(spots), width * psf) for f, spots in found.items()]
+        excess = np.diagonal(np.concatenate(parts), axis1=1, axis2=2)[snr >= np.median(snr)]
+        width = np.clip(width * np.sqrt(1 + np.maximum(np.median(excess, axis=0), -0.5)), *WIDTHS)
     pairs = [fit_pairs(image(f), valid, spots, _all(spots), width * psf) for f, spots in found.items()]
     excess, snr = (np.concatenate([getattr(some, name) for some in pairs]) for name in ("excess", "snr"))
     misfit = _misfit(excess, snr)
     excess = excess / np.hypot(1, misfit * snr)
-    typical, low = np.quantile(excess, [0.5, BELOW])
+    low, typical, high = np.quantile(excess, [BELOW, 0.5, 1 - BELOW]).tolist()
     z, y, x = width.tolist()
-    return Singles((z, y, x), float(typical), float(max(typical - low, 0.5)), misfit)
+    return Singles((z, y, x), typical, max(min(typical - low, high - typical), LEAST_SPREAD), misfit)
 
 
 def split_spots(
@@ -154,11 +162,13 @@ def _all(spots: Spots) -> np.ndarray:
 def _misfit(excess: np.ndarray, snr: np.ndarray) -> float:
     """Growth of the excess with SNR, from the dimmer and the brighter half."""
     bright = snr >= np.median(snr)
-    x = [float(np.median(snr[some] ** 2)) for some in (~bright, bright)]
-    y = [float(np.median(excess[some]) ** 2) for some in (~bright, bright)]
-    slope = max(0.0, (y[1] - y[0]) / (x[1] - x[0])) if x[1] > x[0] else 0.0
-    without = max(y[0] - slope * x[0], 0.25 * y[0], 1.0)
-    return float(np.sqrt(slope / without))
+    dim_snr, bright_snr = (float(np.median(snr[some])) for some in (~bright, bright))
+    dim, more = (max(0.0, float(np.median(excess[some]))) for some in (~bright, bright))
+    deviation = float(np.subtract(*np.quantile(excess, [0.75, 0.25]))) / 1.35
+    if more - dim < STANDARD_ERRORS * 1.25 * deviation / np.sqrt(bright.sum() / 2):
+        return 0.0
+    growth = (more**2 - dim**2) / (bright_snr**2 - dim_snr**2)
+    return float(np.sqrt(growth / max(dim**2 - growth * dim_snr**2, 1.0)))
 
 
 def _sane(pairs: Pairs, spots: Spots, rows: np.ndarray, width: np.ndarray) -> np.ndarray:
