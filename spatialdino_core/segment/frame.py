@@ -20,8 +20,8 @@ from spatialdino_core.segment.instances import label_spots
 from spatialdino_core.segment.localise import Spots, fit_spots, measure_spots
 from spatialdino_core.segment.objects import object_table
 from spatialdino_core.segment.parameters import SegmentParameters
-from spatialdino_core.segment.tiles import TILE_VOXELS
 from spatialdino_core.segment.splitting import split_spots
+from spatialdino_core.segment.tiles import TILE_VOXELS
 from spatialdino_core.segment.window import TimeWindow, as_detected
 
 

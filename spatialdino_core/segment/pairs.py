@@ -227,7 +227,5 @@ def _pair(box: _Boxes, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
     design = np.concatenate([np.stack(both, 1), box.plane], 1)
     linear = least_squares(design, box.target)
     residual = box.target - (linear[:, None] @ design)[:, 0]
-    slopes = [
-        linear[:, k, None] * slope for k in range(2) for slope in box.slopes(both[k], position[:, k])
-    ]
+    slopes = [linear[:, k, None] * slope for k in range(2) for slope in box.slopes(both[k], position[:, k])]
     return np.concatenate([design, np.stack(slopes, 1)], 1), linear, residual

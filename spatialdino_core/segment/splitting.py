@@ -58,9 +58,7 @@ class Singles:
 
     def significance(self, pairs: Pairs) -> np.ndarray:
         """Standard deviations by which spots are better explained as pairs than singles are, shape (n,)."""
-        return np.asarray(
-            (pairs.excess / np.hypot(1, self.misfit * pairs.snr) - self.typical) / self.spread
-        )
+        return np.asarray((pairs.excess / np.hypot(1, self.misfit * pairs.snr) - self.typical) / self.spread)
 
 
 def typical_singles(
