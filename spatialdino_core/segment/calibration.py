@@ -27,7 +27,7 @@ from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.splitting import Singles, typical_singles
 from spatialdino_core.segment.threshold import Bimodality, bimodality
 from spatialdino_core.segment.tiles import best_known_tile, known_voxels, valid_box
-from spatialdino_core.segment.window import TimeWindow, as_detected
+from spatialdino_core.segment.window import TimeWindow
 
 HISTOGRAM_BINS = 256
 SAMPLES = 40_000
@@ -63,7 +63,8 @@ class Calibration:
     foreground
         Otsu's threshold of the foreground probability with its bimodality, reported; None when there is none.
     singles
-        How single particles look; None where too few were seen to tell pairs from them.
+        How single particles look; None where too few were seen to tell pairs from them, and where other frames
+        help: there moving particles look like pairs.
     frames
         Number of frames in which maxima were looked for.
     """
@@ -131,27 +132,27 @@ def calibrate(
     maps, verdict = job.foreground_maps(span)
     covariance = channel_covariance(job.sample(span), span)
     still = Observer.of(covariance, np.ones(1), parameters.size_factors, job.sigma)
-    observer, reach, peaks = still, 0, job.look(still, 0, maps)
+    peaks = job.look(still, 0, maps)
     single = best = job.weigh(peaks, maps)
+    kept, reach = np.ones(1), 0
     if (
         single.expected_f1 < parameters.temporal_below_f1
         and parameters.temporal_reach_frames
         and len(span) > 1
     ):
         fading = persistence(job.fading_rate(still, peaks), parameters.temporal_reach_frames)
-        wider = Observer.of(covariance, fading, parameters.size_factors, job.sigma)
-        seen = job.look(wider, parameters.temporal_reach_frames, maps)
-        together = job.weigh(seen, maps)
+        observer = Observer.of(covariance, fading, parameters.size_factors, job.sigma)
+        together = job.weigh(job.look(observer, parameters.temporal_reach_frames, maps), maps)
         if together.expected_f1 > 0:
-            best, observer, reach, peaks = together, wider, parameters.temporal_reach_frames, seen
+            best, kept, reach = together, fading, parameters.temporal_reach_frames
     return Calibration(
         covariance=covariance.tolist(),
-        persistence=observer.persistence.tolist(),
+        persistence=kept.tolist(),
         reach=reach,
         evidence=best,
         single_frame_f1=single.expected_f1,
         foreground=verdict,
-        singles=job.singles(observer, reach, peaks, best, maps) if parameters.split_false_rate else None,
+        singles=None if reach or not parameters.split_false_rate else job.singles(peaks, single, maps),
         frames=len(maps),
     )
 
@@ -207,7 +208,7 @@ class _Job:
         """Bright and dark maxima in ``frames``."""
         found = {}
         for frame in frames:
-            groups = self.groups(frame, reach)
+            groups = TimeGroups.around(frame, self.movie.frames[: calibration_span(self.parameters)], reach)
             bright, dark = find_peaks(
                 self.movie.images(frame, groups),
                 observer.detector(groups),
@@ -223,31 +224,20 @@ class _Job:
             raise _nothing(self.where, f"{len(found)} calibration frames without any variation")
         return found
 
-    def groups(self, frame: int, reach: int) -> TimeGroups:
-        """The groups of frames that help in a frame, as far as calibration reads."""
-        return TimeGroups.around(frame, self.movie.frames[: calibration_span(self.parameters)], reach)
-
     def singles(
         self,
-        observer: Observer,
-        reach: int,
         peaks: dict[int, tuple[Peaks, Peaks]],
         evidence: Evidence,
         maps: dict[int, np.ndarray | None],
     ) -> Singles | None:
-        """How the particles look that are detected in the frames of ``maps``."""
-
-        def image(frame: int) -> np.ndarray:
-            groups = self.groups(frame, reach)
-            return as_detected(self.movie.images(frame, groups), observer.profile(groups))
-
+        """How the particles look that are detected in ``maps``' frames, each on its own."""
         spots = {}
         for frame, (bright, _) in peaks.items():
             confidence = evidence.confidence(bright.z_score, values_at(maps[frame], bright.position))
             found = bright.keep(confidence >= evidence.threshold)
             width = np.asarray(self.parameters.size_factors)[found.size, None] * self.sigma
-            spots[frame] = fit_spots(image(frame), self.valid, found.position, width)
-        return typical_singles(image, spots, self.valid, self.sigma)
+            spots[frame] = fit_spots(self.movie.frame(frame), self.valid, found.position, width)
+        return typical_singles(self.movie.frame, spots, self.valid, self.sigma)
 
     def weigh(self, peaks: dict[int, tuple[Peaks, Peaks]], maps: dict[int, np.ndarray | None]) -> Evidence:
         """Evidence from maxima; dark ones in the rings around bright particles say nothing of noise."""

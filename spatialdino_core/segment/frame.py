@@ -22,7 +22,7 @@ from spatialdino_core.segment.objects import object_table
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.splitting import split_spots
 from spatialdino_core.segment.tiles import TILE_VOXELS
-from spatialdino_core.segment.window import TimeWindow, as_detected
+from spatialdino_core.segment.window import TimeWindow
 
 
 def segment_frame(
@@ -98,7 +98,7 @@ def segment_frame(
     confidence = calibration.evidence.confidence(peaks.z_score, values_at(foreground, peaks.position))
     found = _Found(peaks.position, peaks.z_score, confidence, np.asarray(parameters.size_factors)[peaks.size])
     found = found.keep(confidence >= min(parameters.candidate_confidence, calibration.evidence.threshold))
-    image = as_detected(images, observer.profile(groups))
+    image = _as_detected(images, observer.profile(groups)) if len(images) > 1 else frame
     psf = psf_sigma_um(parameters) / np.array(voxel_um)
     spots = fit_spots(image, valid, found.position, found.width[:, None] * psf)
     apart = suppress(
@@ -134,6 +134,14 @@ class _Found:
 
     def keep(self, rows: np.ndarray) -> _Found:
         return _Found(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+def _as_detected(images: list[np.ndarray], profile: np.ndarray) -> np.ndarray:
+    """The image in which the detector saw the particles, float32: noise and standing texture are lower."""
+    total = np.zeros(images[0].shape, np.float32)
+    for image, weight in zip(images, profile, strict=True):
+        total += np.float32(weight) * image
+    return total
 
 
 def _rows(spots: Spots, keep: np.ndarray) -> Spots:

@@ -86,7 +86,7 @@ class SegmentParameters:
             description="share of single particles that may be taken for two very close ones; 0: nothing is "
             "split (1)",
         ),
-    ] = 0.01
+    ] = 0.001
     noise_window_um: Annotated[
         float, Field(gt=0, le=50, description="edge of the cells in which noise is estimated (µm)")
     ] = 1.0

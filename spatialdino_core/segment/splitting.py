@@ -173,14 +173,15 @@ def _sane(pairs: Pairs, spots: Spots, rows: np.ndarray, width: np.ndarray) -> np
     """Two parts like particles: of similar height, apart from one another and from other spots, (n,)."""
     brighter, dimmer = pairs.parts
     sane = (dimmer.amplitude > 0) & (dimmer.amplitude >= LEAST_RATIO * brighter.amplitude)
-    sane &= np.linalg.norm((brighter.position - dimmer.position) / width, axis=1) >= SUPPRESSION
+    distance = np.linalg.norm((brighter.position - dimmer.position) / width, axis=1)
+    sane &= distance >= SUPPRESSION
     everything = cKDTree(spots.position / width)
     for part in pairs.parts:
         beside = np.abs(part.position - spots.position[rows]) / width
         sane &= (beside < REACH - 1e-6).all(axis=1)
-        distance, other = everything.query(part.position / width, k=[1, 2])
-        sane &= (distance[:, 0] >= SUPPRESSION) | (other[:, 0] == rows)
-        sane &= (distance[:, 1] >= SUPPRESSION) | (other[:, 1] == rows)
+        apart, other = everything.query(part.position / width, k=[1, 2])
+        sane &= (apart[:, 0] >= SUPPRESSION) | (other[:, 0] == rows)
+        sane &= (apart[:, 1] >= SUPPRESSION) | (other[:, 1] == rows)
     return sane
 
 

@@ -87,26 +87,3 @@ class TimeWindow:
         self._summed = wanted
         assert self._sum is not None
         return self._sum
-
-
-def as_detected(images: list[np.ndarray], profile: np.ndarray) -> np.ndarray:
-    """The image in which the detector saw the particles: noise and standing texture are lower.
-
-    Parameters
-    ----------
-    images
-        From :meth:`TimeWindow.images`.
-    profile
-        From :meth:`.observer.Observer.profile`.
-
-    Returns
-    -------
-    numpy.ndarray
-        The frame (z, y, x) as it is where no others help, else float32.
-    """
-    if len(images) == 1:
-        return images[0]
-    total = np.zeros(images[0].shape, np.float32)
-    for image, weight in zip(images, profile, strict=True):
-        total += np.float32(weight) * image
-    return total

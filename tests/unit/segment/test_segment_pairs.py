@@ -140,8 +140,8 @@ def calibrations() -> dict[float, Calibration]:
 @pytest.mark.parametrize(
     ("snr", "way", "least"),
     [
-        (4.0, "lateral", {2.0: 0.4, 2.5: 0.8, 3.0: 0.9}),
-        (4.0, "axial", {2.0: 0.4, 2.5: 0.8, 3.0: 0.9}),
+        (4.0, "lateral", {2.0: 0.7, 2.5: 0.9, 3.0: 0.9}),
+        (4.0, "axial", {2.5: 0.8, 3.0: 0.9}),
         (8.0, "lateral", {2.0: 0.85}),
     ],
 )
@@ -178,7 +178,7 @@ def test_single_particles_are_not_split(kind: dict[str, float]) -> None:
     images, truth = singles_movie(**kind, seed=3)
     calibration = calibrated(images)
     assert calibration.singles is not None
-    assert share_split(images, truth, calibration) <= 0.02
+    assert share_split(images, truth, calibration) <= 0.015
 
 
 def test_texture_is_not_split(scene, voxel_um) -> None:
@@ -278,7 +278,9 @@ def test_pairs_at_the_border_stay_in_the_frame(spots, psf_voxels, at) -> None:
 
 def test_nothing_to_split_in_an_empty_frame(psf_voxels) -> None:
     nothing = fit_spots(np.zeros((9, 9, 9)), None, np.empty((0, 3)), np.empty((0, 3)))
-    parts, parent = split_spots(np.zeros((9, 9, 9)), None, nothing, np.empty(0, bool), PLAIN, psf_voxels, 0.01)
+    parts, parent = split_spots(
+        np.zeros((9, 9, 9)), None, nothing, np.empty(0, bool), PLAIN, psf_voxels, 0.01
+    )
     assert len(parts.amplitude) == len(parent) == 0
 
 
