@@ -63,8 +63,8 @@ class Calibration:
     foreground
         Otsu's threshold of the foreground probability with its bimodality, reported; None when there is none.
     singles
-        How single particles look; None where too few were seen to tell pairs from them, and where other frames
-        help: there moving particles look like pairs.
+        How single particles look; None where too few were seen to tell pairs from them, and where other
+        frames help: there moving particles look like pairs.
     frames
         Number of frames in which maxima were looked for.
     """

@@ -190,4 +190,4 @@ def _known(position: np.ndarray, shape: tuple[int, ...], valid: np.ndarray | Non
     inside = ((position >= -0.5) & (position <= np.array(shape) - 0.5)).all(axis=1)
     if valid is None:
         return inside
-    return inside & values_at(np.broadcast_to(valid, shape), position).astype(bool)
+    return np.asarray(inside & values_at(np.broadcast_to(valid, shape), position).astype(bool))

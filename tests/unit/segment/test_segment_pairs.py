@@ -1,4 +1,4 @@
-"""Two particles in one detection, against scenes of known pairs and singles that went through the skewed stack."""
+"""Two particles in one detection: known pairs and singles, imaged as skewed stacks and deskewed."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ GRID = output_grid(GEOMETRY, (35, 112, 112))
 PSF_UM = np.array([0.32, 0.14, 0.14])
 BACKGROUND = 10.0
 PARAMETERS = SegmentParameters(temporal_reach_frames=0)
+BESIDE = np.array([0.0, 1.0, 1.0])
+"""From one particle of a pair towards the middle, in voxels."""
 PLAIN = Singles((1.0, 1.0, 1.0), 2.4, 1.0, 0.0)
 DIRECTIONS = {"lateral": np.array([0.0, 0.6, 0.8]), "axial": np.array([1.0, 0.0, 0.0])}
 
@@ -97,7 +99,7 @@ def singles_movie(
 def pairs_frame(
     snr: float, distance: float, direction: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A frame of pairs, ``distance`` standard deviations apart, the dimmer 0.6 to 1 times as bright; (n, 2, 3)."""
+    """Pairs ``distance`` standard deviations apart, one 0.6 to 1 times as bright; where they are, (n, 2, 3)."""
     middle = far_apart(rng, apart=13.0)
     half = direction * PSF_UM * distance / 2
     places = np.stack([middle - half, middle + half], axis=1)
@@ -242,7 +244,7 @@ def split(frame, spot, psf_voxels, valid=None, *, singles=PLAIN, tested=True, ra
 def test_a_pair_is_split_where_it_may_and_not_else(spots, psf_voxels) -> None:
     at = np.array([15.0, 18.0, 20.0])
     frame = noisy_pair(spots, psf_voxels, at)
-    spot = one_spot(at + [0, 1, 1], psf_voxels)
+    spot = one_spot(at + BESIDE, psf_voxels)
     parts, parent = split(frame, spot, psf_voxels)
     assert parent.tolist() == [0, 0]
     assert parts.amplitude[0] >= parts.amplitude[1]
@@ -271,13 +273,14 @@ def test_pairs_at_the_border_stay_in_the_frame(spots, psf_voxels, at) -> None:
     valid = np.ones(frame.shape, bool)
     valid[:, :2] = False
     frame[~valid] = np.nan
-    parts, _ = split(frame, one_spot(np.array(at) + [0, 1, 1], psf_voxels), psf_voxels, valid)
+    parts, _ = split(frame, one_spot(np.array(at) + BESIDE, psf_voxels), psf_voxels, valid)
     assert all(np.isfinite(getattr(parts, name)).all() for name in (field.name for field in fields(Spots)))
     assert ((parts.position >= -0.5) & (parts.position <= np.array(frame.shape) - 0.5)).all()
 
 
 def test_nothing_to_split_in_an_empty_frame(psf_voxels) -> None:
-    nothing = fit_spots(np.zeros((9, 9, 9)), None, np.empty((0, 3)), np.empty((0, 3)))
+    frame = np.zeros((9, 9, 9))
+    nothing = fit_spots(frame, None, np.empty((0, 3)), np.empty((0, 3)))
     parts, parent = split_spots(
         np.zeros((9, 9, 9)), None, nothing, np.empty(0, bool), PLAIN, psf_voxels, 0.01
     )
@@ -297,7 +300,7 @@ def test_tiles_and_chunks_change_nothing(
     labels, table = segmented()
     assert len(table) > 1.5 * len(places)
     assert table["label"].tolist() == list(np.unique(labels))[1:]
-    tiled = segmented(tile_voxels=300_000)
+    tiled = segmented(tile_voxels=700_000)
     monkeypatch.setattr(boxes, "CHUNK_NUMBERS", 3_000_000)
     for other in (tiled, segmented()):
         assert np.array_equal(labels, other[0])
