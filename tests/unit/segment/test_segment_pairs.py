@@ -99,7 +99,7 @@ def singles_movie(
 def pairs_frame(
     snr: float, distance: float, direction: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs ``distance`` standard deviations apart, one 0.6 to 1 times as bright; where they are, (n, 2, 3)."""
+    """Pairs ``distance`` standard deviations apart, one 0.6 to 1 times as bright; and their places (n, 2, 3)."""
     middle = far_apart(rng, apart=13.0)
     half = direction * PSF_UM * distance / 2
     places = np.stack([middle - half, middle + half], axis=1)
@@ -263,8 +263,12 @@ def test_a_part_is_not_a_neighbour_that_was_found_already(spots, psf_voxels) -> 
     frame = noisy_pair(spots, psf_voxels, at)
     both = np.stack([at, at + psf_voxels * [0, 1.7, 1.7]])
     two = fit_spots(frame, None, both, np.tile(psf_voxels, (2, 1)))
-    _, parent = split_spots(frame, None, two, np.ones(2, bool), PLAIN, psf_voxels, 0.01)
-    assert parent.tolist() == [0, 1]
+    assert fit_pairs(frame, None, two, np.array([0, 1]), psf_voxels).excess.max() < 5
+    dark = replace(two, amplitude=two.amplitude * [1, 0])  # its light is left in the image
+    assert fit_pairs(frame, None, dark, np.array([0]), psf_voxels).excess.max() > 10
+    for found in (two, dark):
+        _, parent = split_spots(frame, None, found, np.array([True, False]), PLAIN, psf_voxels, 0.01)
+        assert parent.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("at", [(0.0, 1.0, 2.0), (28.5, 36.0, 40.0), (15.0, 0.0, 42.0)])
@@ -281,9 +285,7 @@ def test_pairs_at_the_border_stay_in_the_frame(spots, psf_voxels, at) -> None:
 def test_nothing_to_split_in_an_empty_frame(psf_voxels) -> None:
     frame = np.zeros((9, 9, 9))
     nothing = fit_spots(frame, None, np.empty((0, 3)), np.empty((0, 3)))
-    parts, parent = split_spots(
-        np.zeros((9, 9, 9)), None, nothing, np.empty(0, bool), PLAIN, psf_voxels, 0.01
-    )
+    parts, parent = split_spots(frame, None, nothing, np.empty(0, bool), PLAIN, psf_voxels, 0.01)
     assert len(parts.amplitude) == len(parent) == 0
 
 
