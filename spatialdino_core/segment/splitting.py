@@ -187,7 +187,7 @@ def _sane(pairs: Pairs, spots: Spots, rows: np.ndarray, width: np.ndarray) -> np
 
 def _known(position: np.ndarray, shape: tuple[int, ...], valid: np.ndarray | None) -> np.ndarray:
     """Whether positions lie in the frame and are valid there, (n,)."""
-    inside = ((position >= -0.5) & (position <= np.array(shape) - 0.5)).all(axis=1)
+    inside = np.asarray(((position >= -0.5) & (position <= np.array(shape) - 0.5)).all(axis=1))
     if valid is None:
         return inside
     return np.asarray(inside & values_at(np.broadcast_to(valid, shape), position).astype(bool))

@@ -99,7 +99,7 @@ def singles_movie(
 def pairs_frame(
     snr: float, distance: float, direction: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs ``distance`` standard deviations apart, one 0.6 to 1 times as bright; and their places (n, 2, 3)."""
+    """Pairs ``distance`` standard deviations apart, one 0.6 to 1 times as bright; places (n, 2, 3)."""
     middle = far_apart(rng, apart=13.0)
     half = direction * PSF_UM * distance / 2
     places = np.stack([middle - half, middle + half], axis=1)
