@@ -53,13 +53,10 @@ class Pairs:
         Shape (n,): √((R₁ − R₂) / noise²), how much better than one blob of any width they explain the image:
         R are sums of squared residuals, noise² the variance of the pair's residual. Negative where they do
         not.
-    snr
-        Shape (n,): height of the one blob over that noise.
     """
 
     parts: tuple[Spots, Spots]
     excess: np.ndarray
-    snr: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -109,12 +106,12 @@ def fit_pairs(
         Shape (3,): standard deviations of the image of one particle in voxels.
     """
     found = [_fit(some) for some in _boxes(image, valid, spots, rows, sigma)]
-    excess, snr, *parts = (np.concatenate(column) for column in zip(*found, strict=True))
+    excess, *parts = (np.concatenate(column) for column in zip(*found, strict=True))
     brighter, dimmer = (
         Spots(place, np.broadcast_to(sigma, place.shape), *rest)
         for place, *rest in zip(*(np.moveaxis(part, 1, 0) for part in parts), strict=True)
     )
-    return Pairs((brighter, dimmer), excess, snr)
+    return Pairs((brighter, dimmer), excess)
 
 
 def elongation(
@@ -162,8 +159,8 @@ def _elongation(box: _Boxes) -> np.ndarray:
 
 
 def _fit(box: _Boxes) -> tuple[np.ndarray, ...]:
-    """Excess, SNR; and of two parts, the brighter first: position, amplitude, background, noise, variance."""
-    alone, height = _single(box)
+    """Excess; and of two parts, the brighter first: position, amplitude, background, noise, variance."""
+    alone = _single(box)
     position = _starts(box)
     for _ in range(STEPS):
         design, linear, residual = _pair(box, position)
@@ -189,11 +186,11 @@ def _fit(box: _Boxes) -> tuple[np.ndarray, ...]:
     parts = (position, amplitude, background, np.stack([noise, noise], 1), variance * box.sigma[:, None] ** 2)
     ordered = (np.take_along_axis(p, order.reshape(order.shape + (1,) * (p.ndim - 2)), 1) for p in parts)
     gain = alone - left
-    return np.sign(gain) * np.sqrt(np.abs(gain)) / noise, height / noise, *ordered
+    return np.sign(gain) * np.sqrt(np.abs(gain)) / noise, *ordered
 
 
-def _single(box: _Boxes) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of squared residuals (n,) of one Gaussian whose width is free, and its height."""
+def _single(box: _Boxes) -> np.ndarray:
+    """Sum of squared residuals (n,) of one Gaussian whose width is free."""
     position, width = box.seeds, np.ones(len(box.seeds))
     for step in range(SINGLE_STEPS + 1):
         sigma = box.sigma * width[:, None]
@@ -210,7 +207,7 @@ def _single(box: _Boxes) -> tuple[np.ndarray, np.ndarray]:
         reach = REACH * box.sigma
         position = np.clip(position + shift[:, :3] * sigma, box.seeds - reach, box.seeds + reach)
         width = np.clip(width * np.exp(shift[:, 3]), *WIDTHS)
-    return np.sum(residual**2, axis=1), linear[:, 0]
+    return np.asarray(np.sum(residual**2, axis=1))
 
 
 def _starts(box: _Boxes) -> np.ndarray:

@@ -30,8 +30,6 @@ WIDTHS = (0.8, 1.35)
 WIDTH_STEPS = 3
 LEAST_SPREAD = 0.5
 """White noise and the true shape would give about 0.7."""
-STANDARD_ERRORS = 2.0
-"""By which the brighter half of the spots must differ from the dimmer one to tell of a misfit."""
 BELOW = float(norm.cdf(-1))
 
 
@@ -44,21 +42,18 @@ class Singles:
     width
         Typical standard deviations (z, y, x) relative to the configured point spread function.
     typical, spread
-        Median of :attr:`.pairs.Pairs.excess` over (1 + (``misfit`` · SNR)²)^½, and its standard deviation:
-        the shorter of the distances to the 15.9 % quantile on either side, which neither pairs nor broad
-        blobs widen.
-    misfit
-        How far the shape of particles is from the model, relative to their height.
+        Median of :attr:`.pairs.Pairs.excess` and its standard deviation: the shorter of the distances to the
+        15.9 % quantile on either side, which neither pairs nor broad blobs widen. Where shapes differ from
+        the model, both grow.
     """
 
     width: tuple[float, float, float]
     typical: float
     spread: float
-    misfit: float
 
     def significance(self, pairs: Pairs) -> np.ndarray:
         """Standard deviations by which spots are better explained as pairs than singles are, shape (n,)."""
-        return np.asarray((pairs.excess / np.hypot(1, self.misfit * pairs.snr) - self.typical) / self.spread)
+        return np.asarray((pairs.excess - self.typical) / self.spread)
 
 
 def typical_singles(
@@ -92,12 +87,10 @@ def typical_singles(
         excess = np.diagonal(np.concatenate(parts), axis1=1, axis2=2)[snr >= np.median(snr)]
         width = np.clip(width * np.sqrt(1 + np.maximum(np.median(excess, axis=0), -0.5)), *WIDTHS)
     pairs = [fit_pairs(image(f), valid, spots, _all(spots), width * psf) for f, spots in found.items()]
-    excess, snr = (np.concatenate([getattr(some, name) for some in pairs]) for name in ("excess", "snr"))
-    misfit = _misfit(excess, snr)
-    excess = excess / np.hypot(1, misfit * snr)
+    excess = np.concatenate([some.excess for some in pairs])
     low, typical, high = np.quantile(excess, [BELOW, 0.5, 1 - BELOW]).tolist()
     z, y, x = width.tolist()
-    return Singles((z, y, x), typical, max(min(typical - low, high - typical), LEAST_SPREAD), misfit)
+    return Singles((z, y, x), typical, max(min(typical - low, high - typical), LEAST_SPREAD))
 
 
 def split_spots(
@@ -155,18 +148,6 @@ def split_spots(
 
 def _all(spots: Spots) -> np.ndarray:
     return np.arange(len(spots.amplitude))
-
-
-def _misfit(excess: np.ndarray, snr: np.ndarray) -> float:
-    """Growth of the excess with SNR, from the dimmer and the brighter half."""
-    bright = snr >= np.median(snr)
-    dim_snr, bright_snr = (float(np.median(snr[some])) for some in (~bright, bright))
-    dim, more = (max(0.0, float(np.median(excess[some]))) for some in (~bright, bright))
-    deviation = float(np.subtract(*np.quantile(excess, [0.75, 0.25]))) / 1.35
-    if more - dim < STANDARD_ERRORS * 1.25 * deviation / np.sqrt(bright.sum() / 2):
-        return 0.0
-    growth = (more**2 - dim**2) / (bright_snr**2 - dim_snr**2)
-    return float(np.sqrt(growth / max(dim**2 - growth * dim_snr**2, 1.0)))
 
 
 def _sane(pairs: Pairs, spots: Spots, rows: np.ndarray, width: np.ndarray) -> np.ndarray:

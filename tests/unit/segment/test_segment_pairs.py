@@ -32,7 +32,7 @@ BACKGROUND = 10.0
 PARAMETERS = SegmentParameters(temporal_reach_frames=0)
 BESIDE = np.array([0.0, 1.0, 1.0])
 """From one particle of a pair towards the middle, in voxels."""
-PLAIN = Singles((1.0, 1.0, 1.0), 2.4, 1.0, 0.0)
+PLAIN = Singles((1.0, 1.0, 1.0), 2.4, 1.0)
 DIRECTIONS = {"lateral": np.array([0.0, 0.6, 0.8]), "axial": np.array([1.0, 0.0, 0.0])}
 
 
@@ -256,6 +256,15 @@ def test_a_pair_is_split_where_it_may_and_not_else(spots, psf_voxels) -> None:
     ):
         assert refused[1].tolist() == [0]
         assert np.array_equal(refused[0].position, spot.position)
+
+
+def test_parts_that_noise_could_not_keep_apart_stay_one(spots, psf_voxels) -> None:
+    at = np.array([15.0, 18.0, 20.0])
+    for distance, parts in ((1.2, 1), (1.9, 2)):
+        both = np.stack([at, at + psf_voxels * [0, 0, distance]])
+        frame = 100 + spots((30, 40, 44), both, 60.0, psf_voxels)
+        frame = frame + np.random.default_rng(0).normal(0, 0.5, frame.shape)
+        assert len(split(frame, one_spot(at, psf_voxels), psf_voxels)[1]) == parts
 
 
 def test_a_part_is_not_a_neighbour_that_was_found_already(spots, psf_voxels) -> None:
