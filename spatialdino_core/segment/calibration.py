@@ -21,8 +21,10 @@ from spatialdino_core.segment.channels import channel_responses, filter_halo, fl
 from spatialdino_core.segment.evidence import Evidence, Maxima, weigh
 from spatialdino_core.segment.filters import load_block, psf_sigma_um, typical_level
 from spatialdino_core.segment.inputs import Voxel, check_frame, values_at
+from spatialdino_core.segment.localise import fit_spots
 from spatialdino_core.segment.observer import ALONE, Observer, TimeGroups, channel_covariance, persistence
 from spatialdino_core.segment.parameters import SegmentParameters
+from spatialdino_core.segment.splitting import Singles, typical_singles
 from spatialdino_core.segment.threshold import Bimodality, bimodality
 from spatialdino_core.segment.tiles import best_known_tile, known_voxels, valid_box
 from spatialdino_core.segment.window import TimeWindow
@@ -60,6 +62,9 @@ class Calibration:
         F1 score to be expected from single frames.
     foreground
         Otsu's threshold of the foreground probability with its bimodality, reported; None when there is none.
+    singles
+        How single particles look; None where too few were seen to tell pairs from them, and where other
+        frames help: there moving particles look like pairs.
     frames
         Number of frames in which maxima were looked for.
     """
@@ -70,6 +75,7 @@ class Calibration:
     evidence: Evidence
     single_frame_f1: float
     foreground: Bimodality | None
+    singles: Singles | None
     frames: int
 
     def observer(self, parameters: SegmentParameters, voxel_um: Voxel) -> Observer:
@@ -146,6 +152,7 @@ def calibrate(
         evidence=best,
         single_frame_f1=single.expected_f1,
         foreground=verdict,
+        singles=None if reach or not parameters.split_false_rate else job.singles(peaks, single, maps),
         frames=len(maps),
     )
 
@@ -216,6 +223,21 @@ class _Job:
         if not any(len(dark) for _, dark in found.values()):
             raise _nothing(self.where, f"{len(found)} calibration frames without any variation")
         return found
+
+    def singles(
+        self,
+        peaks: dict[int, tuple[Peaks, Peaks]],
+        evidence: Evidence,
+        maps: dict[int, np.ndarray | None],
+    ) -> Singles | None:
+        """How the particles look that are detected in ``maps``' frames, each on its own."""
+        spots = {}
+        for frame, (bright, _) in peaks.items():
+            confidence = evidence.confidence(bright.z_score, values_at(maps[frame], bright.position))
+            found = bright.keep(confidence >= evidence.threshold)
+            width = np.asarray(self.parameters.size_factors)[found.size, None] * self.sigma
+            spots[frame] = fit_spots(self.movie.frame(frame), self.valid, found.position, width)
+        return typical_singles(self.movie.frame, spots, self.valid, self.sigma)
 
     def weigh(self, peaks: dict[int, tuple[Peaks, Peaks]], maps: dict[int, np.ndarray | None]) -> Evidence:
         """Evidence from maxima; dark ones in the rings around bright particles say nothing of noise."""

@@ -20,6 +20,7 @@ from spatialdino_core.segment.instances import label_spots
 from spatialdino_core.segment.localise import Spots, fit_spots, measure_spots
 from spatialdino_core.segment.objects import object_table
 from spatialdino_core.segment.parameters import SegmentParameters
+from spatialdino_core.segment.splitting import split_spots
 from spatialdino_core.segment.tiles import TILE_VOXELS
 from spatialdino_core.segment.window import TimeWindow
 
@@ -104,6 +105,11 @@ def segment_frame(
         spots.position / psf, SUPPRESSION * found.width
     )  # two seeds can converge to one particle
     spots, found = _rows(spots, apart), found.keep(apart)
+    confident = found.confidence >= calibration.evidence.threshold
+    spots, parent = split_spots(
+        image, valid, spots, confident, calibration.singles, psf, parameters.split_false_rate
+    )
+    found = found.keep(parent)
     labels = label_spots(image, voxel_um, valid, spots, parameters, where=where, tile_voxels=tile_voxels)
     size = np.bincount(labels.reshape(-1), minlength=len(found.z_score) + 1)[1:]
     large = (size > 0) & (size * np.prod(voxel_um) >= parameters.min_volume_um3)

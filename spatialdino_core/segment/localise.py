@@ -12,11 +12,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.spatial import cKDTree
+
+from spatialdino_core.segment.boxes import (
+    PLANE,
+    Neighbours,
+    bell,
+    boxes,
+    chunks,
+    least_squares,
+    level_out,
+    offsets,
+    regularised,
+)
 
 WINDOW = 2.5
 """Half the edge of the fitted box in standard deviations of the blob."""
-LINEAR = 5
+LINEAR = 1 + PLANE
 """Terms of the model that it is linear in: amplitude and a plane of background."""
 SWEEPS = 12
 STEPS_PER_SWEEP = 1
@@ -24,8 +35,6 @@ MEASURING_SWEEPS = 4
 MAX_SHIFT = 1.5
 """A fit that leaves its seed by more standard deviations than this, or leaves the frame, has failed; then the
 seed stands."""
-CHUNK_VOXELS = 4_000_000
-"""Voxels of fitted boxes held at once, which bounds memory."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +109,13 @@ def _fit_in_turns(
             state.position, sigma_voxels, state.amplitude, state.background, state.noise, state.variance
         )
     groups = _groups(sigma_voxels)
-    boxes = [(rows, half) for rows, half in groups for rows in _chunks(rows, half)]
+    jobs = [(rows, half) for rows, half in groups for rows in chunks(rows, half, LINEAR + 3)]
     for sweep in range(sweeps):
-        crowd = _Neighbours(state) if sweep else None
+        crowd = (
+            Neighbours(state.position, state.sigma, state.amplitude, WINDOW * sigma_voxels) if sweep else None
+        )
         fitted = state.copy()
-        for rows, half in boxes:
+        for rows, half in jobs:
             _fit(frame, valid, seeds, rows, half, fitted, crowd, steps)
         state = fitted
     return Spots(state.position, sigma_voxels, state.amplitude, state.background, state.noise, state.variance)
@@ -131,72 +142,11 @@ class _State:
         return _State(*(getattr(self, name).copy() for name in self.__dataclass_fields__))
 
 
-class _Neighbours:
-    """Pairs of blobs close enough to shine into each other's box, and the light they shed there."""
-
-    def __init__(self, state: _State) -> None:
-        self.state = state
-        # Boxes are cut at WINDOW, models fade out at about 3 standard deviations.
-        reach = (WINDOW + 3) * state.sigma.max(axis=0)
-        pairs = cKDTree(state.position / reach).query_pairs(np.sqrt(3), output_type="ndarray")
-        both = np.concatenate([pairs, pairs[:, ::-1]]) if len(pairs) else np.empty((0, 2), np.intp)
-        both = both[np.lexsort((both[:, 1], both[:, 0]))]
-        apart = np.abs(state.position[both[:, 0]] - state.position[both[:, 1]])
-        limit = WINDOW * state.sigma[both[:, 0]] + 3 * state.sigma[both[:, 1]] + 1
-        self.pairs = both[(apart < limit).all(axis=1)]
-
-    def light(self, rows: np.ndarray, axes: list[np.ndarray]) -> np.ndarray:
-        """Sum of the neighbours' models in the boxes of ``rows``; ``axes`` are their voxels (n, length)."""
-        total = np.zeros([len(rows), *(axis.shape[1] for axis in axes)])
-        slot = np.full(len(self.state.amplitude), -1)
-        slot[rows] = np.arange(len(rows))
-        mine = self.pairs[slot[self.pairs[:, 0]] >= 0]
-        for part in np.array_split(mine, max(1, len(mine) * int(np.prod(total.shape[1:])) // CHUNK_VOXELS)):
-            target, source = slot[part[:, 0]], part[:, 1]
-            bell = _bell(
-                [axis[target] for axis in axes], self.state.position[source], self.state.sigma[source]
-            )
-            np.add.at(total, target, self.state.amplitude[source, None, None, None] * bell)
-        return total
-
-
 def _groups(sigma: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Blobs that share a width share a box size: pairs of rows and half edges (z, y, x) in voxels."""
     widths, member = np.unique(sigma, axis=0, return_inverse=True)
     half = np.maximum(2, np.ceil(WINDOW * widths)).astype(np.intp)
     return [(np.flatnonzero(member.ravel() == k), half[k]) for k in range(len(widths))]
-
-
-def _chunks(rows: np.ndarray, half: np.ndarray) -> list[np.ndarray]:
-    pieces = -(-len(rows) * int(np.prod(2 * half + 1)) // CHUNK_VOXELS)
-    return np.array_split(rows, max(1, pieces))
-
-
-def _bell(axes: list[np.ndarray], position: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    """Gaussians of unit height in boxes, shape (n, z, y, x)."""
-    factors = [
-        np.exp(-0.5 * ((axis - position[:, a, None]) / sigma[:, a, None]) ** 2) for a, axis in enumerate(axes)
-    ]
-    return factors[0][:, :, None, None] * factors[1][:, None, :, None] * factors[2][:, None, None, :]
-
-
-def _boxes(
-    frame: np.ndarray, valid: np.ndarray | None, seeds: np.ndarray, half: np.ndarray
-) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """Voxel coordinates per axis (n, length), intensities and validity (n, z, y, x) around ``seeds``."""
-    centre = np.round(seeds).astype(np.intp)
-    axes = [centre[:, a, None] + np.arange(-half[a], half[a] + 1) for a in range(3)]
-    inside = [(axis >= 0) & (axis < n) for axis, n in zip(axes, frame.shape, strict=True)]
-    index = _open_mesh([np.clip(axis, 0, n - 1) for axis, n in zip(axes, frame.shape, strict=True)])
-    usable = inside[0][:, :, None, None] & inside[1][:, None, :, None] & inside[2][:, None, None, :]
-    if valid is not None:
-        usable &= np.broadcast_to(valid, frame.shape)[index]
-    values = np.where(usable, frame[index], 0).astype(np.float64)
-    return axes, values, usable
-
-
-def _open_mesh(axes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return axes[0][:, :, None, None], axes[1][:, None, :, None], axes[2][:, None, None, :]
 
 
 def _fit(
@@ -206,24 +156,23 @@ def _fit(
     rows: np.ndarray,
     half: np.ndarray,
     state: _State,
-    crowd: _Neighbours | None,
+    crowd: Neighbours | None,
     steps: int,
 ) -> None:
     """Gauss–Newton steps for ``rows``; changes ``state`` in place."""
-    axes, values, usable = _boxes(frame, valid, seeds[rows], half)
+    axes, values, usable = boxes(frame, valid, seeds[rows], half)
     if crowd is not None:
-        values = np.where(usable, values - crowd.light(rows, axes), 0)
+        values = values - crowd.light(rows, axes)
+    values, level = level_out(values, usable)
     position, sigma = state.position[rows], state.sigma[rows]
-    level = values.sum(axis=(1, 2, 3)) / np.maximum(usable.sum(axis=(1, 2, 3)), 1)
-    values = np.where(usable, values - level[:, None, None, None], 0)
     count = np.maximum(usable.sum(axis=(1, 2, 3)), LINEAR + 4)
     target = values.reshape(len(rows), -1)
     for step in range(steps + 1):
         design = _design(axes, position, sigma, usable)
-        linear = _linear_terms(design[:, :LINEAR], target)
+        linear = least_squares(design[:, :LINEAR], target)
         design[:, LINEAR:] *= linear[:, 0, None, None]
         residual = target - np.einsum("nk,nkv->nv", linear, design[:, :LINEAR])
-        normal = _regularised(design @ design.transpose(0, 2, 1))
+        normal = regularised(design @ design.transpose(0, 2, 1))
         if step == steps:
             break
         shift = np.linalg.solve(normal, design @ residual[:, :, None])[:, LINEAR:, 0]
@@ -247,24 +196,10 @@ def _design(
     axes: list[np.ndarray], position: np.ndarray, sigma: np.ndarray, usable: np.ndarray
 ) -> np.ndarray:
     """Bell; one, z, y, x of the background; derivatives of the bell: (n, 8, voxels), zero where unusable."""
-    bell = np.where(usable, _bell(axes, position, sigma), 0)
-    offsets = _open_mesh([(axis - position[:, a, None]) / sigma[:, a, None] for a, axis in enumerate(axes)])
-    design = np.empty((len(position), LINEAR + 3, *bell.shape[1:]))
-    design[:, 0], design[:, 1] = bell, usable
-    for a, offset in enumerate(offsets):
+    shape = np.where(usable, bell(axes, position, sigma), 0)
+    design = np.empty((len(position), LINEAR + 3, *shape.shape[1:]))
+    design[:, 0], design[:, 1] = shape, usable
+    for a, offset in enumerate(offsets(axes, position, sigma)):
         design[:, 2 + a] = usable * offset
-        design[:, LINEAR + a] = bell * offset / sigma[:, a, None, None, None]
+        design[:, LINEAR + a] = shape * offset / sigma[:, a, None, None, None]
     return design.reshape(len(position), LINEAR + 3, -1)
-
-
-def _linear_terms(design: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Amplitude and background that fit best for fixed positions, shape (n, 5)."""
-    normal = _regularised(design @ design.transpose(0, 2, 1))
-    return np.linalg.solve(normal, design @ target[:, :, None])[:, :, 0]
-
-
-def _regularised(normal: np.ndarray) -> np.ndarray:
-    """Keep boxes that are mostly invalid solvable."""
-    diagonal = np.arange(normal.shape[1])
-    normal[:, diagonal, diagonal] = normal[:, diagonal, diagonal] * (1 + 1e-9) + 1e-9
-    return normal

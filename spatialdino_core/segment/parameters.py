@@ -78,6 +78,15 @@ class SegmentParameters:
             description="frames, among the first of the movie, in which the detector is calibrated (frames)",
         ),
     ] = 5
+    split_false_rate: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=0.5,
+            description="share of single particles that may be taken for two very close ones; 0: nothing is "
+            "split (1)",
+        ),
+    ] = 0.001
     noise_window_um: Annotated[
         float, Field(gt=0, le=50, description="edge of the cells in which noise is estimated (µm)")
     ] = 1.0
