@@ -71,6 +71,7 @@ include: "rules/summary.smk"
 
 onstart:
     enter_run(RESULTS)
+    remember(RESULTS)
 
 
 onsuccess:

@@ -23,6 +23,7 @@ from spatialdino_core.pretrain.parameters import recipe_of
 from spatialdino_core.quality.decisions import standings
 from workflow_scripts.environment import share_environment
 from workflow_scripts.failures import show_failures
+from workflow_scripts.memory import check_memory, remember
 from workflow_scripts.preflight import enter_run, leave_run
 
 share_environment(ROOT)
@@ -32,6 +33,7 @@ try:
     CONFIG = load_config(config)
     SHEET = read_sheet(CONFIG.movies)
     STANDINGS = standings(f"{CONFIG.results}/qc")
+    check_memory(CONFIG.results)
 except BadInputError as error:
     raise WorkflowError(str(error)) from None
 

@@ -134,7 +134,7 @@ class _Points:
     ) -> np.ndarray:
         """Whether voxels ``places`` (v, 3) of brightness ``value`` belong to their ``owner``."""
         distance = ((places - self.position[owner]) / self.sigma[owner]) ** 2
-        height = np.maximum(self.height, np.finfo(float).tiny)
+        height = np.where(self.height > 0, self.height, np.inf)
         point = np.exp(-0.5 * distance.sum(axis=1))
         measured = (value - self.background[owner]) / height[owner]
         size = np.maximum(np.bincount(owner, minlength=len(height)), 1)

@@ -54,7 +54,7 @@ class SegmentParameters:
             le=1,
             description="neighbouring frames help if single frames let expect an F1 score below this (1)",
         ),
-    ] = 0.9
+    ] = 0.97
     candidate_confidence: Annotated[
         float,
         Field(

@@ -23,7 +23,7 @@ MIN_SKEW_MAXIMA = 1000
 MIN_SKEW_Z = 2.0
 """Below about this z-score skewness takes maxima away rather than adding some."""
 MAX_SKEW = 0.2
-MODERATE_BAND = (0.5, 0.9)
+MODERATE_BAND = (0.6, 0.93)
 """Quantiles of the bright maxima that are taken for noise; few movies have more particles."""
 MAX_DECAY = 30.0
 EM_ITERATIONS = 200

@@ -40,7 +40,8 @@ def counted_rates(objects: Objects, track: Index, volume_um3: float, max_gap: in
     """Rates of linked objects; a few imagined counts keep those of a short movie away from 0 and 1.
 
     Objects that stay alone are false detections, but for those that the lifetimes of longer tracks
-    lead one to expect. Frames without objects count for nothing.
+    lead one to expect; where their confidence is known, no more of them than it allows. Frames without
+    objects count for nothing.
 
     Parameters
     ----------
@@ -66,12 +67,15 @@ def counted_rates(objects: Objects, track: Index, volume_um3: float, max_gap: in
     survival = float(np.clip(1 - (deaths + 0.5) / (lived + 5), 0.5, 0.9999))
     births = int((real & (first > 0)).sum())
     brief = births * (1 - survival) / survival
-    alone = int((~real & (first > 0) & (first < last_rank)).sum())
+    alone = ~real & (first > 0) & (first < last_rank)
+    clutter = alone.sum() - brief
+    if objects.confidence_known:
+        clutter = min(clutter, (1 - objects.confidence[alone[number]]).sum())
     return Rates(
         survival=survival,
         detection=float(np.clip((seen + 2) / (between + 2.2), 0.5, 0.999)),
         births_per_um3=(births + brief + 0.5) / (last_rank * volume_um3),
-        clutter_per_um3=max(alone - brief, 0.5) / (last_rank * volume_um3),
+        clutter_per_um3=max(float(clutter), 0.5) / (last_rank * volume_um3),
     )
 
 

@@ -165,3 +165,19 @@ def test_code_costs_its_stage_and_comments_nothing(
     )
     assert done.returncode == 0, done.stderr
     assert counted(done.stdout + done.stderr) == cost
+
+
+def test_results_whose_memory_is_elsewhere_are_not_taken_for_current(copy: Project) -> None:
+    """Snakemake remembers code and settings in the folder that it runs in, not beside the results."""
+    before = {movie: (copy.results / movie / "tracks.csv").read_bytes() for movie in ("series", "single")}
+    shutil.rmtree(copy.folder / ".snakemake")
+    copy.set("segment", mask_level=0.45)
+    refused = copy.run(check=False)
+    assert refused.returncode != 0
+    assert "results: found results that were computed from the folder" in refused.stdout
+    copy.run("--forceall")
+    for movie in before:
+        assert copy.computed("deskew", movie) == FRAMES
+        assert copy.computed("segment", movie) == 2 * FRAMES
+        assert (copy.results / movie / "tracks.csv").read_bytes() != before[movie]
+    copy.run()

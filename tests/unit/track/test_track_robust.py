@@ -174,8 +174,12 @@ def test_thousands_of_particles() -> None:
     assert link_f1(link(truth.assign(intensity_sum=100.0), frames=4)[0], truth) >= 0.99
 
 
-def test_rates_of_tracks_that_are_known() -> None:
-    """Mean life 20 frames, seen 80 % of the time, known numbers of births and false detections."""
+@pytest.mark.parametrize(("confidence", "false"), [(None, 600), (0.1, 600), (0.98, 0)])
+def test_rates_of_tracks_that_are_known(confidence: float | None, false: int) -> None:
+    """Mean life 20 frames, seen 80 % of the time, known numbers of births and false detections.
+
+    As many of the 600 objects that stay alone are ``false`` as their confidence allows.
+    """
     generator = np.random.default_rng(1)
     rows, track = [], 0
     for birth in np.sort(generator.integers(-100, 200, 1500)):
@@ -191,12 +195,15 @@ def test_rates_of_tracks_that_are_known() -> None:
     for name in ("z_um", "y_um", "x_um", "intensity_sum"):
         table[name] = generator.random(len(table))
     table["label"] = table.groupby("frame").cumcount() + 1
+    if confidence is not None:
+        alone = table.groupby("track")["frame"].transform("size") == 1
+        table["detection_confidence"] = np.where(alone, confidence, 0.98)
     objects = Objects.of(table, 200)
     rates = counted_rates(objects, objects.table["track"].to_numpy(), 1000.0, 2)
     assert rates.survival == pytest.approx(0.95, abs=0.01)
     assert rates.detection == pytest.approx(0.8, abs=0.03)
     assert rates.births_per_um3 == pytest.approx(1000 / 200 / 1000, rel=0.15)
-    assert rates.clutter_per_um3 == pytest.approx(600 / 200 / 1000, rel=0.15)
+    assert rates.clutter_per_um3 == pytest.approx(false / 200 / 1000, rel=0.15, abs=2e-4)
 
 
 def test_what_may_happen_after_an_object_adds_up_to_one() -> None:
