@@ -25,7 +25,7 @@ demo: .venv/installed demo/movies.tsv
 	@echo "Report of the demo: demo/results/summary.html"
 
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/installed
 	$(BIN)/ruff check .

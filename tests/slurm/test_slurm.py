@@ -21,7 +21,7 @@ from tests.slurm.conftest import ClusterProject
 from tests.workflow import faults
 from tests.workflow.conftest import FRAMES, ROOT, Project
 
-pytestmark = [pytest.mark.workflow, pytest.mark.timeout(1500), pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.workflow, pytest.mark.timeout(1500)]
 GPU_RULES = {"pretrain", "repair", "features"}
 # In the profile: too little for Python at first, enough on the second attempt.
 SHORT_OF_MEMORY = "set-resources:\n  track:\n    mem_mb: 150*10**(attempt-1)\n"
