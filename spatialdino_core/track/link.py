@@ -98,6 +98,8 @@ def _number(objects: Objects, links: Links, exists: Array, parameters: TrackPara
     kept = last - objects.frame[firsts] + 1 >= parameters.min_length_frames
     if objects.confidence_known:
         kept &= exists[firsts] >= parameters.min_track_confidence
+        mean = np.bincount(number, objects.confidence) / np.bincount(number)
+        kept &= mean >= parameters.min_mean_confidence
     return np.where(kept, kept.cumsum(), 0)[number], int((~kept).sum())
 
 

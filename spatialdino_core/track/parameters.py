@@ -32,6 +32,15 @@ class TrackParameters:
             description="tracks less likely than this to be particles are dropped; 0 keeps all (1)",
         ),
     ] = 0.5
+    min_mean_confidence: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="tracks whose objects are less confident detections on average are dropped: texture "
+            "comes back in every frame, and is no likelier a particle for that; 0 keeps all (1)",
+        ),
+    ] = 0.3
     intensity_weight: Annotated[
         float,
         Field(ge=0, le=10, description="weight of the likelihood of brightness beside that of position (1)"),

@@ -48,11 +48,30 @@ def test_noise_falls_and_particles_stay(noisy: pd.DataFrame) -> None:
 
 
 def test_confidence_of_a_track_is_how_often_it_is_real(noisy: pd.DataFrame) -> None:
-    tracks = link(noisy, min_track_confidence=0.0)
+    tracks = link(noisy, min_track_confidence=0.0, min_mean_confidence=0.0)
     assert len(tracks) == len(noisy)
     share = tracks.groupby("track_id").agg(sure=("track_confidence", "first"), real=("real", "mean"))
     assert share.loc[share["sure"] < 0.1, "real"].mean() < 0.1
     assert share.loc[share["sure"] > 0.9, "real"].mean() > 0.85
+
+
+def test_texture_that_comes_back_in_every_frame_is_not_a_particle(noisy: pd.DataFrame) -> None:
+    rng = np.random.default_rng(6)
+    places = rng.uniform(1, EDGE_UM - 1, (40, 3))
+    tables = [noisy[noisy["real"]]]
+    for frame in range(FRAMES):
+        seen = pd.DataFrame(places + rng.normal(0, 0.03, places.shape), columns=["z_um", "y_um", "x_um"])
+        tables.append(
+            seen.assign(frame=frame, label=np.arange(1000, 1040), detection_confidence=0.2, real=False)
+        )
+    table = pd.concat(tables, ignore_index=True)
+    table[["z", "y", "x"]] = table[["z_um", "y_um", "x_um"]] / 0.1
+    table = table.fillna({"volume_um3": 0.1, "intensity_mean": 10.0, "intensity_sum": 100.0, "snr": 3.0})
+    table["real"] = table["real"].astype(bool)
+    kept = link(table)
+    assert kept["real"].sum() >= 0.9 * table["real"].sum()
+    assert (~kept["real"]).sum() <= 0.05 * (~table["real"]).sum()
+    assert (~link(table, min_mean_confidence=0.0)["real"]).mean() > 0.4
 
 
 def test_nothing_is_dropped_where_confidence_is_unknown(noisy: pd.DataFrame) -> None:
