@@ -65,6 +65,8 @@ class Evidence:
         Least confidence of a detection.
     expected_f1, expected_precision, expected_recall
         Of the detections in the calibration frames, if the confidences are true; recall among the maxima.
+    typical_z
+        Median z-score of these detections; 0 without any.
     """
 
     tail: NoiseTail
@@ -76,6 +78,7 @@ class Evidence:
     expected_f1: float
     expected_precision: float
     expected_recall: float
+    typical_z: float
 
     def confidence(self, z_score: np.ndarray, foreground: np.ndarray) -> np.ndarray:
         """Probability that maxima are particles, shape (n,); ``foreground`` (n,) or empty."""
@@ -109,13 +112,16 @@ def weigh(
     tail = continued_tail(tail, bright.z_score, frames)
     candidate = np.sort(bright.z_score[bright.z_score >= tail.start_z])
     if not _exceeds_noise(candidate, tail, frames):
-        return Evidence(tail, *_of_rare(tail), [], [], 0.5, 0.0, 0.0, 0.0)
+        return Evidence(tail, *_of_rare(tail), [], [], 0.5, 0.0, 0.0, 0.0, 0.0)
     z_scores, confidences = _of_z_score(candidate, tail, frames)
     likely = np.interp(bright.z_score, z_scores, confidences, left=0.0)
     foregrounds, log_ratios = _of_foreground(bright, likely, tail.start_z, foreground_weight)
     likely = _with_foreground(likely, bright.foreground, foregrounds, log_ratios)
-    verdict = _cut(likely[bright.z_score >= tail.start_z], frames, false_positives_per_frame)
-    return Evidence(tail, z_scores, confidences, foregrounds, log_ratios, *verdict)
+    known = bright.z_score >= tail.start_z
+    verdict = _cut(likely[known], frames, false_positives_per_frame)
+    detected = bright.z_score[known & (likely >= verdict[0])]
+    typical_z = float(np.median(detected)) if len(detected) else 0.0
+    return Evidence(tail, z_scores, confidences, foregrounds, log_ratios, *verdict, typical_z)
 
 
 def _of_rare(tail: NoiseTail) -> tuple[list[float], list[float]]:

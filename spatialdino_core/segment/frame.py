@@ -17,9 +17,10 @@ from spatialdino_core.segment.calibration import Calibration
 from spatialdino_core.segment.filters import psf_sigma_um
 from spatialdino_core.segment.inputs import Voxel, check_frame, values_at
 from spatialdino_core.segment.instances import label_spots
-from spatialdino_core.segment.localise import Spots, fit_spots, measure_spots
+from spatialdino_core.segment.localise import Spots, fit_spots, locate, measure_spots
 from spatialdino_core.segment.objects import object_table
 from spatialdino_core.segment.parameters import SegmentParameters
+from spatialdino_core.segment.present import present_weights
 from spatialdino_core.segment.splitting import split_spots
 from spatialdino_core.segment.tiles import TILE_VOXELS
 from spatialdino_core.segment.window import TimeWindow
@@ -98,9 +99,15 @@ def segment_frame(
     confidence = calibration.evidence.confidence(peaks.z_score, values_at(foreground, peaks.position))
     found = _Found(peaks.position, peaks.z_score, confidence, np.asarray(parameters.size_factors)[peaks.size])
     found = found.keep(confidence >= min(parameters.candidate_confidence, calibration.evidence.threshold))
-    image = _as_detected(images, observer.profile(groups)) if len(images) > 1 else frame
     psf = psf_sigma_um(parameters) / np.array(voxel_um)
-    spots = fit_spots(image, valid, found.position, found.width[:, None] * psf)
+    width = found.width[:, None] * psf
+    image = frame
+    if len(images) == 1:
+        spots = fit_spots(image, valid, found.position, width)
+    else:
+        weights = present_weights(observer, groups, calibration.evidence.typical_z, psf_sigma_um(parameters))
+        image = _sum(images, weights)
+        spots = locate(image, valid, found.position, psf, width)
     apart = suppress(
         spots.position / psf, SUPPRESSION * found.width
     )  # two seeds can converge to one particle
@@ -136,10 +143,10 @@ class _Found:
         return _Found(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
-def _as_detected(images: list[np.ndarray], profile: np.ndarray) -> np.ndarray:
-    """The image in which the detector saw the particles, float32: noise and standing texture are lower."""
+def _sum(images: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Weighted sum of images, float32: of lower noise and standing texture than the first."""
     total = np.zeros(images[0].shape, np.float32)
-    for image, weight in zip(images, profile, strict=True):
+    for image, weight in zip(images, weights, strict=True):
         total += np.float32(weight) * image
     return total
 

@@ -146,22 +146,18 @@ class Observer:
         alone, weights = self.weights(ALONE), self.weights(groups)
         if len(groups.lags) == 1:
             return Detector(alone, alone, -np.inf)
-        # Detectability d' = √(μᵀΣ⁻¹μ), of the first size.
-        own = np.sqrt(np.sum(alone[0] * self._signature(self.signatures[0], ALONE).reshape(alone[0].shape)))
-        all_ = np.sqrt(
-            np.sum(weights[0] * self._signature(self.signatures[0], groups).reshape(weights[0].shape))
-        )
-        return Detector(weights, alone, float(OWN_SHARE * own / all_))
+        return Detector(weights, alone, OWN_SHARE * self.own_share(groups))
 
-    def profile(self, groups: TimeGroups) -> np.ndarray:
-        """Weights of the groups' mean frames in one image, shape (groups,).
+    def own_share(self, groups: TimeGroups) -> float:
+        """Detectability d' = √(μᵀΣ⁻¹μ) of a blob in the frame itself, relative to that with all groups."""
+        blob = self.signatures[0]
+        own = np.sum(self.weights(ALONE)[0, 0] * blob)
+        together = np.sum(self.kept(groups) @ self.weights(groups)[0] * blob)
+        return float(np.sqrt(own / together))
 
-        The image in which particles stand out as the detector sees them, of the height they have in the frame
-        itself on average.
-        """
-        first = self.weights(groups)[0] @ self.signatures[0]
-        kept = np.array([self._kept(group) for group in groups.lags])
-        return first / (first @ kept)
+    def kept(self, groups: TimeGroups) -> np.ndarray:
+        """How much of a particle's signature is left in each group's mean frame, shape (groups,)."""
+        return np.array([self._kept(lags) for lags in groups.lags])
 
     def _between(self, some: tuple[int, ...], others: tuple[int, ...]) -> np.ndarray:
         last = len(self.covariance) - 1

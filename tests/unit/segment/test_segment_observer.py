@@ -189,9 +189,11 @@ def test_texture_that_stands_still_is_subtracted():
 
 
 @pytest.mark.parametrize("exists", [range(9), range(4, 9), [4, 5, 8]])
-def test_the_profile_keeps_the_height_of_particles(exists):
+def test_a_frame_has_its_share_of_what_all_groups_detect(exists):
     observer = _random_observer(5, 9)
-    groups = TimeGroups.around(4, exists, 4)
-    kept = [np.mean([observer.persistence[abs(lag)] for lag in group]) for group in groups.lags]
-    assert observer.profile(groups) @ kept == pytest.approx(1)
-    assert observer.profile(ALONE) == pytest.approx([1])
+    share = []
+    for groups in (ALONE, TimeGroups.around(4, exists, 4)):
+        covariance, blob = _whole(observer, groups)
+        share.append(np.sqrt(blob @ np.linalg.solve(covariance, blob)))
+    assert observer.own_share(groups) == pytest.approx(share[0] / share[1], rel=1e-3)
+    assert observer.own_share(ALONE) == pytest.approx(1)
