@@ -6,7 +6,7 @@ be segmented in any order and resumed anywhere. Linking them is the business of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from spatialdino_core.segment.calibration import Calibration
 from spatialdino_core.segment.filters import psf_sigma_um
 from spatialdino_core.segment.inputs import Voxel, check_frame, values_at
 from spatialdino_core.segment.instances import label_spots
-from spatialdino_core.segment.localise import Spots, fit_spots, locate, measure_spots
+from spatialdino_core.segment.localise import Spots, fit_spots, measure_spots
 from spatialdino_core.segment.objects import object_table
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.present import present_weights
@@ -99,15 +99,13 @@ def segment_frame(
     confidence = calibration.evidence.confidence(peaks.z_score, values_at(foreground, peaks.position))
     found = _Found(peaks.position, peaks.z_score, confidence, np.asarray(parameters.size_factors)[peaks.size])
     found = found.keep(confidence >= min(parameters.candidate_confidence, calibration.evidence.threshold))
-    psf = psf_sigma_um(parameters) / np.array(voxel_um)
-    width = found.width[:, None] * psf
+    psf_um = psf_sigma_um(parameters)
+    psf = psf_um / np.array(voxel_um)
     image = frame
-    if len(images) == 1:
-        spots = fit_spots(image, valid, found.position, width)
-    else:
-        weights = present_weights(observer, groups, calibration.evidence.typical_z, psf_sigma_um(parameters))
-        image = _sum(images, weights)
-        spots = locate(image, valid, found.position, psf, width)
+    if len(images) > 1:  # where movement makes blobs wider than they are
+        found = replace(found, width=np.ones_like(found.width))
+        image = _sum(images, present_weights(observer, groups, calibration.evidence.typical_z, psf_um))
+    spots = fit_spots(image, valid, found.position, found.width[:, None] * psf)
     apart = suppress(
         spots.position / psf, SUPPRESSION * found.width
     )  # two seeds can converge to one particle

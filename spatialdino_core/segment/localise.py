@@ -89,21 +89,6 @@ def fit_spots(
     return _fit_in_turns(frame, valid, seeds, sigma_voxels, SWEEPS, STEPS_PER_SWEEP)
 
 
-def locate(
-    frame: np.ndarray,
-    valid: np.ndarray | None,
-    seeds: np.ndarray,
-    point: np.ndarray,
-    sigma_voxels: np.ndarray,
-) -> Spots:
-    """Spots of widths ``sigma_voxels`` (n, 3) at the positions of points of width ``point`` (3,).
-
-    Where texture is strong, widths are often misjudged, and a narrow model is less led astray.
-    """
-    points = fit_spots(frame, valid, seeds, np.broadcast_to(point, seeds.shape))
-    return measure_spots(frame, valid, replace(points, sigma=sigma_voxels))
-
-
 def measure_spots(frame: np.ndarray, valid: np.ndarray | None, spots: Spots) -> Spots:
     """Heights, backgrounds and noise of ``spots`` in another frame (z, y, x); their positions stay."""
     found = _fit_in_turns(frame, valid, spots.position, spots.sigma, MEASURING_SWEEPS, 0)
