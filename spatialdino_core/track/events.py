@@ -1,6 +1,6 @@
 """Candidate events for review: fission, fusion, appearance and disappearance.
 
-They do not change the tracks. A score is a probability against the alternative that two tracks have
+They do not change the links. A score is a probability against the alternative that two tracks have
 nothing to do with each other; how common splits and merges are is measured on the movie.
 """
 
@@ -53,6 +53,43 @@ class _Scene:
         )
 
 
+@dataclass(frozen=True)
+class Partners:
+    """What tracks most likely split from or merged into.
+
+    Attributes
+    ----------
+    edge
+        (n,) objects with which a track starts or ends.
+    partner
+        (n,) for each the object of another track, one frame before or after.
+    odds
+        (n,) logarithm of the odds against two tracks that have nothing to do with each other.
+    """
+
+    edge: Index
+    partner: Index
+    odds: Array
+
+
+def find_partners(
+    objects: Objects, links: Links, model: Model, edges: Mask, parents: Mask, reach_um: float
+) -> tuple[Partners, Partners]:
+    """Splits, then merges, for the starts and ends among ``edges`` with others among ``parents``, (N,) both.
+
+    How many of all parents split, and merge, is estimated from the candidates themselves.
+    """
+    starts = np.flatnonzero(edges & (links.previous < 0) & (objects.frame > 0))
+    ends = np.flatnonzero(edges & (links.following < 0) & (objects.frame < objects.frames - 1))
+    seen = model.seen(objects)
+    scale = _step_scale(objects, seen.position, links, reach_um)
+    scene = _Scene(objects, seen.position, seen.brightness, links.previous, links.following, scale, model)
+    return (
+        _partners(scene, starts, parents, -1, reach_um),
+        _partners(scene.reversed(), ends, parents, +1, reach_um),
+    )
+
+
 def find_events(
     objects: Objects, track: Index, links: Links, model: Model, region: Region, parameters: TrackParameters
 ) -> pd.DataFrame:
@@ -74,20 +111,18 @@ def find_events(
         the track that was split from or merged into, else empty.
     """
     kept = track > 0
+    found = find_partners(objects, links, model, kept, kept, parameters.max_displacement_um)
+    rows, explained = [], set()
+    for name, some in zip(("fission", "fusion"), found, strict=True):
+        for edge, partner, score in zip(some.edge, some.partner, expit(some.odds), strict=True):
+            if score >= parameters.min_event_score:
+                rows.append(_row(name, objects, track, edge, partner, score))
+                explained.add(edge)
     starts = np.flatnonzero(kept & (links.previous < 0) & (objects.frame > 0))
     ends = np.flatnonzero(kept & (links.following < 0) & (objects.frame < objects.frames - 1))
-    seen = model.seen(objects)
-    scale = _step_scale(objects, seen.position, links, parameters.max_displacement_um)
-    scene = _Scene(objects, seen.position, seen.brightness, links.previous, links.following, scale, model)
-    reach = parameters.max_displacement_um
-    fissions = _partners(scene, starts, kept, -1, reach, parameters.min_event_score)
-    fusions = _partners(scene.reversed(), ends, kept, +1, reach, parameters.min_event_score)
-    rows = [_row("fission", objects, track, start, parent, score) for start, parent, score in fissions]
-    rows += [_row("fusion", objects, track, end, heir, score) for end, heir, score in fusions]
-    explained = {number for number, _, _ in [*fissions, *fusions]}
     inside = region.distance_to_border_um(objects.position_um) >= parameters.border_um
     for name, edge in [("appearance", starts), ("disappearance", ends)]:
-        alone = [int(number) for number in edge[inside[edge]] if int(number) not in explained]
+        alone = [number for number in edge[inside[edge]] if number not in explained]
         rows += [_row(name, objects, track, number, None, 1.0) for number in alone]
     table = pd.DataFrame(rows, columns=[name for name in EVENT_COLUMNS if name != "time_s"])
     return table.sort_values(["frame", "event", "track_id"], kind="stable").reset_index(drop=True)
@@ -102,30 +137,27 @@ def _step_scale(objects: Objects, position: Array, links: Links, reach_um: float
     return np.maximum(1.4826 * np.median(steps, axis=0), 0.01 * reach_um)
 
 
-def _partners(
-    scene: _Scene, edges: Index, kept: Mask, direction: int, reach_um: float, least: float
-) -> list[tuple[int, int, float]]:
+def _partners(scene: _Scene, edges: Index, allowed: Mask, direction: int, reach_um: float) -> Partners:
     """For each start (direction −1) or end (+1) of a track the object of another track, one frame
-    before or after, that it most likely split from or merged into: (edge, partner, score).
+    before or after, that it most likely split from or merged into.
     """
     frame = scene.objects.frame
     # A parent is seen in the frame before and goes on in the frame of the start.
     goes_on = scene.following >= 0
     goes_on[goes_on] = np.abs(frame[scene.following[goes_on]] - frame[goes_on]) == 1
-    parents = np.flatnonzero(kept & goes_on)
+    parents = np.flatnonzero(allowed & goes_on)
     edge, partner = _near(scene, edges, parents, direction, reach_um)
     if len(edge) == 0:
-        return []
+        return Partners(edge, partner, np.empty(0))
     gain = _gain(scene, edge, partner)
     share = 0.01
     for _ in range(ROUNDS):
         # How many of all parents split is what the scores add up to (expectation maximisation).
-        score = expit(gain + np.log(share))
-        share = float(np.clip(score.sum() / len(parents), 1 / (len(parents) + 1), 0.5))
-    order = np.lexsort([partner, -score, edge])
+        odds = gain + np.log(share)
+        share = float(np.clip(expit(odds).sum() / len(parents), 1 / (len(parents) + 1), 0.5))
+    order = np.lexsort([partner, -odds, edge])
     best = order[np.r_[True, np.diff(edge[order]) > 0]]
-    best = best[score[best] >= least]
-    return [(int(edge[k]), int(partner[k]), float(score[k])) for k in best]
+    return Partners(edge[best], partner[best], odds[best])
 
 
 def _near(

@@ -13,7 +13,7 @@ from spatialdino_core.track.links import Links
 from spatialdino_core.track.objects import Array
 
 
-def track_confidence(links: Links, chances: Chances) -> Array:
+def track_confidence(links: Links, chances: Chances, related: Array | None = None) -> Array:
     """Probability that the track of each object is one particle rather than as many false detections.
 
     The likelihood of a track (its birth, its links, its end) against that of its objects as clutter, both
@@ -25,6 +25,9 @@ def track_confidence(links: Links, chances: Chances) -> Array:
         Links of all objects.
     chances
         Of being there and being seen.
+    related
+        (N,) logarithm of the odds that a track which starts or ends with an object split from another or
+        merged into it, rather than that it came or went by itself; −∞ elsewhere. None: nothing is known.
 
     Returns
     -------
@@ -34,5 +37,7 @@ def track_confidence(links: Links, chances: Chances) -> Array:
     first, last = links.previous < 0, links.following < 0
     evidence = np.where(first, chances.new, -np.nan_to_num(links.cost)) - chances.clutter
     evidence += np.where(last, chances.ending, 0.0)
+    if related is not None:
+        evidence += np.logaddexp(0.0, related)
     total = np.bincount(links.track, weights=evidence, minlength=len(evidence))
     return np.asarray(expit(total[links.track]))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from spatialdino_core.track.events import EVENT_COLUMNS, find_events
+from spatialdino_core.track.events import EVENT_COLUMNS, find_events, find_partners
 from spatialdino_core.track.existence import track_confidence
 from spatialdino_core.track.gaps import fill_gaps
 from spatialdino_core.track.links import Links, Model, link_movie
@@ -69,7 +69,7 @@ def link_objects(
     """
     objects = Objects.of(table, frames)
     links, model = link_movie(objects, region.volume_um3, parameters)
-    exists = track_confidence(links, chances(objects, model.rates, 1))
+    exists = _existence(objects, links, model, parameters)
     track, dropped = _number(objects, links, exists, parameters)
     seconds = interval_s or 0.0
     tracks = _track_table(objects, track, exists, links, model, seconds)
@@ -85,6 +85,17 @@ def link_objects(
         model=_about(model),
     )
     return tracks, events[EVENT_COLUMNS], report
+
+
+def _existence(objects: Objects, links: Links, model: Model, parameters: TrackParameters) -> Array:
+    """Probability that each object's track is a particle, (N,); what splits from one likelier is, too."""
+    chance = chances(objects, model.rates, 1)
+    likely = track_confidence(links, chance) >= parameters.min_track_confidence
+    every = np.ones(len(objects), bool)
+    related = np.full(len(objects), -np.inf)
+    for some in find_partners(objects, links, model, every, likely, parameters.max_displacement_um):
+        related[some.edge] = np.logaddexp(related[some.edge], some.odds)
+    return track_confidence(links, chance, related)
 
 
 def _number(objects: Objects, links: Links, exists: Array, parameters: TrackParameters) -> tuple[Index, int]:

@@ -76,3 +76,34 @@ def test_texture_that_comes_back_in_every_frame_is_not_a_particle(noisy: pd.Data
 
 def test_nothing_is_dropped_where_confidence_is_unknown(noisy: pd.DataFrame) -> None:
     assert len(link(noisy.drop(columns="detection_confidence"))) == len(noisy)
+
+
+def test_what_splits_off_for_one_frame_is_a_particle_where_light_is_conserved() -> None:
+    """Flashes of one frame beside particles that dim by as much, beside others that do not, and anywhere."""
+    rng = np.random.default_rng(2)
+    at = rng.uniform(2, EDGE_UM - 2, (60, 3))
+    flashing = {"split": np.arange(0, 20), "beside": np.arange(20, 40)}
+    when = rng.integers(3, FRAMES - 3, len(at))
+    rows = []
+    for frame in range(FRAMES):
+        at = at + rng.normal(0, 0.05, at.shape)
+        light = 100 * rng.lognormal(0, 0.05, len(at))
+        for kind, which in flashing.items():
+            now = which[when[which] == frame]
+            rows += [(frame, kind, 40.0, *(at[i] + [0.0, 0.25, 0.2])) for i in now]
+            light[now] -= 40 if kind == "split" else 0
+        rows += [(frame, "particle", light[i], *at[i]) for i in range(len(at))]
+        rows.append((frame, "anywhere", 40.0, *rng.uniform(1, EDGE_UM - 1, 3)))
+    table = pd.DataFrame(rows, columns=["frame", "kind", "intensity_sum", "z_um", "y_um", "x_um"])
+    table["label"] = np.arange(1, len(table) + 1)
+    table["detection_confidence"] = np.where(table["kind"] == "particle", 0.99, 0.95)
+    table[["z", "y", "x"]] = table[["z_um", "y_um", "x_um"]] / 0.1
+    table = table.assign(volume_um3=0.1, intensity_mean=10.0, snr=5.0, real=True)
+    tracks = link(table, min_track_confidence=0.0).merge(
+        table[["frame", "label", "kind"]], on=["frame", "label"]
+    )
+    sure = tracks.groupby("kind")["track_confidence"].median()
+    assert sure["particle"] > 0.99
+    assert sure["split"] > 0.5
+    assert sure["beside"] < sure["split"] - 0.3
+    assert sure["anywhere"] < 0.05
