@@ -178,6 +178,7 @@ def _near(
     return np.concatenate(first), np.concatenate(second)
 
 
+@np.errstate(invalid="ignore")  # brightness is NaN where there is none
 def _gain(scene: _Scene, edge: Index, partner: Index) -> Array:
     """Log-likelihood ratio of "two of one" against "one goes on alone, the other is new".
 
