@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict
 
 STRICT = ConfigDict(extra="forbid")
 """Pydantic settings of every parameter dataclass: an unknown key is an error, never ignored."""
+Precision = Literal["auto", "float32", "bfloat16"]
+"""In what arithmetic an encoder computes; see :mod:`.encoder.precision`."""
 
 
 def parameters_json(parameters: Any) -> str:

@@ -21,11 +21,13 @@ from torch import Tensor
 
 from spatialdino_core.encoder.blockwise import TokenBlocks
 from spatialdino_core.encoder.cluster_check import Verdict, accepted_clusters
+from spatialdino_core.encoder.precision import arithmetic, autocast
 from spatialdino_core.encoder.streaming_parameters import StreamingParameters
 from spatialdino_core.encoder.token_layout import TokenLayout, lay_out
 from spatialdino_core.encoder.vit import Block, VisionTransformer3D
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.kernels.attention import choose_backend
+from spatialdino_core.parameters import Precision
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ class StreamingEncoder:
         How; see there for the names of all settings.
     device
         Where to compute.
+    precision
+        Of products, keys and values; the tokens themselves stay float32.
     folder
         For a store on disk; None for the system's temporary folder.
     """
@@ -116,13 +120,12 @@ class StreamingEncoder:
         parameters: StreamingParameters = StreamingParameters(),  # noqa: B008 - frozen
         *,
         device: torch.device | str = "cpu",
+        precision: Precision = "auto",
         folder: Path | None = None,
     ) -> None:
         self.device, self.folder, self.parameters = torch.device(device), folder, parameters
         self.encoder = encoder.to(self.device)
-        half = parameters.precision == "bfloat16"
-        half |= parameters.precision == "auto" and self.device.type == "cuda"
-        self.dtype = torch.bfloat16 if half else torch.float32
+        self.dtype = arithmetic(precision, self.device)
         head_dim = encoder.architecture.head_dim
         self.backend = choose_backend(parameters.backend, self.device, self.dtype, head_dim)
 
@@ -162,7 +165,7 @@ class StreamingEncoder:
         tokens = TokenBlocks(
             self.encoder, layout, self.parameters, self.dtype, self.backend.attend, self.folder
         )
-        with contextlib.closing(tokens), self._autocast():
+        with contextlib.closing(tokens), autocast(self.device, self.dtype):
             tokens.embed(volume)
             scores, verdicts = self._layers(tokens, class_attention)
             patches, class_token = tokens.outputs()
@@ -201,9 +204,6 @@ class StreamingEncoder:
             accepted_error=max((v.error for v in verdicts), default=0.0),
             pairs_gain=len(pairs) * whole**2 / sum(pairs) if pairs else 1.0,
         )
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
     def _check(
         self,

@@ -37,13 +37,6 @@ class StreamingParameters:
     key_block_tokens: Annotated[
         int, Field(ge=1, description="Keys and values that are asked at once; two such blocks are in work")
     ] = 65536
-    precision: Annotated[
-        Literal["auto", "float32", "bfloat16"],
-        Field(
-            description="Of products, keys and values; the tokens themselves stay float32; "
-            "auto: bfloat16 on a GPU, float32 on the CPU"
-        ),
-    ] = "auto"
     backend: Annotated[
         Literal["auto", "sdpa", "triton", "cpu"],
         Field(description="Kernel of attention; auto: the fastest known that passes a test at the start"),

@@ -16,6 +16,7 @@ from spatialdino_core.crops.kmeans import fine_detail
 from spatialdino_core.crops.normalise import normalise
 from spatialdino_core.crops.parameters import NormalisationParameters
 from spatialdino_core.crops.resample import resample_isotropic
+from spatialdino_core.encoder.precision import arithmetic
 from spatialdino_core.encoder.streaming import StreamingEncoder
 from spatialdino_core.encoder.vit import VisionTransformer3D
 from spatialdino_core.encoder.weights import WeightsHeader, load_encoder, weights_hash
@@ -80,7 +81,10 @@ class Model:
     @cached_property
     def streaming(self) -> StreamingEncoder:
         """The encoder with the whole frame as its context."""
-        return StreamingEncoder(self.encoder, self.parameters.streaming, device=self.device)
+        parameters = self.parameters
+        return StreamingEncoder(
+            self.encoder, parameters.streaming, device=self.device, precision=parameters.precision
+        )
 
 
 class MovieEncoder:
@@ -131,6 +135,7 @@ class MovieEncoder:
                 window_voxels=self.model.window,
                 overlap=self.model.parameters.overlap,
                 batch=self.model.parameters.window_batch,
+                dtype=arithmetic(self.model.parameters.precision, self.model.device),
             )
         if not (encoded.tokens[:, valid].isfinite().all() and encoded.attention[:, valid].isfinite().all()):
             raise BadInputError(

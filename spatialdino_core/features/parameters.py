@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from spatialdino_core.encoder.streaming_parameters import StreamingParameters
-from spatialdino_core.parameters import STRICT
+from spatialdino_core.parameters import STRICT, Precision
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -33,6 +33,13 @@ class FeatureParameters:
             "frame (slow, and not what it was trained on; the difference is measured)"
         ),
     ] = "window"
+    precision: Annotated[
+        Precision,
+        Field(
+            description="arithmetic of the encoder; auto: bfloat16 on a GPU, float32 on the CPU, where "
+            "bfloat16 is faster if the processor knows it"
+        ),
+    ] = "auto"
     streaming: StreamingParameters = Field(
         default_factory=StreamingParameters,
         description="with 'context: global', how a whole frame is encoded",

@@ -17,6 +17,7 @@ import torch
 from monai.inferers import sliding_window_inference
 from torch import Tensor
 
+from spatialdino_core.encoder.precision import autocast
 from spatialdino_core.encoder.vit import VisionTransformer3D
 
 Grid = tuple[int, int, int]
@@ -53,6 +54,7 @@ def encode_windows(
     window_voxels: int,
     overlap: float,
     batch: int,
+    dtype: torch.dtype = torch.float32,
 ) -> Encoded:
     """Patch tokens of a volume, blended where windows overlap.
 
@@ -76,6 +78,8 @@ def encode_windows(
         along an axis ends with the volume and shares more.
     batch
         Windows encoded at once.
+    dtype
+        Of the encoder's products, float32 or bfloat16.
 
     Raises
     ------
@@ -99,8 +103,9 @@ def encode_windows(
         inside = windows[:, 0].flatten(1).any(1)
         found = windows.new_zeros(len(windows), _channels(encoder), *roi)
         if inside.any():
-            output = encoder(_voxels(windows[inside, 1:], patch), class_attention=True)
-            tokens = output.patch_tokens.transpose(1, 2)
+            with autocast(device, dtype):
+                output = encoder(_voxels(windows[inside, 1:], patch), class_attention=True)
+            tokens = output.patch_tokens.float().transpose(1, 2)
             attention = output.class_attention * tokens.shape[2]
             found[inside] = torch.cat([tokens, attention, torch.ones_like(tokens[:, :1])], 1).unflatten(
                 2, roi

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from spatialdino_core.encoder.parameters import EncoderParameters
+from spatialdino_core.encoder.precision import arithmetic
 from spatialdino_core.encoder.weights import WeightsHeader, load_encoder, save_encoder, weights_hash
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import write_json
@@ -153,7 +154,7 @@ class _Run:
         watched = self.stopwatch.waiting(ahead)
         if self.world.leads:
             watched = progress(watched, "pretrain", "step", total=recipe.steps, done=self.step)
-            self.stopwatch.rate = matrix_rate(self.device, _arithmetic(recipe, self.device))
+            self.stopwatch.rate = matrix_rate(self.device, arithmetic(recipe.precision, self.device))
         for batches in watched:
             settings = settings_at(recipe, self.step)
             outcome = self.learner.learn(batches, settings)
@@ -260,17 +261,12 @@ def first_network(
     parameters: PretrainParameters, architecture: EncoderParameters, seed: int, device: torch.device
 ) -> Network:
     """The student before its first step: fresh, or trained weights below new heads."""
-    half = _arithmetic(parameters, device) == torch.bfloat16
+    half = arithmetic(parameters.precision, device) == torch.bfloat16
     if not parameters.start_from:
         return new_network(parameters, architecture, seed, half=half)
     encoder, _, _ = load_encoder(Path(parameters.start_from))
     encoder.architecture = architecture
     return Network(parameters, encoder, seed, half=half)
-
-
-def _arithmetic(parameters: PretrainParameters, device: torch.device) -> torch.dtype:
-    half = parameters.precision == "bfloat16" or (parameters.precision == "auto" and device.type == "cuda")
-    return torch.bfloat16 if half else torch.float32
 
 
 def _own(device: str | torch.device, world: World) -> torch.device:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from spatialdino_core.crops.parameters import AugmentationParameters
-from spatialdino_core.parameters import STRICT
+from spatialdino_core.parameters import STRICT, Precision
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -105,7 +105,7 @@ class PretrainParameters:
     augmentation: AugmentationParameters = Field(default_factory=AugmentationParameters)
 
     precision: Annotated[
-        Literal["auto", "float32", "bfloat16"],
+        Precision,
         Field(description="Arithmetic of the encoder; auto: bfloat16 on a GPU. Heads are always float32"),
     ] = "auto"
     compile: Annotated[bool, Field(description="Compile the blocks: slower start, faster steps")] = False

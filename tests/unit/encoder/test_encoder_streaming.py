@@ -76,7 +76,7 @@ def test_learned_positions_of_their_own_grid():
 def test_bfloat16_stays_close():
     model, volume = model_of(), image(1, 16, 20, 24)
     truth = plain_output(model, volume)
-    found = StreamingEncoder(model, replace(SMALL_BLOCKS, precision="bfloat16"))(volume)
+    found = StreamingEncoder(model, SMALL_BLOCKS, precision="bfloat16")(volume)
     assert found.report.precision == "bfloat16"
     for part, true in zip((found.patch_tokens, found.class_token), truth[:2], strict=True):
         assert 1e-5 < np.linalg.norm(part - true) / np.linalg.norm(true) < 0.03

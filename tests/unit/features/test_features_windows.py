@@ -27,11 +27,12 @@ def windows(
     *,
     overlap: float = 0.5,
     window: int = 32,
+    dtype: torch.dtype = torch.float32,
 ) -> Encoded:
     patch = encoder.architecture.patch_voxels
     if valid is None:
         valid = torch.ones([n // patch for n in image.shape[1:]], dtype=torch.bool)
-    return encode_windows(encoder, image, valid, window_voxels=window, overlap=overlap, batch=3)
+    return encode_windows(encoder, image, valid, window_voxels=window, overlap=overlap, batch=3, dtype=dtype)
 
 
 def starts(length: int, window: int, step: int) -> Iterator[int]:
@@ -78,6 +79,15 @@ def test_tokens_are_blended_from_explicit_windows(
 ) -> None:
     image = volume(*shape)
     check(windows(encoder, image, overlap=overlap), direct(encoder, image, 4, step))
+
+
+def test_bfloat16_stays_close(encoder: VisionTransformer3D) -> None:
+    image = volume(32, 40, 64)
+    truth, found = windows(encoder, image), windows(encoder, image, dtype=torch.bfloat16)
+    for name in ("tokens", "attention", "class_token"):
+        exact, rounded = getattr(truth, name), getattr(found, name)
+        assert rounded.dtype == torch.float32
+        assert 1e-5 < (rounded - exact).norm() / exact.norm() < 0.02
 
 
 @pytest.mark.parametrize("patch", [3, 7])
