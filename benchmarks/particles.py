@@ -47,6 +47,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no brightness": {"track": {"intensity_weight": 0.0}},
     "no gaps": {"track": {"max_gap_frames": 0}},
     "no time": {"segment": {"temporal_reach_frames": 0}},
+    "no splitting": {"segment": {"split_false_rate": 0.0}},
     "no pruning": {
         "track": {"min_track_confidence": 0.0, "min_mean_confidence": 0.0},
         "segment": {"candidate_confidence": 1.0},
