@@ -8,6 +8,7 @@ import pytest
 
 from spatialdino_core.score.detection import match_frame
 from spatialdino_core.segment.calibration import Calibration, calibrate
+from spatialdino_core.segment.filters import psf_sigma_um
 from spatialdino_core.segment.frame import segment_frame
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.window import TimeWindow
@@ -156,3 +157,23 @@ def test_candidates_below_the_threshold_are_in_the_table_for_tracking(spots, psf
     accepted = tables[0.1][tables[0.1]["detection_confidence"] >= threshold]
     assert 0.1 <= tables[0.1]["detection_confidence"].min() < threshold
     assert accepted["z_score"].tolist() == tables[1.0]["z_score"].tolist()
+
+
+def test_moving_particles_are_points_where_they_are_now():
+    """In a cell at SNR 2, where eight frames on either side help: positions, and volumes at the mask level."""
+    movie, frames = _simulated(2.0, 25.0)
+    parameters = SegmentParameters(candidate_confidence=1.0)
+    window = TimeWindow(lambda number: frames[number], range(len(frames)))
+    calibration = calibrate(window, None, SIMULATED_UM, None, parameters)
+    assert calibration.reach == 8
+    errors, volumes = [], []
+    for number in LOOKED_AT:
+        _, objects = segment_frame(window, number, SIMULATED_UM, None, None, calibration, parameters)
+        rows = movie.truth[(movie.truth["frame"] == number) & movie.truth["visible"]]
+        truth, found = (table[["z_um", "y_um", "x_um"]].to_numpy() for table in (rows, objects))
+        mine, theirs = match_frame(found, truth, GATE_UM)[:2]
+        errors.append(np.sum((found[mine] - truth[theirs]) ** 2, axis=1))
+        volumes.append(objects["volume_um3"].to_numpy()[mine])
+    radii = psf_sigma_um(parameters) * np.sqrt(-2 * np.log(parameters.mask_level))
+    assert np.median(np.concatenate(volumes)) == pytest.approx(4 / 3 * np.pi * np.prod(radii), rel=0.3)
+    assert np.sqrt(np.mean(np.concatenate(errors))) < 0.11
