@@ -160,7 +160,7 @@ def test_candidates_below_the_threshold_are_in_the_table_for_tracking(spots, psf
 
 
 def test_moving_particles_are_points_where_they_are_now():
-    """In a cell at SNR 2, where eight frames on either side help: positions, and volumes at the mask level."""
+    """In a cell at SNR 2, with eight frames on either side: positions, and volumes at the mask level."""
     movie, frames = _simulated(2.0, 25.0)
     parameters = SegmentParameters(candidate_confidence=1.0)
     window = TimeWindow(lambda number: frames[number], range(len(frames)))
