@@ -24,6 +24,11 @@ MIN_EXCESS_SIGMAS = 5.0
 """Bright maxima exceed noise by this many standard deviations at some z-score, or there are no particles."""
 STEP_Z = 1e-6
 """Width of a step in z-score, which interpolation needs."""
+SURE = 0.9
+"""Bins of at least this share of particles tell how their brightness is distributed."""
+GAP_FACTOR = 2.0
+"""There is a gap where particles at the lower end of the sure ones are so much rarer, per relative step of
+brightness, than at their peak."""
 RARE_PER_FRAME = 0.05
 """Where noise makes fewer maxima per frame than this, a maximum is as likely a particle as not, even if
 calibration saw no other."""
@@ -137,17 +142,46 @@ def _of_z_score(candidate: np.ndarray, tail: NoiseTail, frames: float) -> tuple[
     """
     bins = int(np.clip(len(candidate) // BIN_MAXIMA, 1, MAX_BINS))
     parts = np.array_split(candidate, bins)
-    edges = np.array([tail.start_z, *[(a[-1] + b[0]) / 2 for a, b in pairwise(parts)]])
-    above = np.array([tail.rate(edge) for edge in edges]) * frames
+    edges = np.array([tail.start_z, *[(a[-1] + b[0]) / 2 for a, b in pairwise(parts)], candidate[-1]])
+    above = np.array([tail.rate(edge) for edge in edges[:-1]]) * frames
     noise = above - np.append(above[1:], 0.0)
     count = np.array([len(part) for part in parts], dtype=np.float64)
     share = np.clip(1 - noise / count, 0.0, 0.99)
-    smooth = isotonic_regression(share, weights=count).x
+    smooth = _without_texture(isotonic_regression(share, weights=count).x, count, edges)
     centre = np.array([np.median(part) for part in parts])
     z_scores = np.concatenate([[tail.start_z - STEP_Z, tail.start_z], centre])
     confidences = np.concatenate([[0.0], smooth[:1], smooth])
     floor = np.interp(z_scores, *_of_rare(tail))
     return z_scores.tolist(), np.maximum(confidences, floor).tolist()
+
+
+def _without_texture(share: np.ndarray, count: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Shares of particles, lowered below a gap in brightness.
+
+    Texture makes more maxima than the tail of noise lets expect, just above it. Particles of one kind do not
+    get rarer towards noise to become frequent again: if the sure ones do get rarer, so do those below them.
+
+    Parameters
+    ----------
+    share
+        Of particles per bin, rising, shape (bins,).
+    count
+        Maxima per bin, shape (bins,).
+    edges
+        Of the bins in z-score, rising, shape (bins + 1,).
+    """
+    sure = np.flatnonzero(share >= SURE)
+    if not len(sure) or sure[0] == 0:
+        return share
+    first, particles = int(sure[0]), share * count
+    relative = particles / np.maximum(np.diff(np.log(np.maximum(edges, STEP_Z))), STEP_Z)
+    if relative[sure].max() < GAP_FACTOR * relative[first - 1 : first + 1].min():
+        return share
+    width, dim = np.maximum(np.diff(edges), STEP_Z), slice(0, first + 1)
+    density = isotonic_regression((particles / width)[dim], weights=width[dim]).x
+    lowered = share.copy()
+    lowered[dim] = np.minimum(share[dim], density * width[dim] / count[dim])
+    return np.asarray(isotonic_regression(lowered, weights=count).x)
 
 
 def _exceeds_noise(candidate: np.ndarray, tail: NoiseTail, frames: float) -> bool:

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from spatialdino_core.segment.evidence import RARE_PER_FRAME, Evidence, Maxima, _cut, weigh
+from spatialdino_core.segment.evidence import (
+    RARE_PER_FRAME,
+    Evidence,
+    Maxima,
+    _cut,
+    _without_texture,
+    weigh,
+)
 
 PER_FRAME = 4000
 FRAMES = 5
@@ -216,3 +223,54 @@ def test_the_cut_accepts_no_more_false_positives_than_asked(accepted):
     assert threshold == expected[accepted]
     taken = likely[likely >= threshold]
     assert np.sum(1 - taken) <= 2 * accepted
+
+
+def textured(seed: int, *, particles: int, frames: int = FRAMES) -> Mixture:
+    """Noise, texture that makes a few maxima more than noise lets expect, and far brighter particles."""
+    rng = np.random.default_rng(seed)
+    noise = noise_z(rng, PER_FRAME * frames)
+    texture = 3.9 + rng.exponential(0.5, 8 * frames)
+    seen = rng.lognormal(np.log(30), 0.3, particles * frames)
+    return Mixture(
+        np.concatenate([noise, texture, seen]),
+        np.arange(len(noise) + len(texture) + len(seen)) >= len(noise) + len(texture),
+        noise_z(rng, PER_FRAME * frames),
+    )
+
+
+@pytest.mark.parametrize(("particles", "least"), [(10, 0.98), (40, 0.9)])
+def test_texture_far_below_the_particles_is_not_taken_for_dim_ones(particles, least):
+    precision = []
+    for seed in range(6):
+        evidence = learn(textured(seed, particles=particles))
+        fresh = textured(1000 + seed, particles=particles, frames=20)
+        confidence = evidence.confidence(fresh.z_score, NONE)
+        assert (confidence[fresh.is_particle] > 0.9).mean() > 0.95
+        assert confidence[~fresh.is_particle].sum() < 0.3 * fresh.is_particle.sum()
+        precision.append(fresh.is_particle[confidence >= evidence.threshold].mean())
+    assert np.mean(precision) > least
+
+
+def test_a_gap_may_lie_within_the_last_unsure_bin():
+    """Ten of the twenty dimmest maxima are too many; all 22 spread over 16 steps of z-score leave one."""
+    share, count = np.array([0.5, 0.6, 0.99, 0.99]), np.full(4, 20.0)
+    lowered = _without_texture(share, count, np.array([4.0, 4.5, 20.0, 24.0, 30.0]))
+    assert lowered == pytest.approx([(10 + 12) / 16 * 0.5 / 20, 0.6, 0.99, 0.99], abs=1e-3)
+    level = np.array([4.0, 4.5, 5.0, 5.5, 6.2])
+    assert _without_texture(share, count, level).tolist() == share.tolist()
+
+
+def test_particles_that_are_the_more_frequent_the_dimmer_they_are_stay():
+    """No gap parts them from noise: their confidence is as it would be without bright ones."""
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+
+        def made(frames: int, rng: np.random.Generator = rng) -> Mixture:
+            noise, seen = noise_z(rng, PER_FRAME * frames), 3 + rng.exponential(4.0, 100 * frames)
+            kind = np.arange(len(noise) + len(seen)) >= len(noise)
+            return Mixture(np.concatenate([noise, seen]), kind, noise_z(rng, PER_FRAME * frames))
+
+        evidence, fresh = learn(made(FRAMES)), made(40)
+        confidence = evidence.confidence(fresh.z_score, NONE)
+        rows = (confidence >= 0.3) & (confidence < 0.9)
+        assert fresh.is_particle[rows].mean() == pytest.approx(confidence[rows].mean(), abs=0.1)
