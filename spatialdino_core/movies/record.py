@@ -109,7 +109,7 @@ class MovieRecord:
         if self.problem is not None or self.acquisition is None:
             raise BadInputError(
                 f"movie '{self.movie}'",
-                found=self.problem or "no geometry",
+                found=f"it unusable ({self.problem or 'no geometry'})",
                 expected="a movie that the register accepts",
                 remedy="Correct it and run again, or reject the movie in qc/decisions.tsv.",
             )

@@ -96,7 +96,7 @@ def check_preview(path: Path | str) -> None:
     if preview["problem"]:
         raise BadInputError(
             f"movie '{preview['movie']}'",
-            found=preview["problem"],
+            found=f"it unusable ({preview['problem']})",
             expected="a movie of which every frame looked at can be used",
             remedy="Correct it and run again, or reject the movie in qc/decisions.tsv.",
         )
