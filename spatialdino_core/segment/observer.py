@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -128,7 +129,7 @@ class Observer:
         covariance: np.ndarray, persistence: np.ndarray, sizes: Sequence[float], sigma_voxels: np.ndarray
     ) -> Observer:
         """For blobs of ``sizes`` times the point spread function, whose standard deviations are in voxels."""
-        signatures = np.stack([blob_signature(size, sigma_voxels) for size in sizes])
+        signatures = _signatures(tuple(sizes), tuple(np.asarray(sigma_voxels).tolist()))
         return Observer(covariance, persistence, signatures)
 
     def weights(self, groups: TimeGroups) -> np.ndarray:
@@ -170,6 +171,14 @@ class Observer:
     def _kept(self, lags: tuple[int, ...]) -> float:
         last = len(self.persistence) - 1
         return float(np.mean([self.persistence[min(abs(lag), last)] for lag in lags]))
+
+
+@lru_cache(maxsize=8)
+def _signatures(sizes: tuple[float, ...], sigma_voxels: tuple[float, ...]) -> np.ndarray:
+    """Of blobs of all sizes: the same for every frame, and as slow as filtering a small one."""
+    found = np.stack([blob_signature(size, np.array(sigma_voxels)) for size in sizes])
+    found.flags.writeable = False
+    return found
 
 
 def persistence(rate: float, reach: int) -> np.ndarray:
