@@ -239,7 +239,10 @@ def _neighbours(calibration: Mapping[str, Any]) -> str:
 
 def _counts(results: MovieResults) -> list[Fact]:
     counts = results.objects_per_frame()
-    found = [Fact("objects", text(len(results.objects)))]
+    found = [
+        Fact("detections in tracks", text(len(results.objects))),
+        Fact("candidates in no track", text(results.candidates)),
+    ]
     if len(results.objects):
         found += [
             Fact("particles per frame", f"{counts.mean():.4g} (from {counts.min()} to {counts.max()})"),

@@ -41,7 +41,7 @@ def particle_pictures(results: MovieResults, images: dict[int, Projections]) -> 
                 title=f"Closer look, {results.when(results.middle)}",
                 caption="The busiest part of the xy projection at full resolution: as it is, and with "
                 "outlines (blue) and recent tracks (orange).",
-                alt="The part of the middle frame with most objects, bare and with outlines and tracks.",
+                alt="The part of the middle frame with most particles, bare and with outlines and tracks.",
             )
         )
     return found
@@ -55,7 +55,7 @@ def _frame_picture(
     lines: list[Lines],
 ) -> Illustration:
     z, y, x = image.extent_um
-    objects = count(int((results.objects["frame"] == frame).sum()), "object")
+    particles = count(int((results.objects["frame"] == frame).sum()), "particle")
     over_time = (
         f" Orange: tracks over the last {TAIL_FRAMES} frames. The frames shown share one contrast."
         if len(results.shown) > 1
@@ -65,8 +65,8 @@ def _frame_picture(
         draw_projections(image, limits, lines),
         title=results.when(frame).capitalize(),
         caption=f"Maximum projections along z (xy) and along y (xz), {x:.3g} × {y:.3g} × {z:.3g} µm. "
-        f"Blue: outlines of {objects}.{over_time}",
-        alt=f"Maximum projections of {results.when(frame)} with {objects} outlined.",
+        f"Blue: outlines of {particles}.{over_time}",
+        alt=f"Maximum projections of {results.when(frame)} with {particles} outlined.",
     )
 
 
@@ -126,7 +126,8 @@ def channel_pictures(results: MovieResults) -> list[Illustration]:
 
 
 def _lines(results: MovieResults, frame: int) -> list[Lines]:
-    labels = project(results.labels, frame)
+    shown = results.objects.loc[results.objects["frame"] == frame, "label"].to_numpy()
+    labels = project(results.labels, frame, labels=shown)
     return [object_outlines(labels), track_tails(results.tracks, frame, labels.voxel_um)]
 
 

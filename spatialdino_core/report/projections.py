@@ -57,10 +57,12 @@ class Projections:
         return Projections(self.xy[tuple(boxes)], self.xz[:0, boxes[1]], self.voxel_um, first_um)
 
 
-def project(store: FrameStore, frame: int, channel: int = 0) -> Projections:
+def project(
+    store: FrameStore, frame: int, channel: int = 0, *, labels: np.ndarray | None = None
+) -> Projections:
     """Maximum projections of a frame, read a slab of planes at a time.
 
-    For labels the largest label wins: where objects overlap, one of them shows.
+    With ``labels``, of these only; the largest wins: where objects overlap, one of them shows.
     """
     planes, rows, columns = store.shape[2:]
     thickness = CHUNK_ZYX[0]
@@ -68,6 +70,8 @@ def project(store: FrameStore, frame: int, channel: int = 0) -> Projections:
     xz = []
     for first in range(0, planes, thickness):
         slab = store.read(frame, channel, (slice(first, first + thickness), slice(rows), slice(columns)))
+        if labels is not None:
+            slab = np.where(np.isin(slab, labels), slab, 0)
         top = slab.max(axis=0)
         xy = top if xy is None else np.maximum(xy, top)
         xz.append(slab.max(axis=1))

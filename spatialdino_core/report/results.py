@@ -17,7 +17,7 @@ from spatialdino_core.movies.store import FrameStore
 
 OBJECT_COLUMNS = ["frame", "label", "z", "y", "x", "intensity_mean", "snr"]
 TRACK_COLUMNS = [
-    *("track_id", "frame", "z", "y", "x", "z_um", "y_um", "x_um"),
+    *("track_id", "frame", "label", "z", "y", "x", "z_um", "y_um", "x_um"),
     *("link_confidence", "gap"),
 ]
 EVENT_COLUMNS = ["event", "frame", "track_id", "score"]
@@ -42,7 +42,11 @@ class MovieResults:
         Completion records of the stages.
     tracking
         What the tracker noted about itself.
-    objects, tracks, events
+    objects
+        Table of the objects that tracking took for particles.
+    candidates
+        Number of the objects that it did not.
+    tracks, events
         Tables.
     """
 
@@ -58,6 +62,7 @@ class MovieResults:
     segmented: StageRecord
     tracking: dict[str, Any]
     objects: pd.DataFrame
+    candidates: int
     tracks: pd.DataFrame
     events: pd.DataFrame
 
@@ -122,6 +127,9 @@ def open_results(record: MovieRecord, folder: Path | str) -> MovieResults:
             expected="at least one",
             remedy="Reject the movie in qc/decisions.tsv.",
         )
+    every = read_table(folder / "objects.parquet", OBJECT_COLUMNS)
+    tracks = read_table(folder / "tracks.csv", TRACK_COLUMNS)
+    objects = in_tracks(every, tracks)
     return MovieResults(
         record=record,
         frames=frames,
@@ -134,10 +142,17 @@ def open_results(record: MovieRecord, folder: Path | str) -> MovieResults:
         features=features,
         segmented=segmented,
         tracking=dict(read_json(_present(folder / "tracks.json"))),
-        objects=read_table(folder / "objects.parquet", OBJECT_COLUMNS),
-        tracks=read_table(folder / "tracks.csv", TRACK_COLUMNS),
+        objects=objects,
+        candidates=len(every) - len(objects),
+        tracks=tracks,
         events=read_table(folder / "events.csv", EVENT_COLUMNS),
     )
+
+
+def in_tracks(objects: pd.DataFrame, tracks: pd.DataFrame) -> pd.DataFrame:
+    """The objects that a track holds: segmentation leaves dim candidates for tracking to decide."""
+    held = tracks.loc[tracks["gap"] == 0, ["frame", "label"]]
+    return objects.merge(held.astype(objects[["frame", "label"]].dtypes), on=["frame", "label"])
 
 
 def read_table(path: Path, columns: list[str]) -> pd.DataFrame:

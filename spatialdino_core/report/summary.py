@@ -20,7 +20,7 @@ from spatialdino_core.report.facts import Fact, flatten, text
 from spatialdino_core.report.figures import BLUE, FONT_PT, GREEN, INK, Illustration, illustrate, style_axes
 from spatialdino_core.report.motion import displacements_um, track_lengths
 from spatialdino_core.report.page import write_page
-from spatialdino_core.report.results import TRACK_COLUMNS, read_table
+from spatialdino_core.report.results import TRACK_COLUMNS, in_tracks, read_table
 from spatialdino_core.report.training import read_training
 
 LENGTH_BINS = 20
@@ -35,9 +35,9 @@ class Numbers:
     frames, skipped_frames
         Finished and left-out time points.
     particles_per_frame
-        Mean number of objects.
+        Mean number of objects in tracks.
     median_snr
-        Over all objects.
+        Over these.
     tracks
         How many.
     median_track_length_frames
@@ -135,8 +135,8 @@ def _model_facts(report: Mapping[str, Any]) -> list[Fact]:
 def _read_movie(tracks: Path) -> _Movie:
     record = StageRecord.read(tracks.with_name("labels.json"))
     frames = sorted(record.checksums)
-    objects = read_table(tracks.with_name("objects.parquet"), ["frame", "snr"])
     rows = read_table(tracks, TRACK_COLUMNS)
+    objects = in_tracks(read_table(tracks.with_name("objects.parquet"), ["frame", "label", "snr"]), rows)
     counts = objects["frame"].value_counts().reindex(frames, fill_value=0)
     lengths = track_lengths(rows)
     raw = read_json(tracks.with_name("movie.json"))

@@ -18,7 +18,9 @@ from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import read_json, write_json
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.report.facts import flatten, warnings
+from spatialdino_core.report.gallery import _lines
 from spatialdino_core.report.movie import report_movie
+from spatialdino_core.report.projections import outlines, project
 from spatialdino_core.report.results import open_results
 from spatialdino_core.report.timings import timings
 
@@ -277,3 +279,26 @@ def test_timings_of_a_movie_in_parts_are_those_of_all_its_jobs(tmp_path: Path) -
         table.to_csv(tmp_path / "deskew" / f"{name}.tsv", sep="\t", index=False)
     (found,) = timings(tmp_path, "m")
     assert (found.seconds, found.memory_mb) == (72.0, 90.0)
+
+
+def test_candidates_that_no_track_holds_are_not_shown_as_particles(results_folder: Make) -> None:
+    """One in every frame, one in the middle frame only as the guess across a gap."""
+    record, root = results_folder()
+    path = root / record.movie / "tracks.csv"
+    table = pd.read_csv(path)
+    table = table[table["label"] != 6]
+    gap = (table["label"] == 5) & (table["frame"] == 4)
+    table.loc[gap, ["label", "gap"]] = 0, 1
+    table.to_csv(path, index=False)
+    results = open_results(record, root / record.movie)
+    assert results.candidates == 8 + 1
+    assert results.objects_per_frame().tolist() == [5, 5, 5, 5, 4, 5, 5, 5]
+    text = words(report(record, root))
+    assert "8 frames, 4.88 particles per frame, 5 tracks" in text
+    assert "detections in tracks 39 candidates in no track 9" in text
+    assert "Blue: outlines of 4 particles." in text
+    (borders, _) = _lines(results, 4)
+    every = project(results.labels, 4)
+    shown = np.where(np.isin(every.xy, [1, 2, 3, 4]), every.xy, 0)
+    assert 0 < len(borders.xy) == len(outlines(shown, (1, 1)))
+    assert len(borders.xy) < len(outlines(every.xy, (1, 1)))

@@ -91,3 +91,14 @@ def test_no_movie_is_no_error(tmp_path: Path) -> None:
     page = ET.fromstring((tmp_path / "summary.html").read_text(encoding="utf-8"))
     assert "0 analysed, 1 left out" in " ".join("".join(page.itertext()).split())
     assert len(pd.read_csv(tmp_path / "summary.tsv", sep="\t")) == 1
+
+
+def test_candidates_in_no_track_do_not_count(run: Path) -> None:
+    path = run / "cell_1" / "tracks.csv"
+    tracks = pd.read_csv(path)
+    kept = tracks[tracks["label"] <= 2]
+    kept.to_csv(path, index=False)
+    summarise({"cell_1": STANDINGS["one"]}, [path], None, run / "summary.html", run / "summary.tsv")
+    numbers = pd.read_csv(run / "summary.tsv", sep="\t").iloc[0]
+    assert numbers["particles_per_frame"] == 2
+    assert numbers["median_snr"] == pytest.approx(kept["snr"].median(), rel=1e-3)
