@@ -423,3 +423,9 @@ def test_the_script_prints_the_warnings(series: Path, capsys: pytest.CaptureFixt
         "angle_deg: 30.0 (sample sheet) is used, not 31.5 (settings file cell_Settings.txt)"
     ]
     assert "a: WARNING: angle_deg: 30.0 (sample sheet) is used" in capsys.readouterr().out
+
+
+def test_whoever_uses_a_movie_with_a_problem_is_told_which(series: Path) -> None:
+    record = register_movie([row(series, step_um=None)], READING, "fail")
+    with pytest.raises(BadInputError, match=r"movie 'a'.*no value for step_um.*qc/decisions\.tsv"):
+        record.usable()
