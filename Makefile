@@ -1,12 +1,13 @@
 # make demo: simulate two movies and run the whole workflow on them.  make test: run the tests (those of Slurm only
 # where Debian's slurmctld, slurmd, slurm-client and munge are installed, and as root).
+# make golden: keep the results of stages whose version was raised (tests/golden).
 # make weights: train the bundled encoder anew (about an hour).
 PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --profile profiles/default
 DEMO := movies=demo/movies.tsv results=demo/results
 
-.PHONY: demo test install check weights clean-demo
+.PHONY: demo test golden install check weights clean-demo
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -26,6 +27,9 @@ demo: .venv/installed demo/movies.tsv
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+golden: .venv/installed
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/golden --write-golden
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -67,7 +67,7 @@ def held_out(folder: Path) -> Iterator[tuple[DeskewedMovie, np.ndarray, float]]:
         if not made.exists():
             record = register_movie(rows, config.reading, "fail")
             deskew_movie(
-                rows, record, made, config.deskew, config.reading, device="cpu", code="", skip_bad=False
+                rows, record, made, config.deskew, config.reading, device="cpu", version="", skip_bad=False
             )
         movie = DeskewedMovie(made)
         labels = tifffile.imread(folder / "truth" / f"{name}_truth_labels.ome.tif")

@@ -64,7 +64,7 @@ def _measure(deskewed: Path, features: Path) -> dict[str, Any]:
         folder / "labels.json",
         folder / "objects.parquet",
         SegmentParameters(),
-        code="benchmark",
+        version="benchmark",
     )
     whole, busy = time.perf_counter() - started, time.process_time() - busy
     frames = [sum(entry.seconds.values()) for entry in FrameLedger(ledger).entries.values()]

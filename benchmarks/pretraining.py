@@ -112,7 +112,7 @@ def frames_of(folder: Path, config: WorkflowConfig) -> tuple[list[Frame], list[F
         record = register_movie(rows, config.reading, "fail")
         output = folder / "deskewed" / name / "deskewed.json"
         deskew_movie(
-            rows, record, output, config.deskew, config.reading, device="cpu", code="", skip_bad=False
+            rows, record, output, config.deskew, config.reading, device="cpu", version="", skip_bad=False
         )
         movie = DeskewedMovie(output)
         scale = movie_bounds(movie, config.normalisation)

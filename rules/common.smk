@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 from spatialdino_core.config import load_config
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.movies.provenance import code_hash
+from spatialdino_core.movies.provenance import identity
 from spatialdino_core.movies.sheet import fingerprint, read_sheet
 from spatialdino_core.parameters import digest
 from spatialdino_core.pretrain.parameters import recipe_of
@@ -38,6 +38,11 @@ except BadInputError as error:
     raise WorkflowError(str(error)) from None
 
 RESULTS = CONFIG.results
+
+
+def version_of(stage):
+    """What a stage's results are current for, beside settings and inputs."""
+    return identity(stage)
 
 
 def settings(*sections):
@@ -63,10 +68,7 @@ def judgement(movie):
     return digest(
         raw_state(movie),
         settings("quality", "reading", "on_bad_frame"),
-        [
-            code_hash(f"workflow_scripts.{stage}")
-            for stage in ("register", "preview", "review")
-        ],
+        [version_of(stage) for stage in ("register", "preview", "review")],
     )
 
 
@@ -108,10 +110,6 @@ def model_key(training):
         settings("crops", "normalisation", "model", "encoder", "repair", "seed"),
         recipe_of(CONFIG.pretrain),
         [row.model_dump_json() for movie in training for row in SHEET[movie]],
-        [
-            code_hash(f"workflow_scripts.{stage}")
-            for stage in ("shard", "pretrain", "repair")
-        ],
         stamp(CONFIG.model.file),
         stamp(CONFIG.pretrain.start_from),
     )

@@ -24,11 +24,11 @@ rule deskew:
         raw=lambda wildcards: raw_state(wildcards.movie),
         sheet=lambda wildcards: CONFIG.movies,
         settings=settings("deskew", "reading", "on_bad_frame", "device"),
-        code=code_hash("workflow_scripts.deskew"),
+        version=version_of("deskew"),
         frames="all",
     shell:
         "python -m workflow_scripts.deskew --sheet {params.sheet:q} --movie-record {input.record:q} "
-        "--output {output.record:q} --code {params.code} --threads {threads} --frames {params.frames:q} "
+        "--output {output.record:q} --version {params.version} --threads {threads} --frames {params.frames:q} "
         "--settings {params.settings:q} 2>&1 | tee {log:q}"
 
 

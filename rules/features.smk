@@ -23,11 +23,11 @@ rule features:
         gpu=gpus(CONFIG.features.processes),
     params:
         settings=settings("features", "device"),
-        code=code_hash("workflow_scripts.features"),
+        version=version_of("features"),
         frames="all",
     shell:
         "python -m workflow_scripts.features --deskewed {input.deskewed:q} --weights {input.weights:q} "
-        "--output {output.record:q} --code {params.code} --frames {params.frames:q} "
+        "--output {output.record:q} --version {params.version} --frames {params.frames:q} "
         "--settings {params.settings:q} 2>&1 | tee {log:q}"
 
 

@@ -26,8 +26,8 @@ rule pretrain:
             "pretrain", "encoder", "normalisation", "crops", "seed", "device"
         ),
         launcher=launcher(),
-        version=CONFIG.model.version,
-        code=code_hash("workflow_scripts.pretrain"),
+        name=CONFIG.model.version,
+        version=version_of("pretrain"),
     shell:
         "SRUN_CPUS_PER_TASK={threads} {params.launcher} -m workflow_scripts.pretrain --shards {input.shards:q} --output {output.weights:q} "
-        "--version {params.version:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        "--name {params.name:q} --settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -23,7 +23,7 @@ rule preview:
         # Not the section it stands in: a threshold that changes must not read all movies again.
         frames=CONFIG.quality.frames,
         settings=settings("reading", "on_bad_frame"),
-        code=code_hash("workflow_scripts.preview"),
+        version=version_of("preview"),
     shell:
         "python -m workflow_scripts.preview --sheet {params.sheet:q} --record {input.record:q} "
         "--frames {params.frames} --measures {output.measures:q} --picture {output.picture:q} "

@@ -22,7 +22,7 @@ rule register:
         raw=lambda wildcards: raw_state(wildcards.movie),
         sheet=lambda wildcards: CONFIG.movies,
         settings=settings("reading", "on_bad_frame"),
-        code=code_hash("workflow_scripts.register"),
+        version=version_of("register"),
     shell:
         "python -m workflow_scripts.register --sheet {params.sheet:q} --movie {wildcards.movie} "
         "--output {output.record:q} --settings {params.settings:q} 2>&1 | tee {log:q}"

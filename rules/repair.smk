@@ -22,7 +22,7 @@ rule repair:
     params:
         settings=settings("repair", "crops", "seed", "device"),
         key=model_key(TRAINING),
-        code=code_hash("workflow_scripts.repair"),
+        version=version_of("repair"),
     shell:
         "python -m workflow_scripts.repair --weights {input.weights:q} --shards {input.shards:q} "
         "--output {output.weights:q} --report {output.report:q} --key {params.key} --settings {params.settings:q} 2>&1 | tee {log:q}"

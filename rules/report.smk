@@ -26,7 +26,7 @@ rule report:
     params:
         # Timings are shown, not depended on: a benchmark that is written again changes no science.
         benchmarks=f"{RESULTS}/benchmarks",
-        code=code_hash("workflow_scripts.report"),
+        version=version_of("report"),
     shell:
         "python -m workflow_scripts.report --movie-record {input.movie:q} --benchmarks {params.benchmarks:q} "
         "--output {output.page:q} 2>&1 | tee {log:q}"

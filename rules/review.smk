@@ -33,7 +33,7 @@ rule review:
         ),
         decided=human_decisions(f"{RESULTS}/qc/decisions.tsv"),
         settings=settings("quality"),
-        code=code_hash("workflow_scripts.review"),
+        version=version_of("review"),
     shell:
         "python -m workflow_scripts.review --records {input.records:q} --measures {input.measures:q} "
         "--judged {params.judged:q} --metrics {output.metrics:q} "

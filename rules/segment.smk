@@ -21,12 +21,12 @@ rule segment:
         runtime=minutes_for(1000),
     params:
         settings=settings("segment"),
-        code=code_hash("workflow_scripts.segment"),
+        version=version_of("segment"),
         frames="all",
         objects=f"{RESULTS}/{{movie}}/objects.parquet",
     shell:
         "python -m workflow_scripts.segment --deskewed {input.deskewed:q} --features {input.features:q} "
-        "--output {output.record:q} --objects {params.objects:q} --code {params.code} --frames {params.frames:q} "
+        "--output {output.record:q} --objects {params.objects:q} --version {params.version} --frames {params.frames:q} "
         "--settings {params.settings:q} 2>&1 | tee {log:q}"
 
 

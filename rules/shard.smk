@@ -18,8 +18,8 @@ rule shard:
         runtime=minutes_for(60),
     params:
         settings=settings("crops", "normalisation", "seed"),
-        version=CONFIG.model.version,
-        code=code_hash("workflow_scripts.shard"),
+        name=CONFIG.model.version,
+        version=version_of("shard"),
     shell:
         "python -m workflow_scripts.shard --deskewed {input.deskewed:q} --index {output.index:q} "
-        "--code {params.code} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        "--version {params.version} --settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -34,7 +34,7 @@ rule summary:
             if ACCEPTED and CONFIG.model.source == "train"
             else []
         ),
-        code=code_hash("workflow_scripts.summary"),
+        version=version_of("summary"),
     shell:
         "python -m workflow_scripts.summary --standings {params.standings:q} --tracks {input.tracks:q} "
         "--repair {input.repair:q} --training {params.training:q} --page {output.page:q} --table {output.table:q} 2>&1 | tee {log:q}"

@@ -21,7 +21,7 @@ rule track:
         runtime=minutes(60),
     params:
         settings=settings("track"),
-        code=code_hash("workflow_scripts.track"),
+        version=version_of("track"),
     shell:
         "python -m workflow_scripts.track --movie-record {input.movie:q} --objects {input.objects:q} "
         "--tracks {output.tracks:q} --events {output.events:q} --about {output.about:q} "

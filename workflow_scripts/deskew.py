@@ -18,7 +18,7 @@ def main(a: Arguments) -> None:
         a.section("deskew", DeskewParameters),
         a.section("reading", ReadingParameters),
         device=a.settings["device"],
-        code=a.code,
+        version=a.version,
         skip_bad=a.settings["on_bad_frame"] == "skip",
         threads=int(a.threads),
         part=Part.parse(a.frames),
@@ -26,4 +26,4 @@ def main(a: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    run(main, __doc__, "sheet", "movie_record", "output", "code", "threads", "frames")
+    run(main, __doc__, "sheet", "movie_record", "output", "version", "threads", "frames")

@@ -9,8 +9,8 @@ from workflow_scripts.arguments import Arguments, run
 def main(a: Arguments) -> None:
     parameters = a.section("features", FeatureParameters)
     device, part = a.settings["device"], Part.parse(a.frames)
-    extract_features(a.deskewed, a.weights, a.output, parameters, device=device, code=a.code, part=part)
+    extract_features(a.deskewed, a.weights, a.output, parameters, device=device, version=a.version, part=part)
 
 
 if __name__ == "__main__":
-    run(main, __doc__, "deskewed", "weights", "output", "code", "frames")
+    run(main, __doc__, "deskewed", "weights", "output", "version", "frames")

@@ -16,10 +16,10 @@ def main(a: Arguments) -> None:
         a.section("normalisation", NormalisationParameters),
         seed=a.settings["seed"],
         device=a.settings["device"],
-        version=a.version,
+        version=a.name,
         on_corrupt_shard=a.settings["crops"]["on_corrupt_shard"],
     )
 
 
 if __name__ == "__main__":
-    run(main, __doc__, "shards*", "output", "version")
+    run(main, __doc__, "shards*", "output", "name")

@@ -9,8 +9,8 @@ from workflow_scripts.arguments import Arguments, run
 def main(a: Arguments) -> None:
     parameters = a.section("segment", SegmentParameters)
     part = Part.parse(a.frames)
-    segment_movie(a.deskewed, a.features, a.output, a.objects, parameters, code=a.code, part=part)
+    segment_movie(a.deskewed, a.features, a.output, a.objects, parameters, version=a.version, part=part)
 
 
 if __name__ == "__main__":
-    run(main, __doc__, "deskewed", "features", "output", "objects", "code", "frames")
+    run(main, __doc__, "deskewed", "features", "output", "objects", "version", "frames")

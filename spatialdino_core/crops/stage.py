@@ -31,7 +31,7 @@ def shard_movie(
     normalisation: NormalisationParameters,
     seed: int,
     *,
-    code: str = "",
+    version: str = "",
     workers: int = 1,
 ) -> None:
     """Cut crops out of a deskewed movie and publish them as shards with an index.
@@ -44,8 +44,8 @@ def shard_movie(
         ``index.json`` to publish; the shards lie beside it.
     seed
         Seed of the run. Which voxels are clustered depends on it, the movie's name and the frame.
-    code
-        Hash of the stage's code: a killed attempt of other code is not gone on with.
+    version
+        Of the stage's results (`movies.provenance.identity`); a killed attempt of another is begun anew.
     workers
         Processes that cut frames. No bit depends on it.
 
@@ -74,7 +74,7 @@ def shard_movie(
         "frames": {frame: movie.record.checksums[frame] for frame in frames},
         "crops": asdict(parameters),
         "seed": seed,
-        "code": code,
+        "results": version,
     }
     placed: Counter[str] = Counter()
 
@@ -89,7 +89,7 @@ def shard_movie(
             within = 0
 
     write_shards(
-        Path(index).parent, crops_from, shard_bytes=parameters.shard_mb * 1e6, about=about | software()
+        Path(index).parent, crops_from, shard_bytes=parameters.shard_mb * 1e6, about=about | software("shard")
     )
     _say_where(movie.folder.name, placed)
 

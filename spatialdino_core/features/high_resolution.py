@@ -28,7 +28,7 @@ def write_high_resolution(
     folder: Path,
     parameters: FeatureParameters,
     scale: Scale,
-    code: str,
+    version: str,
 ) -> None:
     """Write the requested maps of every frame that is not finished, float16 on the grid of the image.
 
@@ -68,7 +68,7 @@ def write_high_resolution(
     FrameJob(
         ledger=FrameLedger(folder / "ledger" / "features_high.jsonl"),
         description=f"high resolution {folder.name}",
-        key=digest(how, code, str(scale)),
+        key=digest(how, version, str(scale)),
         stamps={frame: digest(total, movie.record.checksums[frame]) for frame, total in sums.items()},
         steps={"compute": compute},
         exists=store.has,

@@ -60,6 +60,6 @@ def finish_model(
             expected=f"tensors {', '.join(BASIS_TENSORS)}, or a movie with train = yes",
             remedy="Mark a typical movie with train = yes in the sample sheet.",
         )
-    provenance = dict(header.provenance) | {"repair": found, "finished_by": software()}
+    provenance = dict(header.provenance) | {"repair": found, "finished_by": software("repair")}
     save_encoder(Path(output), encoder, replace(header, provenance=provenance), extra)
-    write_json(report, found | software())
+    write_json(report, found | software("repair"))

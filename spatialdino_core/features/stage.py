@@ -53,7 +53,7 @@ def extract_features(
     parameters: FeatureParameters,
     *,
     device: str,
-    code: str,
+    version: str,
     part: Part = WHOLE,
 ) -> None:
     """Compute the features of every frame that is not finished and publish the completion record.
@@ -68,15 +68,15 @@ def extract_features(
         Completion record to publish; ``features.zarr`` and ``foreground.ome.zarr`` lie beside it.
     device
         ``auto``, ``cpu`` or ``cuda``.
-    code
-        Hash of the stage's code.
+    version
+        Of the stage's results: `movies.provenance.identity`.
     part
         Frames of this job, whose record is then of them alone.
     """
     folder = Path(output).parent
     encoder = MovieEncoder(DeskewedMovie(deskewed), Model(weights, parameters, choose_device(device)))
     movie, model = encoder.movie, encoder.model
-    depends_on = digest(parameters.of_result, code, model.hash, encoder.bounds_json)
+    depends_on = digest(parameters.of_result, version, model.hash, encoder.bounds_json)
     foreground, context = _calibrate(encoder, folder, depends_on)
     key = digest(depends_on, asdict(foreground))
     about = {
@@ -86,8 +86,8 @@ def extract_features(
         "context": context,
         "explained_variance": model.basis["pca.explained_variance"][: model.components].tolist(),
         "key": key,
-    }
-    stores = FeatureStores.prepare(folder, encoder, about | software(), part)
+    } | software("features")
+    stores = FeatureStores.prepare(folder, encoder, about, part)
     ledger = collected(part.ledger(folder / LEDGER))
     frames = part.of(sorted(movie.record.checksums))
     if parameters.processes > 1 and frames:
@@ -101,7 +101,7 @@ def extract_features(
     listed = [FEATURES, FOREGROUND]
     if parameters.high_resolution and part.completes:
         sums = {entry.frame: entry.output for entry in entries}
-        write_high_resolution(movie, stores, sums, folder, parameters, encoder.bounds[0], code)
+        write_high_resolution(movie, stores, sums, folder, parameters, encoder.bounds[0], version)
         listed.append(HIGH_RESOLUTION)
     elif part.prepares:
         shutil.rmtree(folder / HIGH_RESOLUTION, ignore_errors=True)

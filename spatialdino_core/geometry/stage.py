@@ -55,7 +55,7 @@ def deskew_movie(
     reading: ReadingParameters,
     *,
     device: str,
-    code: str,
+    version: str,
     skip_bad: bool,
     threads: int | None = None,
     part: Part = WHOLE,
@@ -78,8 +78,8 @@ def deskew_movie(
         How files are put in order.
     device
         ``auto``, ``cpu`` or ``cuda``.
-    code
-        Hash of the stage's code.
+    version
+        Of the stage's results: `movies.provenance.identity`.
     skip_bad
         Whether a bad frame is recorded and left out instead of ending the job.
     threads
@@ -98,7 +98,7 @@ def deskew_movie(
     )
     channels = [_deskew(row, rows[0], grid, parameters, choose_device(device), threads) for row in rows]
     chosen = {name: value for name, value in asdict(parameters).items() if name != "tiff"}
-    key = digest(asdict(grid.geometry), chosen, rows[0].roi_um, _calibrations(rows), code)
+    key = digest(asdict(grid.geometry), chosen, rows[0].roi_um, _calibrations(rows), version)
     about = {
         "geometry": asdict(grid.geometry),
         "acquisition": asdict(record.usable()),
@@ -108,7 +108,7 @@ def deskew_movie(
         "coordinateTransformations": grid.transformations(),
         "parameters": asdict(parameters),
         "key": key,
-    }
+    } | software("deskew")
     outputs = _Outputs.prepare(Path(output).parent, record, grid, parameters.tiff, about, part)
     sources = open_channels(rows, reading)
     where = f"movie '{record.movie}'"
@@ -224,7 +224,7 @@ class _Outputs:
                 channels=tuple(record.channels),
                 kind="image" if flat is None else "map",
             )
-            return FrameStore.prepare(folder / name, layout, record.frames, about | software(), part)
+            return FrameStore.prepare(folder / name, layout, record.frames, about, part)
 
         tiffs = TiffFolder(folder / TIFFS, record.movie, record.channels, grid.voxel_um) if tiff else None
         flat = {name: store(path, axis) for axis, (name, path) in enumerate(PROJECTIONS.items())}

@@ -21,7 +21,6 @@ from typing import Any
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import read_json, write_json
-from spatialdino_core.movies.provenance import software
 from spatialdino_core.pipeline import pipelined
 from spatialdino_core.progress import progress
 
@@ -35,7 +34,7 @@ class Entry:
     frame
         Frame number, from 0.
     key
-        Digest of everything but the input that the result depends on: parameters, code, model.
+        Digest of everything but the input that the result depends on: parameters, version, model.
     stamp
         Cheap fingerprint of the input: a checksum, or size and modification time of a raw file.
     content
@@ -241,7 +240,7 @@ class StageRecord:
     skipped
         Frame number to reason.
     about
-        Parameters, code hash, model hash, calibration: what the result depends on.
+        Parameters, model, calibration: what the result depends on; and the software that made it.
     """
 
     stores: list[str]
@@ -256,7 +255,7 @@ class StageRecord:
             stores=list(stores),
             checksums={e.frame: e.output for e in entries if e.skipped is None},
             skipped={e.frame: e.skipped for e in entries if e.skipped is not None},
-            about=about | software(),
+            about=about,
         )
 
     def write(self, path: Path | str) -> None:

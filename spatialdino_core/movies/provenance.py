@@ -1,4 +1,4 @@
-"""What made a result: software version, commit, and a hash of the code that a stage runs."""
+"""What made a result: software, commit, the version of a stage's results and a hash of its code."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ import importlib.util
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import spatialdino_core
+from spatialdino_core.versions import STAGES
 
-PACKAGES = ("spatialdino_core", "workflow_scripts")
+PACKAGES = ("spatialdino_core",)
+RerunOn = Literal["version", "code"]
+"""What of a stage decides, beside settings and inputs, whether its results are current."""
 
 
 @functools.cache
@@ -43,9 +47,31 @@ def commit() -> str:
     return described.stdout.strip()
 
 
-def software() -> dict[str, str]:
-    """Version and commit, for headers and records."""
-    return {"software": "spatialdino-workflow", "version": spatialdino_core.__version__, "commit": commit()}
+def software(stage: str | None = None) -> dict[str, str]:
+    """Version and commit, for headers and records; of a stage its results' version and code hash, too."""
+    about = {"software": "spatialdino-workflow", "version": spatialdino_core.__version__, "commit": commit()}
+    if stage is None:
+        return about
+    return about | {"results_version": identity(stage), "code": stage_code(stage)}
+
+
+def identity(stage: str, rerun_on: RerunOn = "version") -> str:
+    """What a stage's results are current for, beside settings and inputs.
+
+    Parameters
+    ----------
+    stage
+        A key of `versions.STAGES`.
+    rerun_on
+        ``version``: of its results, alone. ``code``: its code, too, for people who change the science.
+    """
+    version = str(STAGES[stage].version)
+    return version if rerun_on == "version" else f"{version}-{stage_code(stage)}"
+
+
+def stage_code(stage: str) -> str:
+    """Hash of the code of a stage (`code_hash` of its entry in the core)."""
+    return code_hash(STAGES[stage].module)
 
 
 @functools.cache
@@ -58,7 +84,7 @@ def code_hash(module: str) -> str:
     Parameters
     ----------
     module
-        Dotted name, e.g. ``"workflow_scripts.deskew"``.
+        Dotted name, e.g. ``"spatialdino_core.geometry.stage"``.
     """
     total = hashlib.blake2b(digest_size=8)
     for name in sorted(_closure(module)):

@@ -60,7 +60,7 @@ def pretrain_model(
             "seed": seed,
             "movies": crops.abouts,
             "held_out_movies": [about["movie"] for about in held_out.abouts] if held_out else [],
-            **software(),
+            **software("pretrain"),
         },
     )
     pretrain(

@@ -58,7 +58,7 @@ def details(results: MovieResults) -> dict[str, list[Fact]]:
         "Features and foreground": results.features.about,
         "Segmentation and calibration": results.segmented.about,
         "Tracking": results.tracking,
-        "Report": software(),
+        "Report": software("report"),
     }
     return {heading: list(flatten(about)) for heading, about in stages.items()}
 

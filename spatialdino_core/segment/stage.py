@@ -34,7 +34,7 @@ def segment_movie(
     objects: Path | str,
     parameters: SegmentParameters,
     *,
-    code: str,
+    version: str,
     part: Part = WHOLE,
 ) -> None:
     """Segment every frame that is not finished; publish the table of objects and the completion record.
@@ -47,8 +47,8 @@ def segment_movie(
         Completion record to publish; ``labels.ome.zarr`` lies beside it.
     objects
         Parquet table to publish, one row per object, when the movie is complete.
-    code
-        Hash of the stage's code.
+    version
+        Of the stage's results: `movies.provenance.identity`.
     part
         Frames of this job, whose record is then of them alone.
     """
@@ -67,9 +67,9 @@ def segment_movie(
     single = {
         frame: digest(movie.record.checksums[frame], sum_) for frame, sum_ in evidence.checksums.items()
     }
-    calibration = _calibrate(movie, window, likely, single, folder, parameters, code)
+    calibration = _calibrate(movie, window, likely, single, folder, parameters, version)
     stamps = {frame: _stamp(frame, single, movie.record.checksums, window, calibration) for frame in single}
-    key = digest(asdict(parameters), code, asdict(calibration))
+    key = digest(asdict(parameters), version, asdict(calibration))
     layout = StoreLayout(
         shape_czyx=(1, *movie.store.shape[2:]),
         dtype="uint32",
@@ -80,7 +80,8 @@ def segment_movie(
         kind="labels",
     )
     about = {"parameters": asdict(parameters), "calibration": asdict(calibration), "key": key}
-    store = FrameStore.prepare(folder / STORE, layout, movie.frames, about | software(), part)
+    about |= software("segment")
+    store = FrameStore.prepare(folder / STORE, layout, movie.frames, about, part)
     tables = folder / "ledger" / "objects"
     described = FrameStore(Path(features).parent / evidence.stores[0])
 
@@ -120,14 +121,14 @@ def _calibrate(
     stamps: dict[int, str],
     folder: Path,
     parameters: SegmentParameters,
-    code: str,
+    version: str,
 ) -> Calibration:
     def compute() -> dict[str, Any]:
         found = calibrate(window, likely, movie.voxel_um, movie.grid.valid, parameters, where=folder.name)
         return found.as_json()
 
     first = window.frames[: calibration_span(parameters)]
-    key = digest(asdict(parameters), code, {frame: stamps[frame] for frame in first})
+    key = digest(asdict(parameters), version, {frame: stamps[frame] for frame in first})
     return Calibration.of_json(remembered(folder / "ledger" / "segment.json", key, compute))
 
 

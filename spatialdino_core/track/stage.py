@@ -47,4 +47,4 @@ def track_movie(
         f"track {record.movie}: {report.objects} objects, {report.tracks} tracks "
         f"({report.dropped_tracks} more too short or improbable), {len(happenings)} events"
     )
-    write_json(about, {"parameters": asdict(parameters), "linking": asdict(report)} | software())
+    write_json(about, {"parameters": asdict(parameters), "linking": asdict(report)} | software("track"))

@@ -105,7 +105,7 @@ def test_bytes_do_not_depend_on_workers_and_resume_at_the_shard(movie, monkeypat
     assert {path.name: path.read_bytes() for path in resumed.parent.iterdir()} == files
 
 
-def test_seed_and_code_count(movie):
+def test_the_seed_counts(movie):
     record = movie(frames())
     first = CropShards([shard(record, seed=0, folder="a")]).content_hash
     assert CropShards([shard(record, seed=0, folder="b")]).content_hash == first
@@ -269,7 +269,7 @@ def test_training_and_inference_see_the_same_physical_voxels(movie, tmp_path, mo
             record.parent / "features.json",
             FeatureParameters(),
             device="cpu",
-            code="",
+            version="",
         )
     in_inference = width_um(seen[0], header.voxel_um[0])
     for found in (in_training, in_inference):

@@ -35,7 +35,7 @@ def extract(
     deskewed: Path, weights: Path, parameters: FeatureParameters = PARAMETERS, code: str = ""
 ) -> StageRecord:
     output = deskewed.parent / "features.json"
-    extract_features(deskewed, weights, output, parameters, device="cpu", code=code)
+    extract_features(deskewed, weights, output, parameters, device="cpu", version=code)
     return StageRecord.read(output)
 
 

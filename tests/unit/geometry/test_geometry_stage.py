@@ -55,7 +55,7 @@ def run(sheet: list[SheetRow], out: Path, **parameters: object) -> DeskewedMovie
     assert record.problem is None, record.problem
     deskew_movie(
         sheet, record, out / "deskewed.json", DeskewParameters(**parameters), ReadingParameters(),  # type: ignore[arg-type]
-        device="cpu", code="1", skip_bad=False,
+        device="cpu", version="1", skip_bad=False,
     )  # fmt: skip
     return DeskewedMovie(out / "deskewed.json")
 
@@ -65,7 +65,7 @@ def run_part(sheet: list[SheetRow], out: Path, part: str) -> None:
     output = out / (f"deskewed.{part}.json" if part != "all" else "deskewed.json")
     deskew_movie(
         sheet, record, output, DeskewParameters(), ReadingParameters(),
-        device="cpu", code="1", skip_bad=False, threads=1, part=Part.parse(part),
+        device="cpu", version="1", skip_bad=False, threads=1, part=Part.parse(part),
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from spatialdino_core.movies import provenance
+from spatialdino_core.versions import STAGES
 
 CACHES = (
     *(provenance.code_hash, provenance._module_hash, provenance._imports),
@@ -54,18 +55,24 @@ def test_a_change_in_an_imported_module_counts(package: Path) -> None:
 
 
 def test_every_stage_has_a_hash_of_its_own() -> None:
-    root = Path(provenance.__file__).parents[2]
-    sys.path.insert(0, str(root))
-    stages = [p.stem for p in (root / "rules").glob("*.smk") if p.stem not in ("common", "resources")]
     for cached in CACHES:
         cached.cache_clear()
-    hashes = {stage: provenance.code_hash(f"workflow_scripts.{stage}") for stage in stages}
-    assert len(set(hashes.values())) == len(stages)
+    assert len({provenance.stage_code(stage) for stage in STAGES}) == len(STAGES)
+
+
+def test_every_rule_of_a_stage_has_a_version() -> None:
+    rules = Path(provenance.__file__).parents[2] / "rules"
+    assert {stage for stage in STAGES if (rules / f"{stage}.smk").exists()} == set(STAGES)
+
+
+def test_the_code_counts_only_on_request() -> None:
+    assert provenance.identity("track") == str(STAGES["track"].version)
+    assert provenance.stage_code("track") in provenance.identity("track", "code")
 
 
 def test_hashing_imports_nothing_heavy() -> None:
     """Each job of a cluster plans anew; torch would cost it seconds and hundreds of megabytes."""
-    look = "from spatialdino_core.movies.provenance import code_hash; code_hash('workflow_scripts.features');"
+    look = "from spatialdino_core.movies.provenance import stage_code; stage_code('features');"
     look += "import sys; print({'torch', 'zarr', 'pandas'} & set(sys.modules))"
     root = Path(provenance.__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", look], cwd=root, text=True, capture_output=True, check=True)

@@ -98,7 +98,7 @@ def segment(folder: Path, parameters: SegmentParameters) -> pd.DataFrame:
         folder / "labels.json",
         folder / "objects.parquet",
         parameters,
-        code="",
+        version="",
     )
     return pd.read_parquet(folder / "objects.parquet")
 
