@@ -1,13 +1,13 @@
 # make demo: simulate two movies and run the whole workflow on them.  make test: run the tests (those of Slurm only
 # where Debian's slurmctld, slurmd, slurm-client and munge are installed, and as root).
+# make settings: write docs/settings.md and docs/settings.schema.json anew.
 # make golden: keep the results of stages whose version was raised (tests/golden).
 # make weights: train the bundled encoder anew (about an hour).
 PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --profile profiles/default
-DEMO := movies=demo/movies.tsv results=demo/results
 
-.PHONY: demo test golden install check weights clean-demo
+.PHONY: demo test golden settings install check weights clean-demo
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -21,12 +21,15 @@ demo/movies.tsv: | .venv/installed
 	$(BIN)/python -m spatialdino_core.simulate.demo --out demo
 
 demo: .venv/installed demo/movies.tsv
-	$(SNAKEMAKE) --config $(DEMO)
+	$(SNAKEMAKE) --configfile recipes/demo.yaml
 	$(BIN)/python -m spatialdino_core.score --truth demo/truth --results demo/results
 	@echo "Report of the demo: demo/results/summary.html"
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+settings: .venv/installed
+	$(BIN)/python -m spatialdino_core.reference docs
 
 golden: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/golden --write-golden

@@ -13,7 +13,9 @@ min_version("9.27")
 configfile: f"{workflow.basedir}/config.yaml"
 
 
-include: "rules/common.smk"
+include: "rules/sheet.smk"
+include: "rules/model.smk"
+include: "rules/parts.smk"
 include: "rules/resources.smk"
 
 
@@ -26,27 +28,9 @@ localrules:
     all,
 
 
-if UNREVIEWED:
-
-    rule all:
-        input:
-            f"{RESULTS}/qc/contact_sheet.html",
-        log:
-            f"{RESULTS}/logs/all.log",
-        conda:
-            "envs/cpu.yaml"
-        params:
-            command=same_command(),
-        message:
-            f"Reviewed {len(UNREVIEWED)} new or changed movies; planning the accepted ones."
-        shell:
-            "{params.command} 2>&1 | tee {log}"
-
-else:
-
-    rule all:
-        input:
-            final_targets(),
+rule all:
+    input:
+        targets(),
 
 
 include: "rules/register.smk"
@@ -55,7 +39,7 @@ include: "rules/review.smk"
 include: "rules/deskew.smk"
 
 
-if not model_is_current():
+if not MODEL_IS_CURRENT:
 
     include: "rules/shard.smk"
     include: "rules/pretrain.smk"
@@ -69,12 +53,25 @@ include: "rules/report.smk"
 include: "rules/summary.smk"
 
 
+if workflow.is_main_process:
+    say_first(
+        [SOURCE, *contradictions(CONFIG, SOURCE, NOW)],
+        of_other_software(RESULTS, SHEET, CONFIG.rerun_on),
+    )
+
+
 onstart:
     enter_run(RESULTS)
     remember(RESULTS)
 
 
 onsuccess:
+    if UNREVIEWED:
+        workflow.logger_manager.stop()
+        say_first(
+            [f"Reviewed {len(UNREVIEWED)} movies; planning the accepted ones."]
+        )
+        plan_again(workflow.workdir_init)
     leave_run(RESULTS)
 
 

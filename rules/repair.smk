@@ -3,7 +3,7 @@
 
 rule repair:
     input:
-        weights=model_source(),
+        weights=weights_to_start_from(),
         shards=expand(rules.shard.output.index, movie=TRAINING),
     output:
         weights=MODEL,
@@ -21,8 +21,9 @@ rule repair:
         gpu=gpus(),
     params:
         settings=settings("repair", "crops", "seed", "device"),
-        key=model_key(TRAINING),
+        key=model_key(SOURCE.source, TRAINING),
+        source=SOURCE.source,
         version=version_of("repair"),
     shell:
         "python -m workflow_scripts.repair --weights {input.weights:q} --shards {input.shards:q} "
-        "--output {output.weights:q} --report {output.report:q} --key {params.key} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        "--output {output.weights:q} --report {output.report:q} --key {params.key} --source {params.source} --settings {params.settings:q} 2>&1 | tee {log:q}"

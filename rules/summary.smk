@@ -31,7 +31,7 @@ rule summary:
         # Made on the way to the weights, which the model report of the input is about.
         training=(
             [f"{RESULTS}/model/metrics.csv"]
-            if ACCEPTED and CONFIG.model.source == "train"
+            if ACCEPTED and SOURCE.source == "train"
             else []
         ),
         version=version_of("summary"),

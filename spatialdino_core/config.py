@@ -7,12 +7,14 @@ each time the workflow is planned.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass, replace
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
+from pydantic.fields import FieldInfo
 
 from spatialdino_core.crops.parameters import CropParameters, NormalisationParameters
 from spatialdino_core.encoder.parameters import EncoderParameters
@@ -20,7 +22,9 @@ from spatialdino_core.errors import BadInputError
 from spatialdino_core.features.parameters import FeatureParameters
 from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.movies.parameters import ReadingParameters
-from spatialdino_core.parameters import STRICT
+from spatialdino_core.movies.provenance import RerunOn
+from spatialdino_core.optics import OpticsParameters
+from spatialdino_core.parameters import SHARED, STRICT
 from spatialdino_core.pretrain.parameters import PretrainParameters
 from spatialdino_core.quality.parameters import QualityParameters
 from spatialdino_core.segment.parameters import SegmentParameters
@@ -33,18 +37,24 @@ class ModelParameters:
     """Where the encoder comes from."""
 
     source: Annotated[
-        Literal["train", "bundled", "file"],
-        Field(description="train on the movies marked 'train: yes', use the bundled encoder, or a file"),
-    ] = "bundled"
-    file: Annotated[str, Field(description="weights (safetensors) for 'source: file'")] = ""
+        Literal["auto", "train", "bundled", "file"],
+        Field(
+            description="train on the movies marked 'train: yes', the bundled encoder, or a file; auto: a "
+            "file that is named or a trained model that is there, else training if movies are marked and "
+            "there is a GPU, else the bundled encoder"
+        ),
+    ] = "auto"
+    file: Annotated[str, Field(description="weights (safetensors); empty: none")] = ""
     version: Annotated[
         str, Field(pattern=r"^[A-Za-z0-9_.-]+$", description="name of the trained model; a new name retrains")
     ] = "1"
 
     @model_validator(mode="after")
     def _file_is_named(self) -> ModelParameters:
-        if (self.source == "file") != bool(self.file):
-            raise ValueError("'file' is given exactly when source is 'file'")
+        if self.source == "file" and not self.file:
+            raise ValueError("source is 'file': 'file' names none")
+        if self.source in ("train", "bundled") and self.file:
+            raise ValueError(f"source is '{self.source}', and 'file' names {self.file}: leave one out")
         return self
 
 
@@ -61,6 +71,13 @@ class WorkflowConfig:
     on_bad_frame: Annotated[
         Literal["fail", "skip"], Field(description="a bad frame ends its movie, or is recorded and left out")
     ] = "fail"
+    rerun_on: Annotated[
+        RerunOn,
+        Field(
+            description="what of a stage makes its results anew, beside settings and inputs: another version "
+            "of its results, or any change of its code (for people who change the science)"
+        ),
+    ] = "version"
     frames_per_job: Annotated[
         int,
         Field(
@@ -68,6 +85,7 @@ class WorkflowConfig:
             description="deskew, features and segment split a movie into jobs of so many frames; 0: one job",
         ),
     ] = 0
+    optics: OpticsParameters = Field(default_factory=OpticsParameters)
     reading: ReadingParameters = Field(default_factory=ReadingParameters)
     quality: QualityParameters = Field(default_factory=QualityParameters)
     deskew: DeskewParameters = Field(default_factory=DeskewParameters)
@@ -80,6 +98,26 @@ class WorkflowConfig:
     features: FeatureParameters = Field(default_factory=FeatureParameters)
     segment: SegmentParameters = Field(default_factory=SegmentParameters)
     track: TrackParameters = Field(default_factory=TrackParameters)
+
+    @model_validator(mode="after")
+    def _sections_that_stages_share(self) -> WorkflowConfig:
+        object.__setattr__(self, "segment", replace(self.segment, optics=self.optics))
+        return self
+
+
+MOVED: Mapping[str, str] = MappingProxyType(
+    {
+        "segment.sigma_lateral_um": "optics.sigma_lateral_um",
+        "segment.sigma_axial_um": "optics.sigma_axial_um",
+        "segment.optics": "optics",
+        "features.streaming.precision": "features.precision",
+    }
+    | {
+        f"features.streaming.{name}": ""
+        for name in ("attention", "clusters", "tolerance", "sampled_queries", "seed")
+    }
+)
+"""Keys of earlier releases, and where they stand now; empty: nowhere."""
 
 
 def load_config(content: Mapping[str, Any], where: str = "config.yaml") -> WorkflowConfig:
@@ -98,22 +136,39 @@ def load_config(content: Mapping[str, Any], where: str = "config.yaml") -> Workf
         Naming every bad key, what was found there and what is allowed.
     """
     try:
-        return TypeAdapter(WorkflowConfig).validate_python(dict(content))
+        moved = [_moved(key) for key in _keys_of(content) if key in MOVED]
+        if not moved:
+            return TypeAdapter(WorkflowConfig).validate_python(dict(content))
+        problems = moved
     except ValidationError as error:
         problems = [_describe(problem) for problem in error.errors()]
     raise BadInputError(
         where,
         found="; ".join(found for found, _ in problems),
         expected="; ".join(expected for _, expected in problems),
-        remedy="See the comments in config.yaml for every key, its unit and range.",
+        remedy="See docs/settings.md for every key, its unit, range and default.",
     )
+
+
+def _keys_of(content: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    for name, value in content.items():
+        yield f"{above}{name}"
+        if isinstance(value, Mapping):
+            yield from _keys_of(value, f"{above}{name}.")
+
+
+def _moved(key: str) -> tuple[str, str]:
+    place = MOVED[key]
+    return f"'{key}' of an earlier release", f"'{place}' instead" if place else f"no '{key}': it is gone"
 
 
 def _describe(problem: Any) -> tuple[str, str]:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "unexpected_keyword_argument":
-        allowed = _keys_at(problem["loc"][:-1])
-        near = difflib.get_close_matches(str(problem["loc"][-1]), allowed, n=1)
+        allowed = settings_of(problem["loc"][:-1])
+        near = difflib.get_close_matches(str(problem["loc"][-1]), allowed, n=1) or _elsewhere(
+            problem["loc"][-1]
+        )
         hint = f" (did you mean '{near[0]}'?)" if near else ""
         return f"unknown key '{key}'{hint}", f"one of {', '.join(allowed)}"
     if problem["type"] == "missing":
@@ -121,10 +176,21 @@ def _describe(problem: Any) -> tuple[str, str]:
     return f"{key} = {problem['input']!r}", f"{key}: {problem['msg']}"
 
 
-def _keys_at(path: tuple[Any, ...]) -> list[str]:
-    """Names allowed in the section at ``path``."""
+def _elsewhere(name: str) -> list[str]:
+    """Full keys of the sections that have a setting of this name."""
+    return [f"{section}.{name}" for section in settings_of(()) if name in settings_of((section,))]
+
+
+def settings_of(path: tuple[Any, ...]) -> list[str]:
+    """Names of the settings in the section at ``path``."""
     section: Any = WorkflowConfig
     for name in path:
-        section = next((f.type for f in fields(section) if f.name == name), section)
-        section = globals().get(section, section) if isinstance(section, str) else section
-    return [f.name for f in fields(section)] if is_dataclass(section) else []
+        section = get_type_hints(section).get(name, section)
+    return [name for name, _ in fields_of(section)] if is_dataclass(section) else []
+
+
+def fields_of(section: Any) -> Iterator[tuple[str, FieldInfo]]:
+    """Settings of a section that a configuration gives there: not the sections that stages share."""
+    for name, field in section.__pydantic_fields__.items():
+        if field.description != SHARED:
+            yield name, field

@@ -11,12 +11,19 @@ import json
 from dataclasses import asdict
 from typing import Any, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 STRICT = ConfigDict(extra="forbid")
 """Pydantic settings of every parameter dataclass: an unknown key is an error, never ignored."""
+SHARED = "the section of this name"
+"""Mark of a stage's parameters that a configuration gives in a section of its own, for several stages."""
 Precision = Literal["auto", "float32", "bfloat16"]
 """In what arithmetic an encoder computes; see :mod:`.encoder.precision`."""
+
+
+def shared(section: type) -> Any:
+    """Field of a stage's parameters for a section that several stages share, such as the optics."""
+    return Field(default_factory=section, description=SHARED)
 
 
 def parameters_json(parameters: Any) -> str:

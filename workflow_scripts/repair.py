@@ -15,9 +15,10 @@ def main(a: Arguments) -> None:
         seed=a.settings["seed"],
         device=a.settings["device"],
         key=a.key,
+        source=a.source,
         on_corrupt_shard=a.settings["crops"]["on_corrupt_shard"],
     )
 
 
 if __name__ == "__main__":
-    run(main, __doc__, "weights", "shards*", "output", "report", "key")
+    run(main, __doc__, "weights", "shards*", "output", "report", "key", "source")

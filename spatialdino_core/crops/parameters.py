@@ -50,7 +50,7 @@ class CropParameters:
         float | None,
         Field(gt=0, description="isotropic voxel size of the crops (µm); null: the pixel size of the movie"),
     ] = None
-    crop_voxels: Annotated[int, Field(ge=8, description="smallest side of a crop (isotropic voxels)")] = 112
+    crop_voxels: Annotated[int, Field(ge=8, description="smallest side of a crop (isotropic voxels)")] = 144
     min_size_fraction: Annotated[
         float,
         Field(ge=0, le=1, description="smallest side of a crop over that of the frame; 0: crop_voxels (1)"),
@@ -121,34 +121,34 @@ class AugmentationParameters:
         Literal["z", "y", "x", "none"],
         Field(description="axis of poorest resolution, about which views are turned; none: about any axis"),
     ] = "z"
-    gamma_min: Annotated[float, Field(gt=0, le=1, description="smallest exponent of intensities")] = 0.25
+    gamma_min: Annotated[float, Field(gt=0, le=1, description="smallest exponent of intensities")] = 0.5
     gamma_max: Annotated[float, Field(ge=1, description="largest exponent of intensities")] = 2.0
     contrast_change: Annotated[
         float, Field(ge=0, lt=1, description="contrast about the mean is scaled by a factor in 1 ± this")
-    ] = 0.0
+    ] = 0.4
     noise_max: Annotated[
         float, Field(ge=0, description="largest standard deviation of added noise (normalised intensity)")
-    ] = 0.05
+    ] = 0.1
     noise_views: Annotated[Literal["global", "all"], Field(description="views that noise is added to")] = (
         "global"
     )
     blur_max_voxels: Annotated[
         float, Field(ge=0, le=8, description="largest standard deviation of a Gaussian blur (voxels)")
-    ] = 0.0
+    ] = 0.5
     bleaching_max: Annotated[
         float, Field(ge=0, lt=1, description="largest fraction of the signal that is lost to bleaching (1)")
-    ] = 0.0
+    ] = 0.3
     photons_min: Annotated[
         float,
         Field(
             ge=0,
             description="photons at intensity 1, counted anew; drawn up to ten times as many",
         ),
-    ] = 0.0
+    ] = 20.0
     gradient_max: Annotated[
         float,
         Field(ge=0, le=1, description="largest rise of a background across a view (normalised intensity)"),
-    ] = 0.0
+    ] = 0.2
     local_inside_global: Annotated[
         bool, Field(description="local views are cut out of the global ones, not anywhere out of the crop")
     ] = False

@@ -27,21 +27,21 @@ PRESETS: Mapping[str, Mapping[str, int]] = MappingProxyType(
 class EncoderParameters:
     """Architecture of the 3D vision transformer.
 
-    The defaults are the small encoder that learns within minutes on a CPU. LayerScale starts at 1
-    because a run of a few hundred steps never opens residual branches that start at 1e-5.
+    The defaults are those of the method: ViT-S/8 without positional encoding. A run of a few hundred steps
+    needs a LayerScale of 1: it never opens residual branches that start at 1e-5.
     """
 
     size: Annotated[
         Literal["tiny", "small", "base", "custom"],
         Field(
-            description="A named size sets embed_dim, depth and heads (192/12/3, 384/12/6, 768/12/12), "
-            "whatever is said below; custom takes them from below"
+            description="Named sizes set embed_dim, depth and heads (192/12/3, 384/12/6, 768/12/12); where "
+            "one of the three is given without a size, it is custom"
         ),
-    ] = "custom"
+    ] = "small"
     channels: Annotated[int, Field(ge=1, description="Image channels that enter together")] = 1
-    embed_dim: Annotated[int, Field(ge=2, description="Features per token")] = 96
-    depth: Annotated[int, Field(ge=1, description="Number of transformer blocks")] = 4
-    heads: Annotated[int, Field(ge=1, description="Attention heads per block; must divide embed_dim")] = 3
+    embed_dim: Annotated[int, Field(ge=2, description="Features per token")] = 384
+    depth: Annotated[int, Field(ge=1, description="Number of transformer blocks")] = 12
+    heads: Annotated[int, Field(ge=1, description="Attention heads per block; must divide embed_dim")] = 6
     patch_voxels: Annotated[int, Field(ge=1, description="Side of the cubic patch of one token (voxels)")] = 8
     feed_forward: Annotated[
         Literal["mlp", "swiglu"],
@@ -65,10 +65,12 @@ class EncoderParameters:
         float,
         Field(gt=1, description="Wavelengths of sincos and rope, from 2π patches to this many times that"),
     ] = 100.0
-    layer_scale: Annotated[float, Field(gt=0, description="Initial LayerScale of each residual branch")] = 1.0
+    layer_scale: Annotated[float, Field(gt=0, description="Initial LayerScale of each residual branch")] = (
+        1e-5
+    )
     drop_path: Annotated[
         float, Field(ge=0, lt=1, description="Probability that stochastic depth skips a residual branch")
-    ] = 0.0
+    ] = 0.1
     registers: Annotated[int, Field(ge=0, description="Trained register tokens")] = 0
     test_time_registers: Annotated[
         int, Field(ge=0, description="Zero register tokens, never trained, that may absorb high norms")
@@ -81,9 +83,18 @@ class EncoderParameters:
     @classmethod
     def _named_size_sets_widths(cls, data: Any) -> Any:
         given = data.kwargs if isinstance(data, ArgsKwargs) else data
-        if not isinstance(given, dict) or given.get("size") not in PRESETS:
+        if not isinstance(given, dict):
             return data
-        filled = dict(given) | dict(PRESETS[given["size"]])
+        widths = {"embed_dim", "depth", "heads"}
+        size = given.get("size", "custom" if widths & set(given) else "small")
+        preset = PRESETS.get(size, {}) if isinstance(size, str) else {}
+        for name in sorted(widths & set(given) & set(preset)):
+            if given[name] != preset[name]:
+                raise ValueError(
+                    f"size: {size} has {name} {preset[name]}, and {given[name]} is given beside it: leave "
+                    "one out, or say size: custom"
+                )
+        filled = dict(given) | {"size": size} | dict(preset)
         return ArgsKwargs(data.args, filled) if isinstance(data, ArgsKwargs) else filled
 
     @model_validator(mode="after")

@@ -27,6 +27,7 @@ def finish_model(
     seed: int,
     device: str,
     key: str,
+    source: str,
     on_corrupt_shard: OnCorrupt = "fail",
 ) -> None:
     """Make weights ready for features.
@@ -42,12 +43,19 @@ def finish_model(
         Weights and JSON report to publish.
     key
         Digest of the choices that the model was made from; it goes into the report.
+    source
+        Where the weights come from: ``train``, ``bundled`` or ``file``; it goes into the report.
     on_corrupt_shard
         Whether a damaged shard ends the repair (``fail``) or is left out (``skip``).
     """
     encoder, header, extra = load_encoder(Path(weights))
     encoder.eval()
-    found: dict[str, object] = {"key": key, "weights": weights_hash(Path(weights)), "diagnosed": False}
+    found: dict[str, object] = {
+        "key": key,
+        "source": source,
+        "weights": weights_hash(Path(weights)),
+        "diagnosed": False,
+    }
     if shards:
         crops = CropShards(shards, on_corrupt=on_corrupt_shard, channels=header.architecture.channels)
         encoder, outcome = repair(encoder, crops, parameters, choose_device(device), seed)

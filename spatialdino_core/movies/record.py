@@ -71,6 +71,8 @@ class MovieRecord:
         What is odd but does not keep the movie from being used, e.g. a sheet and a file that disagree.
     problem
         Why the movie cannot be used, or ``None``.
+    made
+        The software that registered it.
     """
 
     movie: str
@@ -84,6 +86,7 @@ class MovieRecord:
     skipped: dict[int, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     problem: str | None = None
+    made: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: Path | str) -> None:
         """Publish as JSON."""

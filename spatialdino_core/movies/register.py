@@ -13,6 +13,7 @@ import numpy as np
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.parameters import ReadingParameters
+from spatialdino_core.movies.provenance import software
 from spatialdino_core.movies.readers import open_source
 from spatialdino_core.movies.record import Acquisition, MovieRecord
 from spatialdino_core.movies.sheet import SheetRow
@@ -51,6 +52,7 @@ def register_movie(
         "channels": [row.channel for row in rows],
         "paths": [row.path for row in rows],
         "train": first.train,
+        "made": software("register"),
     }
     try:
         _check_calibrations(rows)

@@ -16,38 +16,39 @@ from spatialdino_core.parameters import STRICT, Precision
 class PretrainParameters:
     """Settings of the self-distillation. A step is an optimiser step, whatever the accumulation.
 
-    The defaults are a recipe for minutes on a CPU: few prototypes with centring, because Sinkhorn-Knopp
-    on a batch of some dozens of samples stays at the uniform solution. ``recipes/gpu.yaml`` is one for
-    days on GPUs.
+    The defaults are a recipe for days on GPUs, after DINOv2 (Oquab et al., TMLR 2024). One class token for 32
+    prototypes is the least that Sinkhorn-Knopp needs: with fewer crops in a step (counted over all processes,
+    not over micro-batches) take fewer prototypes, and on a batch of some dozens centring, because
+    Sinkhorn-Knopp stays at the uniform solution there (``recipes/demo.yaml``).
     """
 
     start_from: Annotated[
         str, Field(description="weights (safetensors) to go on from, with heads made anew; empty: none")
     ] = ""
-    steps: Annotated[int, Field(ge=1, description="Optimiser steps")] = 300
+    steps: Annotated[int, Field(ge=1, description="Optimiser steps")] = 100_000
     batch_size: Annotated[
         int, Field(ge=2, description="Stored crops per optimiser step, over all processes and micro-batches")
-    ] = 24
+    ] = 512
     accumulation: Annotated[
         int, Field(ge=1, description="Micro-batches per step that a process has one after the other")
     ] = 1
-    global_crop_voxels: Annotated[int, Field(ge=1, description="Side of a global view (voxels)")] = 32
-    local_crop_voxels: Annotated[int, Field(ge=1, description="Side of a local view (voxels)")] = 16
-    local_crops: Annotated[int, Field(ge=0, description="Local views per stored crop")] = 2
+    global_crop_voxels: Annotated[int, Field(ge=1, description="Side of a global view (voxels)")] = 112
+    local_crop_voxels: Annotated[int, Field(ge=1, description="Side of a local view (voxels)")] = 48
+    local_crops: Annotated[int, Field(ge=0, description="Local views per stored crop")] = 8
 
     heads: Annotated[
         Literal["shared", "separate"], Field(description="One head for class and patch tokens, or two")
     ] = "shared"
-    prototypes: Annotated[int, Field(ge=2, description="Prototypes of each projection head")] = 128
-    head_hidden_dim: Annotated[int, Field(ge=1, description="Hidden width of the heads")] = 256
-    head_bottleneck_dim: Annotated[int, Field(ge=1, description="Width before the prototypes")] = 64
+    prototypes: Annotated[int, Field(ge=2, description="Prototypes of each projection head")] = 32768
+    head_hidden_dim: Annotated[int, Field(ge=1, description="Hidden width of the heads")] = 2048
+    head_bottleneck_dim: Annotated[int, Field(ge=1, description="Width before the prototypes")] = 256
 
-    learning_rate: Annotated[float, Field(gt=0, le=1, description="Peak learning rate of AdamW")] = 5e-4
+    learning_rate: Annotated[float, Field(gt=0, le=1, description="Peak learning rate of AdamW")] = 1e-3
     learning_rate_scale: Annotated[
         float, Field(gt=0, le=1, description="Factor of all learning rates; 0.1 to 0.5 with start_from")
     ] = 1.0
     final_learning_rate: Annotated[float, Field(ge=0, le=1, description="Learning rate at the end")] = 1e-6
-    warmup_steps: Annotated[int, Field(ge=0, description="Steps of linear learning rate warm-up")] = 30
+    warmup_steps: Annotated[int, Field(ge=0, description="Steps of linear learning rate warm-up")] = 10_000
     patch_smoothing_voxels: Annotated[
         float,
         Field(
@@ -61,30 +62,30 @@ class PretrainParameters:
     ] = 0
     frozen_prototypes_steps: Annotated[
         int, Field(ge=0, description="First steps in which the prototypes stay as they are")
-    ] = 0
+    ] = 1250
     layer_decay: Annotated[
         float, Field(gt=0, le=1, description="Learning rate of a block over that of the block after it")
-    ] = 1.0
+    ] = 0.9
     patch_embedding_rate: Annotated[
         float, Field(gt=0, le=1, description="Learning rate of the patch embedding over that of the blocks")
-    ] = 1.0
+    ] = 0.2
     weight_decay: Annotated[float, Field(ge=0, le=1, description="Weight decay at the start")] = 0.04
-    final_weight_decay: Annotated[float, Field(ge=0, le=1, description="Weight decay at the end")] = 0.2
+    final_weight_decay: Annotated[float, Field(ge=0, le=1, description="Weight decay at the end")] = 0.4
     clip_norm: Annotated[float, Field(gt=0, description="Largest gradient norm")] = 3.0
 
-    ema_momentum: Annotated[float, Field(ge=0, le=1, description="Teacher momentum at the start")] = 0.98
+    ema_momentum: Annotated[float, Field(ge=0, le=1, description="Teacher momentum at the start")] = 0.994
     final_ema_momentum: Annotated[float, Field(ge=0, le=1, description="Teacher momentum at the end")] = 1.0
     student_temperature: Annotated[float, Field(gt=0, description="Softmax temperature of the student")] = 0.1
     teacher_temperature: Annotated[float, Field(gt=0, description="Teacher temperature at the start")] = 0.04
     final_teacher_temperature: Annotated[
         float, Field(gt=0, description="Teacher temperature after its warm-up")
-    ] = 0.04
+    ] = 0.07
     teacher_temperature_warmup_steps: Annotated[
         int, Field(ge=0, description="Steps of linear teacher temperature warm-up")
-    ] = 0
+    ] = 30_000
     targets: Annotated[
         Literal["centering", "sinkhorn"], Field(description="How teacher outputs are kept from collapse")
-    ] = "centering"
+    ] = "sinkhorn"
     center_momentum: Annotated[
         float, Field(ge=0, le=1, description="Momentum of the centre; 1: never centred")
     ] = 0.9
@@ -111,17 +112,17 @@ class PretrainParameters:
     compile: Annotated[bool, Field(description="Compile the blocks: slower start, faster steps")] = False
     activation_checkpointing: Annotated[
         bool, Field(description="Compute activations twice instead of keeping them: less memory")
-    ] = False
+    ] = True
     nodes: Annotated[int, Field(ge=1, description="Machines of a Slurm cluster that train together")] = 1
     processes: Annotated[int, Field(ge=1, description="Processes on each machine, one per GPU")] = 1
     loader_workers: Annotated[
         int, Field(ge=0, description="Processes that cut views, for each training process; 0: one thread")
     ] = 0
 
-    log_interval_steps: Annotated[int, Field(ge=1, description="Steps between rows of metrics.csv")] = 10
+    log_interval_steps: Annotated[int, Field(ge=1, description="Steps between rows of metrics.csv")] = 50
     monitor_interval_steps: Annotated[
         int, Field(ge=1, description="Steps between looks at the held-out views")
-    ] = 50
+    ] = 500
     held_out_share: Annotated[
         float,
         Field(ge=0, le=0.5, description="Share of the training movies, rounded down, that are only watched"),
@@ -132,11 +133,11 @@ class PretrainParameters:
     uniform_alarm_steps: Annotated[
         int, Field(ge=1, description="Steps for which the class loss may stay at ln(prototypes)")
     ] = 500
-    checkpoint_interval_steps: Annotated[int, Field(ge=1, description="Steps between checkpoints")] = 100
+    checkpoint_interval_steps: Annotated[int, Field(ge=1, description="Steps between checkpoints")] = 1000
     checkpoints_kept: Annotated[int, Field(ge=1, description="Newest checkpoints that are kept")] = 2
     checkpoint_milestone_steps: Annotated[
         int, Field(ge=0, description="Checkpoints at multiples of this many steps are never deleted; 0: none")
-    ] = 0
+    ] = 25_000
 
     @model_validator(mode="after")
     def _ranges_are_ordered(self) -> PretrainParameters:

@@ -19,7 +19,8 @@ TRUNCATE = 4.0
 
 def psf_sigma_um(parameters: SegmentParameters) -> np.ndarray:
     """Standard deviations (z, y, x) of the point spread function in µm, shape (3,)."""
-    return np.array([parameters.sigma_axial_um, parameters.sigma_lateral_um, parameters.sigma_lateral_um])
+    optics = parameters.optics
+    return np.array([optics.sigma_axial_um, optics.sigma_lateral_um, optics.sigma_lateral_um])
 
 
 def smooth(

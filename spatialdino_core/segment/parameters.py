@@ -7,22 +7,17 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from spatialdino_core.parameters import STRICT
+from spatialdino_core.optics import OpticsParameters
+from spatialdino_core.parameters import STRICT, shared
 
 PositiveFactor = Annotated[float, Field(gt=0, le=20)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SegmentParameters:
-    """Optics, sizes and the accepted number of false positives. Detection thresholds follow from the data."""
+    """Sizes and the accepted number of false positives. Detection thresholds follow from the data."""
 
-    sigma_lateral_um: Annotated[
-        float,
-        Field(gt=0, le=5, description="standard deviation of the point spread function along y and x (µm)"),
-    ] = 0.13
-    sigma_axial_um: Annotated[
-        float, Field(gt=0, le=5, description="standard deviation of the point spread function along z (µm)")
-    ] = 0.33
+    optics: OpticsParameters = shared(OpticsParameters)
     size_factors: Annotated[
         tuple[PositiveFactor, ...],
         Field(

@@ -16,6 +16,7 @@ from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.geometry.scan import ScanGeometry
 from spatialdino_core.movies.ledger import StageRecord
 from spatialdino_core.movies.store import FrameStore, StoreLayout
+from spatialdino_core.optics import OpticsParameters
 from spatialdino_core.segment.objects import COLUMNS
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.stage import segment_movie
@@ -25,8 +26,9 @@ ISOTROPIC_UM = (0.104, 0.104, 0.104)
 PATCH = 8
 SPAN = 5
 """First frames that calibration reads, with the reach below."""
-ALONE = SegmentParameters(temporal_reach_frames=2, temporal_below_f1=0.0, sigma_axial_um=0.13)
-TOGETHER = SegmentParameters(temporal_reach_frames=2, temporal_below_f1=1.0, sigma_axial_um=0.13)
+ISOTROPIC = OpticsParameters(sigma_axial_um=0.13)
+ALONE = SegmentParameters(temporal_reach_frames=2, temporal_below_f1=0.0, optics=ISOTROPIC)
+TOGETHER = SegmentParameters(temporal_reach_frames=2, temporal_below_f1=1.0, optics=ISOTROPIC)
 Write = Callable[[Sequence[np.ndarray]], Path]
 
 

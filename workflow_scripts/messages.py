@@ -1,9 +1,16 @@
-"""After a failed run: the messages of the jobs that failed, once and together."""
+"""What a run says by itself: first what it goes by, and after a failure the messages of the jobs that failed."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+
+
+def say_first(*groups: Iterable[object]) -> None:
+    """Print the first lines of a run, before any job."""
+    for line in [line for group in groups for line in group]:
+        print(line, file=sys.stderr)
 
 
 def show_failures(results: str, since: float) -> None:

@@ -1,0 +1,86 @@
+"""Where the encoder comes from, and whether the model that is there is the one that is asked for."""
+
+from spatialdino_core.model_source import (
+    Situation,
+    check_training,
+    contradictions,
+    model_source,
+)
+from spatialdino_core.pretrain.parameters import recipe_of
+from workflow_scripts.machine import content_of, gpu_is_found
+
+MODEL = f"{RESULTS}/model/repaired.safetensors"
+MODEL_REPORT = f"{RESULTS}/model/repair.json"
+BUNDLED = str(ROOT / "weights" / "bundled.safetensors")
+MARKED = [movie for movie in SHEET if SHEET[movie][0].train]
+MADE = made_model(MODEL, MODEL_REPORT)
+ON_CLUSTER = workflow.resource_settings.nodes is not None
+
+
+def model_key(source, training):
+    """What the model is made from by choice: settings, versions, the list of training movies. Not their data: a model
+    is an artefact, and a training movie that grows or is mended does not make a new one.
+    """
+    if source == "bundled":
+        return digest(source, content_of(BUNDLED), version_of("repair"))
+    # Whether TIFFs are written beside the stores does not make another model.
+    deskew = {name: v for name, v in asdict(CONFIG.deskew).items() if name != "tiff"}
+    return digest(
+        [source, deskew, CONFIG.model.version, recipe_of(CONFIG.pretrain)],
+        settings("crops", "normalisation", "encoder", "repair", "seed"),
+        [row.model_dump_json() for movie in training for row in SHEET[movie]],
+        [version_of(stage) for stage in ("shard", "pretrain", "repair")],
+        content_of(CONFIG.model.file),
+        content_of(CONFIG.pretrain.start_from),
+    )
+
+
+def is_made_from(source):
+    """Whether the model that is there was made from what settings and sheet ask for.
+
+    A training movie that has become unreadable since does not outdate it.
+    """
+    marked = [m for m in MARKED if m in ACCEPTED]
+    listed = [m for m in MARKED if m in ACCEPTED or m in PROBLEMS]
+    keys = (model_key(source, marked), model_key(source, listed))
+    return MADE is not None and MADE.key in keys
+
+
+NOW = Situation(
+    marked={movie: len(SHEET[movie]) for movie in MARKED},
+    trained=MADE is not None and MADE.source == "train",
+    current=is_made_from("train"),
+    gpu=gpu_is_found(
+        CONFIG.device, on_cluster=ON_CLUSTER, settle=workflow.is_main_process
+    ),
+)
+SOURCE = model_source(CONFIG.model, NOW)
+# There is nothing that could remake a model that is as it is asked for: the plan holds no job of it.
+MODEL_IS_CURRENT = SOURCE.kept or is_made_from(SOURCE.source)
+# Movies whose crops train or repair the model and set its feature basis. The bundled encoder is finished.
+TRAINING = [m for m in MARKED if m in ACCEPTED] if SOURCE.source != "bundled" else []
+
+try:
+    check_training(CONFIG, SOURCE, NOW, CONFIG.movies)
+except BadInputError as error:
+    raise WorkflowError(str(error)) from None
+
+if (
+    SOURCE.source == "train"
+    and ACCEPTED
+    and not (UNREVIEWED or TRAINING or MODEL_IS_CURRENT)
+):
+    raise WorkflowError(
+        f"{CONFIG.movies}: found no accepted movie with train = yes; expected at least one for a model that is trained. "
+        "Mark a movie that the review accepts, or set model.source to bundled or file."
+    )
+
+
+def weights_to_start_from():
+    """Weights that the model is made from."""
+    made = {
+        "train": f"{RESULTS}/model/pretrained.safetensors",
+        "bundled": BUNDLED,
+        "file": CONFIG.model.file,
+    }
+    return made[SOURCE.source]

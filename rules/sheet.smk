@@ -1,0 +1,80 @@
+"""What config, sheet and review say: settings of a stage, movies, who is accepted. Nothing heavy is imported here."""
+
+import functools
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT))
+
+from spatialdino_core.config import load_config
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.provenance import identity
+from spatialdino_core.movies.sheet import fingerprint, read_sheet
+from spatialdino_core.parameters import digest
+from spatialdino_core.quality.decisions import standings
+from workflow_scripts.environment import share_environment
+from workflow_scripts.again import plan_again
+from workflow_scripts.memory import check_memory, remember
+from workflow_scripts.messages import say_first, show_failures
+from workflow_scripts.preflight import enter_run, leave_run
+from workflow_scripts.reports import made_model, of_other_software
+
+share_environment(ROOT)
+STARTED = time.time()
+
+try:
+    CONFIG = load_config(config)
+    SHEET = read_sheet(CONFIG.movies)
+    STANDINGS = standings(f"{CONFIG.results}/qc")
+    check_memory(CONFIG.results)
+except BadInputError as error:
+    raise WorkflowError(str(error)) from None
+
+RESULTS = CONFIG.results
+
+
+def settings(*sections):
+    """The config sections that a stage may see, as JSON: a change elsewhere does not touch it."""
+    chosen = {name: getattr(CONFIG, name) for name in sections}
+    plain = {
+        n: asdict(value) if is_dataclass(value) else value
+        for n, value in chosen.items()
+    }
+    return json.dumps(plain, sort_keys=True)
+
+
+def version_of(stage):
+    """What a stage's results are current for, beside settings and inputs."""
+    return identity(stage, CONFIG.rerun_on)
+
+
+@functools.cache
+def raw_state(movie):
+    """Changes when the movie's raw files or its rows of the sheet change."""
+    rows = [row.model_dump_json(exclude={"train"}) for row in SHEET[movie]]
+    return digest(rows, fingerprint(SHEET[movie]))
+
+
+@functools.cache
+def judgement(movie):
+    """What the review of a movie depends on; recorded beside the verdict."""
+    return digest(
+        raw_state(movie),
+        settings("quality", "reading", "on_bad_frame"),
+        [version_of(stage) for stage in ("register", "preview", "review")],
+    )
+
+
+UNREVIEWED = [
+    m for m in SHEET if m not in STANDINGS or STANDINGS[m].judged != judgement(m)
+]
+# A movie that was not reviewed yet is only planned for if one of its results is asked for by name.
+ACCEPTED = [m for m in SHEET if m not in STANDINGS or STANDINGS[m].verdict == "accept"]
+PROBLEMS = [m for m in SHEET if m in STANDINGS and STANDINGS[m].verdict == "problem"]

@@ -1,0 +1,129 @@
+"""Where a run's encoder comes from and why, and where sheet and settings contradict each other.
+
+Decided from what the plan knows before the first job; nothing is opened here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from spatialdino_core.config import ModelParameters, WorkflowConfig
+from spatialdino_core.errors import BadInputError
+
+OF_TRAINING = ("crops", "encoder", "pretrain", "repair")
+NAMES = {"train": "trained here", "bundled": "the bundled encoder", "file": "a file"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """What a plan sees of sheet, results and machine.
+
+    Attributes
+    ----------
+    marked
+        Movies with ``train: yes``, and the number of channels of each.
+    trained
+        Whether a trained model lies in the results.
+    current
+        Whether it is the one that settings and sheet ask for.
+    gpu
+        Whether training would have a GPU.
+    """
+
+    marked: Mapping[str, int] = field(default_factory=dict)
+    trained: bool = False
+    current: bool = False
+    gpu: bool = False
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where the encoder comes from; ``kept``: it is there, and no job may make it anew."""
+
+    source: Literal["train", "bundled", "file"]
+    why: str
+    kept: bool = False
+
+    def __str__(self) -> str:
+        return f"Model: {NAMES[self.source]} ({self.why})."
+
+
+def model_source(model: ModelParameters, now: Situation) -> ModelSource:
+    """Settle ``model.source: auto``; what the user chose stays.
+
+    Examples
+    --------
+    >>> model_source(ModelParameters(), Situation(marked={"cell_1": 1}, gpu=True)).source
+    'train'
+    >>> print(model_source(ModelParameters(), Situation()))
+    Model: the bundled encoder (no movie is marked 'train: yes').
+    """
+    if model.source != "auto":
+        return ModelSource(model.source, "as model.source says")
+    if model.file:
+        return ModelSource("file", f"model.file names {model.file}")
+    if now.trained:
+        return ModelSource("train", "a trained model is there", kept=True)
+    if not now.marked:
+        return ModelSource("bundled", "no movie is marked 'train: yes'")
+    marked = f"{len(now.marked)} of the movies {'is' if len(now.marked) == 1 else 'are'} marked 'train: yes'"
+    if not now.gpu:
+        return ModelSource("bundled", f"{marked}, but no GPU is found; 'model.source: train' trains without")
+    return ModelSource("train", f"{marked}, and there is a GPU")
+
+
+def check_training(config: WorkflowConfig, chosen: ModelSource, now: Situation, sheet: str) -> None:
+    """Refuse what training could not do, before the first job.
+
+    Raises
+    ------
+    BadInputError
+        If no movie is marked, or if a marked one lacks the channel that crops are cut from.
+    """
+    if chosen.source != "train" or chosen.kept or now.current:
+        return
+    if not now.marked:
+        raise BadInputError(
+            sheet,
+            found="no movie with train = yes",
+            expected="at least one for model.source: train",
+            remedy="Mark a typical movie in the sheet, or set model.source to auto, bundled or file.",
+        )
+    if config.encoder.channels > 1 and config.crops.channels != "random":
+        raise BadInputError(
+            "encoder.channels",
+            found=f"{config.encoder.channels}, and crops.channels: {config.crops.channels}, which cuts one",
+            expected="encoder.channels: 1, or crops.channels: random, which keeps all",
+            remedy="Correct one of the two.",
+        )
+    wanted = config.crops.channel if config.crops.channels == "single" else 0
+    for movie, channels in now.marked.items():
+        if wanted >= channels:
+            raise BadInputError(
+                sheet,
+                found=f"{channels} channel(s) of the training movie '{movie}', and crops.channel = {wanted}",
+                expected=f"crops.channel from 0 to {channels - 1}",
+                remedy="Correct crops.channel, or set train to no for this movie.",
+            )
+
+
+def contradictions(config: WorkflowConfig, chosen: ModelSource, now: Situation) -> Iterator[str]:
+    """What sheet and settings say against each other without keeping the run from being useful."""
+    idle = chosen.source != "train"
+    if idle and now.marked and config.model.source != "auto":
+        yield f"{len(now.marked)} of the movies say 'train: yes', and none trains: model.source: {chosen.source}."
+    if idle and (given := [name for name in OF_TRAINING if _is_set(config, name)]):
+        yield f"Settings under {', '.join(given)} have no effect: the model is {NAMES[chosen.source]}."
+    if chosen.kept and not now.current:
+        yield (
+            "The trained model that is there was made with other settings, movies or another version; it is "
+            "kept. 'model.source: train' trains anew."
+        )
+    if config.device == "cuda" and not now.gpu:
+        yield "The device is cuda, and no GPU is found here."
+
+
+def _is_set(config: WorkflowConfig, section: str) -> bool:
+    return getattr(config, section) != type(getattr(config, section))()

@@ -1,0 +1,80 @@
+"""What finished results say of themselves: what made them, and with which choices the model was made."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spatialdino_core.movies.provenance import RerunOn, identity, stage_code
+
+RECORDS = {
+    "register": "movie.json",
+    "deskew": "deskewed.json",
+    "features": "features.json",
+    "segment": "labels.json",
+    "track": "tracks.json",
+}
+"""Files of a movie's folder that say what made a stage's results."""
+
+
+@dataclass(frozen=True)
+class MadeModel:
+    """How the model that is there was made."""
+
+    source: str
+    key: str
+
+
+def made_model(weights: str, report: str) -> MadeModel | None:
+    """What the report of a model says; None without a model."""
+    if not Path(weights).exists() or not Path(report).exists():
+        return None
+    content = json.loads(Path(report).read_text(encoding="utf-8"))
+    # Reports of earlier releases do not say it.
+    trained = Path(weights).with_name("pretrained.safetensors").exists()
+    return MadeModel(content.get("source", "train" if trained else "bundled"), content.get("key", ""))
+
+
+def of_other_software(results: str, movies: Iterable[str], rerun_on: RerunOn) -> Iterator[str]:
+    """What results that are there were made by, where that is not what would make them today; a line for each.
+
+    Stages of another version are computed again. Where only the code differs, nothing is.
+    """
+    recomputed: Counter[str] = Counter()
+    earlier: set[str] = set()
+    differing = set()
+    for movie in movies:
+        for stage, name in RECORDS.items():
+            about = _about(Path(results, movie, name))
+            if about is None:
+                continue
+            if "results_version" not in about:
+                earlier.add(movie)
+            elif about["results_version"] != identity(stage):
+                recomputed[stage] += 1
+            elif about["code"] != stage_code(stage):
+                (recomputed.update([stage]) if rerun_on == "code" else differing.add(stage))
+    if earlier:
+        yield (
+            f"Results of {len(earlier)} movie(s) are of an earlier release: everything of them is computed again, "
+            "from the register on."
+        )
+    for stage in [stage for stage in RECORDS if recomputed[stage]]:
+        yield f"{stage}: results of {recomputed[stage]} movie(s) are computed again, and what follows from them."
+    if names := [stage for stage in RECORDS if stage in differing]:
+        yield (
+            f"The code of {', '.join(names)} differs from what made the results; the version of its results does "
+            "not, so nothing is computed again for it (rerun_on: code would)."
+        )
+
+
+def _about(path: Path) -> Mapping[str, Any] | None:
+    if not path.exists():
+        return None
+    content = json.loads(path.read_text(encoding="utf-8"))
+    found: Mapping[str, Any] = content.get("about", content.get("made", content))
+    return found
