@@ -39,6 +39,7 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 0 tests/unit/test_documents.py
 
 build/corpus/movies.tsv: | .venv/installed
 	$(BIN)/python -m spatialdino_core.simulate.corpus --out build/corpus

@@ -1,6 +1,7 @@
 """Attention and the streaming encoder: speed of the kernels, memory of the stores, error of clusters.
 
-    python benchmarks/attention.py [--rounds 3] [--quick] [--only PART …] [--out …/attention.json]
+    python benchmarks/attention.py [--rounds 3] [--quick] [--only PART …]
+        [--out build/benchmarks/attention.json]
 
 kernels: six heads of 64 features, one thread, each backend in turn with torch's scaled_dot_product_attention
 on the same tensors, in each round; CPU seconds beside wall seconds, because other work may share the machine.
@@ -33,6 +34,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from record import write
 from torch.nn.functional import scaled_dot_product_attention
 
 from spatialdino_core.crops.normalise import bounds_of
@@ -302,8 +304,7 @@ def main() -> None:
         table = table_of(rows, peer) if peer else pd.DataFrame(rows).drop(columns="refused", errors="ignore")
         print(table.to_string(float_format="{:.3g}".format), "\n", flush=True)
         found[name] = {"machine": machine(), "software": software(), "runs": rows}
-        if options.out:
-            options.out.write_text(json.dumps(found, indent=1) + "\n")
+        write(options.out, found)
 
 
 def measured(part: str, rounds: int, quick: bool) -> tuple[list[Row], str | None]:

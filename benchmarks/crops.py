@@ -1,6 +1,6 @@
 """Crops: where they lie, how fast they are cut, written and read, and resampling beside its peers.
 
-    python benchmarks/crops.py [--cell raw_skewed.tif] [--out benchmarks/results/crops.json]
+    python benchmarks/crops.py [--cell raw_skewed.tif] [--out build/benchmarks/crops.json]
 
 Foreground: fraction of bright voxels in k-means crops over that in as many boxes of the same sides around
 random voxels that have data. Bright is, in simulated movies, a particle's voxel by the truth; in a real cell
@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import tifffile
+from record import write
 from skimage.filters import threshold_otsu
 
 from spatialdino_core.crops.kmeans import CropBox, crop_boxes, cut_crop
@@ -36,7 +37,6 @@ from spatialdino_core.crops.normalise import bounds_of, normalise
 from spatialdino_core.crops.parameters import CropParameters, NormalisationParameters
 from spatialdino_core.crops.resample import resample_isotropic
 from spatialdino_core.crops.shards import Crop, CropShards, write_shards
-from spatialdino_core.movies.provenance import software
 from spatialdino_core.simulate.movie import simulate_movie
 from spatialdino_core.simulate.parameters import AcquisitionParameters, MovieParameters, SceneParameters
 
@@ -288,7 +288,7 @@ def main() -> None:
     if options.out:
         settings = {name: asdict(parameters) for name, parameters in SIZES.items()}
         content = {"sizes": settings, "foreground": where, "storage": stored, "resampling": resampled}
-        options.out.write_text(json.dumps(content | software(), indent=1) + "\n")
+        write(options.out, content)
 
 
 if __name__ == "__main__":

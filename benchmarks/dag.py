@@ -1,6 +1,6 @@
 """How long Snakemake plans, and in how much memory: many movies, all stages, nothing computed.
 
-    python benchmarks/dag.py [--movies 30 300] [--frames-per-job 0] [--runs 3] [--out benchmarks/results/...]
+    python benchmarks/dag.py [--movies 30 300] [--frames-per-job 0] [--runs 3] [--out build/benchmarks/...]
 
 Two plans for each number of movies: the first, of the review, and the second, of everything that follows it.
 Raw files are empty ones, one for each frame; the records that the first plan leaves behind are written here.
@@ -10,7 +10,6 @@ The peer of the same run is the plan for a single movie: what is left is the cos
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -22,8 +21,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import yaml
+from record import write
 
-from spatialdino_core.movies.provenance import software
 from spatialdino_core.movies.record import Acquisition, MovieRecord
 from spatialdino_core.quality.decisions import add_new_movies, write_table
 
@@ -149,13 +148,12 @@ def main() -> None:
     ]
     if options.out:
         content = {
-            "software": software(),
             "frames": options.frames,
             "frames_per_job": options.frames_per_job,
             "load": os.getloadavg(),
             "results": results,
         }
-        options.out.write_text(json.dumps(content, indent=1) + "\n")
+        write(options.out, content)
 
 
 if __name__ == "__main__":

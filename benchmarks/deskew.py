@@ -1,6 +1,6 @@
 """Deskew: ours beside its peers and beside a copy of the output, and a movie from raw files to a store.
 
-    python benchmarks/deskew.py [--rounds 5] [--quick] [--out benchmarks/results/deskew.json]
+    python benchmarks/deskew.py [--rounds 5] [--quick] [--out build/benchmarks/deskew.json]
 
 uint16 in and out, two threads for all, on a stage scan of 31.5°, 0.5 µm steps and 0.104 µm pixels. "rotate"
 is the coverslip frame, "shear" the deskewed one; layout "x" has the tilted axis last, as acquired, "y" has it
@@ -36,6 +36,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import tifffile
+from record import write
 
 from spatialdino_core.geometry.deskew import Deskew
 from spatialdino_core.geometry.grid import OutputGrid, output_grid
@@ -43,7 +44,6 @@ from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.geometry.scan import ScanGeometry
 from spatialdino_core.geometry.stage import deskew_movie
 from spatialdino_core.movies.parameters import ReadingParameters
-from spatialdino_core.movies.provenance import software
 from spatialdino_core.movies.register import register_movie
 from spatialdino_core.movies.sheet import SheetRow
 
@@ -531,7 +531,7 @@ def main() -> None:
     print(flow.drop(columns="round").T.to_string(float_format="{:.3g}".format))
     if options.out:
         content = {"machine": facts, "runs": runs, "left_out": left_out, "goals": reached, "movie": movies}
-        options.out.write_text(json.dumps(content | software(), indent=1) + "\n")
+        write(options.out, content)
 
 
 if __name__ == "__main__":

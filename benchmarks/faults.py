@@ -1,6 +1,6 @@
 """Faults on purpose, over all stages: what was lost, what was computed again, whether tracks are the same.
 
-    python benchmarks/faults.py [--kills 20] [--only kills run disks others] [--out benchmarks/results/...]
+    python benchmarks/faults.py [--kills 20] [--only kills run disks others] [--out build/benchmarks/...]
 
 The same faults as in tests/workflow/test_faults.py, more often. The peer is an undisturbed run of the same
 movies. Full disks and read-only folders need the right to mount.
@@ -9,7 +9,6 @@ movies. Full disks and read-only folders need the right to mount.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import shutil
 import sys
@@ -19,7 +18,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from spatialdino_core.movies.provenance import software
+from record import write
+
 from tests.workflow import faults
 from tests.workflow.conftest import Project, make_project
 
@@ -91,9 +91,8 @@ def main() -> None:
             project = copy_of(undisturbed, folder / fault.__name__, keeps_results)
             outcomes.append(fault(project, undisturbed))
     print(table(outcomes))
-    if options.out:
-        content = {"software": software(), "seed": options.seed, "outcomes": [asdict(o) for o in outcomes]}
-        options.out.write_text(json.dumps(content, indent=1) + "\n")
+    content = {"seed": options.seed, "outcomes": [asdict(o) for o in outcomes]}
+    write(options.out, content, table(outcomes) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Features: is the foreground probability any good, do windows show, and what do the stores cost?
 
     python benchmarks/features.py --folder DIR [--weights weights/bundled.safetensors] [--frames 100]
-        [--out benchmarks/results/features.json]
+        [--out build/benchmarks/features.json]
 
 Foreground: held-out movies of ``spatialdino_core.simulate.corpus`` (made in DIR if they are not there), one
 frame each, through deskew. Is there a particle in a patch (10 labelled voxels)? Area under the ROC curve
@@ -17,7 +17,6 @@ component. Prints medians and ranges; the JSON file has every movie and run. One
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ import numpy as np
 import pandas as pd
 import tifffile
 import torch
+from record import write
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.mixture import GaussianMixture
 
@@ -43,7 +43,6 @@ from spatialdino_core.features.stores import object_features
 from spatialdino_core.features.windows import Encoded, encode_windows, whole_patches
 from spatialdino_core.geometry.deskewed import DeskewedMovie
 from spatialdino_core.geometry.stage import deskew_movie
-from spatialdino_core.movies.provenance import software
 from spatialdino_core.movies.register import register_movie
 from spatialdino_core.movies.sheet import read_sheet
 from spatialdino_core.movies.store import FrameStore, StoreLayout
@@ -257,9 +256,7 @@ def main() -> None:
     print(table.pivot_table("average_precision", "by", "snr", "median", sort=False).round(2))
     for name in ("windows", "context", "stores"):
         print(pd.DataFrame(results[name]).round(4).to_string(index=False))
-    if options.out:
-        about = {"weights": model.hash, "threads": 1, **software()}
-        options.out.write_text(json.dumps({"about": about, **results}, indent=1) + "\n")
+    write(options.out, {"weights": model.hash, "threads": 1, **results})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Linking with perfect and with spoilt detections: ours beside laptrack and trackpy.
 
-    python benchmarks/linking.py [--seeds 3] [--out benchmarks/results/linking.json] [--scenes NAME ...]
+    python benchmarks/linking.py [--seeds 3] [--out build/benchmarks/linking.json] [--scenes NAME ...]
 
 Every linker gets the same objects and may lose sight of a particle for two frames. Ours has one
 configuration for all scenes, the default but for that, and estimates the rest; each peer has its search
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import logging
 import time
 import warnings
@@ -28,8 +27,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from record import write
 
-from spatialdino_core.movies.provenance import software
 from spatialdino_core.score.links import score_links
 from spatialdino_core.score.tracking import score_tracks
 from spatialdino_core.simulate.movie import simulate_movie
@@ -201,8 +200,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for name in options.scenes:
         rows += runs_of(name, options.seeds)
-        if options.out:
-            options.out.write_text(json.dumps({"rows": rows} | software(), indent=1) + "\n")
+        write(options.out, {"rows": rows})
     scores = ["alpha", "beta", "jsc", "link_f1", "switches", "complete", "cpu_s"]
     print(pd.DataFrame(rows).groupby(["scene", "linker"], sort=False)[scores].median().round(3).to_string())
 

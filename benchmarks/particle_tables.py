@@ -27,34 +27,43 @@ TABLES = {
         "complete": "complete tracks",
     },
     "Events": {
-        "merging_events": "splits and merges",
+        "merging_events": "splits, merges",
         "all_events": "events",
-        "merging_precision": "splits and merges: precision",
-        "merging_recall": "recall",
+        "merging_precision": "their precision",
+        "merging_recall": "their recall",
         "all_precision": "all events: precision",
-        "all_recall": "recall ",
+        "all_recall": "recall",
     },
 }
 DIGITS = {"id_switches": 0}
+LETTERS = {
+    "trackpy": "T",
+    "blob_log + laptrack": "B",
+    "otsu_voronoi + laptrack": "O",
+    "greedy": "G",
+    "laptrack with splits": "S",
+}
+"""How tables name peers, so that rows stay short."""
 
 
 def markdown(report: dict[str, Any]) -> str:
     """All tables of a report."""
     if "speed" in report:
         body = [[str(value) for value in row.values()] for row in report["speed"]]
-        return "## Segmentation alone\n\n" + _table(list(report["speed"][0]), body)
+        return _table(list(report["speed"][0]), body)
     rows = pd.DataFrame(report["rows"])
     middle = rows.groupby(["cell", "method"], sort=False).median(numeric_only=True)
     cells, methods = list(dict.fromkeys(rows["cell"])), list(dict.fromkeys(rows["method"]))
     peers = [name for name in methods if name not in {"ours", *report["variants"]}]
     seeds = rows.groupby("cell")["seed"].nunique()
+    letters = ", ".join(f"{letter} {name}" for name, letter in LETTERS.items())
     parts = [
-        f"Medians over {seeds.min()} to {seeds.max()} movies of {report['frames']} frames. "
-        f"Each entry: ours / best peer (which). Gate {report['gate_um']} µm.\n"
+        f"Medians over {seeds.max()} seeds of {report['frames']} frames; gate {report['gate_um']} µm.\n"
+        f"Each entry is ours / the best peer and its letter:\n{letters}.\n"
     ]
     for title, columns in TABLES.items():
-        body = [[cell, *(_entry(middle, cell, peers, column) for column in columns)] for cell in cells]
-        parts.append(f"## {title}\n\n" + _table(["cell", *columns.values()], body))
+        body = [[_name(cell), *(_entry(middle, cell, peers, column) for column in columns)] for cell in cells]
+        parts.append(f"## {title}\n\n" + _table(["movie", *columns.values()], body))
     if report["variants"]:
         parts.append("## Ablation\n\n" + _ablation(middle, ["ours", *report["variants"]]))
     return "\n".join(parts)
@@ -69,17 +78,21 @@ def _entry(middle: pd.DataFrame, cell: str, peers: list[str], column: str) -> st
         return "–"
     theirs = middle.loc[cell].reindex(peers)
     best = theirs[CHOSEN_BY.get(column, column)].idxmax()
-    return f"{mine:.{digits}f} / {theirs.loc[best, column]:.{digits}f} ({best})"
+    return f"{mine:.{digits}f} / {theirs.loc[best, column]:.{digits}f} {LETTERS[best]}"
+
+
+def _name(cell: str) -> str:
+    return cell.replace("_", " ").replace("snr", "SNR ")
 
 
 def _ablation(middle: pd.DataFrame, variants: list[str]) -> str:
     columns = {"f1": "F1", "alpha": "α", "jsc": "JSC", "id_switches": "identity switches"}
     body = [
-        [cell, name, *(f"{middle.loc[(cell, name), key]:.{DIGITS.get(key, 3)}f}" for key in columns)]
+        [_name(cell), name, *(f"{middle.loc[(cell, name), key]:.{DIGITS.get(key, 3)}f}" for key in columns)]
         for cell in middle.index.get_level_values("cell").unique()
         for name in variants
     ]
-    return _table(["cell", "variant", *columns.values()], body)
+    return _table(["movie", "variant", *columns.values()], body)
 
 
 def _table(header: list[str], body: list[list[str]]) -> str:

@@ -34,10 +34,11 @@ from particle_peers import Frames, best_of_peers, trackpy
 from particle_scenes import Cell, grid, write_movies
 from particle_speed import speed
 from particle_tables import markdown
+from record import write
 
 from spatialdino_core.geometry.deskewed import DeskewedMovie
 from spatialdino_core.movies.ledger import StageRecord, remembered
-from spatialdino_core.movies.provenance import code_hash, software
+from spatialdino_core.movies.provenance import code_hash
 from spatialdino_core.parameters import digest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -163,9 +164,7 @@ def main() -> None:
         report["rows"] = rows_of({name: every[name] for name in options.cells}, work, options)
     text = markdown(report)
     print(text)
-    if options.out:
-        options.out.write_text(json.dumps(report | software(), indent=1, default=float) + "\n")
-        options.out.with_suffix(".md").write_text(text)
+    write(options.out, report, text)
 
 
 if __name__ == "__main__":

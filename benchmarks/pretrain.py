@@ -1,7 +1,7 @@
 """A training step beside the same step written plainly; and the whole loop: crops/s, MFU, waiting, memory.
 
     python benchmarks/pretrain.py [--recipe recipes/gpu.yaml] [--set pretrain.batch_size=64] [--device cpu]
-        [--rounds 7] [--loop-steps 30] [--threads N] [--out benchmarks/results/pretrain.json]
+        [--rounds 7] [--loop-steps 30] [--threads N] [--out build/benchmarks/pretrain.json]
 
 Crops are noise of the recipe's side: their content costs nothing. "plain" is the step as one writes it down
 from the papers: view by view, attention as softmax(Q K^T / sqrt d) V, losses pair by pair and patch by
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import copy
 import functools
-import json
 import math
 import os
 import platform
@@ -31,12 +30,12 @@ import pandas as pd
 import torch
 import yaml
 from pretraining import Settings, setting, with_settings
+from record import write
 from torch import Tensor
 from torch.nn import functional
 
 from spatialdino_core.config import WorkflowConfig, load_config
 from spatialdino_core.encoder.vit import VisionTransformer3D
-from spatialdino_core.movies.provenance import software
 from spatialdino_core.pretrain.batches import Batch, make_batch
 from spatialdino_core.pretrain.learner import Learner
 from spatialdino_core.pretrain.loop import first_network, pretrain
@@ -235,8 +234,7 @@ def main() -> None:
         content["loop"] = loop(config, options.loop_steps, options.device)
         for column, values in content["loop"].items():
             print(f"{column}: {spread(values)}")
-    if options.out:
-        options.out.write_text(json.dumps(content | software(), indent=1) + "\n")
+    write(options.out, content)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python benchmarks/pretraining.py --folder DIR [--arms baseline ...] [--seeds 3] [--steps 300]
         [--config config.yaml] [--set pretrain.learning_rate=0.001] [--threads 1]
-        [--out benchmarks/results/pretraining.json]
+        [--out build/benchmarks/pretraining.json]
 
 Trains on the corpus of ``spatialdino_core.simulate.corpus`` (made in DIR if it is not there) through deskew,
 crops and the training loop of the workflow. An arm is the config with some settings changed; ``untrained``
@@ -32,6 +32,7 @@ import pandas as pd
 import tifffile
 import torch
 import yaml
+from record import write
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
@@ -47,7 +48,6 @@ from spatialdino_core.encoder.vit import VisionTransformer3D
 from spatialdino_core.encoder.weights import load_encoder
 from spatialdino_core.geometry.deskewed import DeskewedMovie
 from spatialdino_core.geometry.stage import deskew_movie
-from spatialdino_core.movies.provenance import software
 from spatialdino_core.movies.register import register_movie
 from spatialdino_core.movies.sheet import read_sheet
 from spatialdino_core.parameters import digest
@@ -405,8 +405,8 @@ def main() -> None:
         asked_for.append(finished[key])
         if options.out:
             content = {"patches": len(labels), "foreground_share": float(labels.mean())}
-            content |= {"threads": options.threads, "runs": list(finished.values())} | software()
-            options.out.write_text(json.dumps(content, indent=1) + "\n")
+            content |= {"threads": options.threads, "runs": list(finished.values())}
+            write(options.out, content)
     print(summary(asked_for))
 
 

@@ -1,6 +1,6 @@
 """What a voxel costs in each stage: a line through the benchmark files of movies of different sizes.
 
-    python benchmarks/stage_costs.py --frames 8 --out benchmarks/results/stage_costs.json
+    python benchmarks/stage_costs.py --frames 8 --out build/benchmarks/stage_costs.json
 
 Simulates three movies, runs the workflow on them with the demo's encoder (hardly trained: that changes no
 cost), one job at a time, and fits processor time against deskewed voxels for each stage: the slope is what
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import os
 import subprocess
 import sys
@@ -26,7 +25,8 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from spatialdino_core.movies.provenance import software
+from record import write
+
 from spatialdino_core.movies.store import FrameStore
 from spatialdino_core.simulate.movie import simulate_movie
 from spatialdino_core.simulate.parameters import AcquisitionParameters, MovieParameters, SceneParameters
@@ -102,9 +102,7 @@ def main() -> None:
     costs = fitted(jobs)
     for row in costs:
         print(row)
-    if options.out:
-        content = {"software": software(), "load": os.getloadavg(), "costs": costs, "jobs": jobs}
-        options.out.write_text(json.dumps(content, indent=1) + "\n")
+    write(options.out, {"load": os.getloadavg(), "costs": costs, "jobs": jobs})
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from spatialdino_core.pretrain.heads import ProjectionHead
 from spatialdino_core.pretrain.parameters import PretrainParameters
 from spatialdino_core.pretrain.randomness import Purpose, torch_generator
 
-# Of fresh filters; chosen by a linear probe of fresh tokens on simulated movies (docs/pretraining.md).
+# Of fresh filters; chosen by a linear probe on simulated movies (benchmarks/results/pretraining.md).
 STRUCTURE_GAIN = 3.0
 OFFSET_SHARE = 0.3
 

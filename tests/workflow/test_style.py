@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 import subprocess
 import sys
 import tomllib
@@ -141,15 +140,3 @@ def test_no_key_stands_in_both_profiles() -> None:
         set(yaml.safe_load((ROOT / "profiles" / p / "config.yaml").read_text())) for p in ("default", "slurm")
     ]
     assert not keys[0] & keys[1]
-
-
-def test_links_between_documents_lead_somewhere() -> None:
-    links = [
-        (page, target)
-        for folder in (ROOT, *(ROOT / name for name in ("docs", "benchmarks", "weights", "recipes")))
-        for page in folder.glob("*.md")
-        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
-        if "://" not in target and not target.startswith("mailto:")
-    ]
-    assert len(links) > 20
-    assert [link for link in links if not (link[0].parent / link[1]).exists()] == []
