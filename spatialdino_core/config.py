@@ -166,9 +166,8 @@ def _describe(problem: Any) -> tuple[str, str]:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "unexpected_keyword_argument":
         allowed = settings_of(problem["loc"][:-1])
-        near = difflib.get_close_matches(str(problem["loc"][-1]), allowed, n=1) or _elsewhere(
-            problem["loc"][-1]
-        )
+        name = str(problem["loc"][-1])
+        near = _elsewhere(name) or difflib.get_close_matches(name, allowed, n=1)
         hint = f" (did you mean '{near[0]}'?)" if near else ""
         return f"unknown key '{key}'{hint}", f"one of {', '.join(allowed)}"
     if problem["type"] == "missing":

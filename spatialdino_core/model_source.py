@@ -12,7 +12,8 @@ from typing import Literal
 from spatialdino_core.config import ModelParameters, WorkflowConfig
 from spatialdino_core.errors import BadInputError
 
-OF_TRAINING = ("crops", "encoder", "pretrain", "repair")
+IDLE = {"bundled": ("crops", "encoder", "pretrain", "repair"), "file": ("encoder", "pretrain")}
+"""Sections of the settings that a model from elsewhere does not look at."""
 NAMES = {"train": "trained here", "bundled": "the bundled encoder", "file": "a file"}
 
 
@@ -111,10 +112,12 @@ def check_training(config: WorkflowConfig, chosen: ModelSource, now: Situation, 
 
 def contradictions(config: WorkflowConfig, chosen: ModelSource, now: Situation) -> Iterator[str]:
     """What sheet and settings say against each other without keeping the run from being useful."""
-    idle = chosen.source != "train"
-    if idle and now.marked and config.model.source != "auto":
-        yield f"{len(now.marked)} of the movies say 'train: yes', and none trains: model.source: {chosen.source}."
-    if idle and (given := [name for name in OF_TRAINING if _is_set(config, name)]):
+    if chosen.source == "bundled" and now.marked and config.model.source != "auto":
+        yield (
+            f"{len(now.marked)} of the movies say 'train: yes', and none trains the model: it is "
+            f"{NAMES[chosen.source]}."
+        )
+    if given := [name for name in IDLE.get(chosen.source, ()) if _is_set(config, name)]:
         yield f"Settings under {', '.join(given)} have no effect: the model is {NAMES[chosen.source]}."
     if chosen.kept and not now.current:
         yield (

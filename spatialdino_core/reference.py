@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +43,8 @@ def settings_page() -> str:
     parts = [HEAD, "## Of the whole run\n", _table(top)]
     for name, field in sections:
         about = (_section(field).__doc__ or "").strip().partition("\n\n")[0]
-        parts += [f"\n## `{name}`\n", " ".join(about.split()) + "\n", _table(list(_flat(field)))]
+        sentence = textwrap.fill(" ".join(about.split()), 110)
+        parts += [f"\n## `{name}`\n", sentence + "\n", _table(list(_flat(field)))]
     return "\n".join(parts) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""What a run says by itself: first what it goes by, and after a failure the messages of the jobs that failed."""
+"""What a run says: first what it goes by, and after a failure the messages of the jobs that failed."""
 
 from __future__ import annotations
 

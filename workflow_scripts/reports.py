@@ -40,7 +40,7 @@ def made_model(weights: str, report: str) -> MadeModel | None:
 
 
 def of_other_software(results: str, movies: Iterable[str], rerun_on: RerunOn) -> Iterator[str]:
-    """What results that are there were made by, where that is not what would make them today; a line for each.
+    """What made the results that are there, where that is not what would make them today; a line for each.
 
     Stages of another version are computed again. Where only the code differs, nothing is.
     """
@@ -60,15 +60,15 @@ def of_other_software(results: str, movies: Iterable[str], rerun_on: RerunOn) ->
                 (recomputed.update([stage]) if rerun_on == "code" else differing.add(stage))
     if earlier:
         yield (
-            f"Results of {len(earlier)} movie(s) are of an earlier release: everything of them is computed again, "
+            f"Results of {len(earlier)} movie(s) are of an earlier release: all of them are computed again, "
             "from the register on."
         )
     for stage in [stage for stage in RECORDS if recomputed[stage]]:
-        yield f"{stage}: results of {recomputed[stage]} movie(s) are computed again, and what follows from them."
+        yield f"{stage}: results of {recomputed[stage]} movie(s) are computed again, and what follows."
     if names := [stage for stage in RECORDS if stage in differing]:
         yield (
-            f"The code of {', '.join(names)} differs from what made the results; the version of its results does "
-            "not, so nothing is computed again for it (rerun_on: code would)."
+            f"The code of {', '.join(names)} is not what made the results; the version of its results is, so "
+            "nothing is computed again for it ('rerun_on: code' would)."
         )
 
 

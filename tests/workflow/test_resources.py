@@ -33,10 +33,12 @@ def load(**changes: Any) -> dict[str, Any]:
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     config |= {"movies": "movies.tsv", "results": "results"}
     for section, values in changes.items():
-        config[section] = config[section] | values if isinstance(values, dict) else values
-    workflow = SimpleNamespace(basedir=str(ROOT))
+        config[section] = config.get(section, {}) | values if isinstance(values, dict) else values
+    workflow = SimpleNamespace(
+        basedir=str(ROOT), is_main_process=True, resource_settings=SimpleNamespace(nodes=None)
+    )
     names: dict[str, Any] = {"workflow": workflow, "config": config}
-    for name in ("common", "resources"):
+    for name in ("sheet", "model", "parts", "resources"):
         exec(compile((ROOT / "rules" / f"{name}.smk").read_text(), name, "exec"), names)
     return names
 

@@ -1,0 +1,109 @@
+"""Settings: what is refused and how it is named, and that their documents are current."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from spatialdino_core.config import MOVED, WorkflowConfig, fields_of, load_config
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.optics import OpticsParameters
+from spatialdino_core.reference import settings_page, settings_schema
+
+ROOT = Path(__file__).resolve().parents[2]
+NEEDED = {"movies": "movies.tsv", "results": "results"}
+FILES = [ROOT / "config.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))]
+
+
+def test_the_documents_of_the_settings_are_current() -> None:
+    """Else: make settings."""
+    assert (ROOT / "docs" / "settings.md").read_text() == settings_page()
+    assert (ROOT / "docs" / "settings.schema.json").read_text() == settings_schema()
+
+
+def test_every_key_is_documented_with_a_sentence() -> None:
+    page = settings_page()
+    for name, field in keys(WorkflowConfig):
+        assert f"{name}` |" in page
+        assert field.description, name
+
+
+def keys(section: Any) -> list[tuple[str, Any]]:
+    found = []
+    for name, field in fields_of(section):
+        inside = keys(field.annotation) if hasattr(field.annotation, "__pydantic_fields__") else []
+        found += inside or [(name, field)]
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_settings_files_fit_the_schema_and_the_parameters(path: Path) -> None:
+    content = yaml.safe_load(path.read_text())
+    jsonschema.validate(content, json.loads(settings_schema()))
+    load_config(NEEDED | content)
+
+
+@pytest.mark.parametrize(
+    "content", [{"trak": {}}, {"track": {"max_gap_frame": 1}}, {"segment": {"optics": {}}}, {"seed": -1}]
+)
+def test_the_schema_refuses_what_the_parameters_refuse(content: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(content, json.loads(settings_schema()))
+    with pytest.raises(BadInputError):
+        load_config(NEEDED | content)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"track": {"max_gap_frame": 1}}, "key 'track.max_gap_frame' (did you mean 'max_gap_frames'?)"),
+        ({"trak": {}}, "unknown key 'trak' (did you mean 'track'?)"),
+        ({"max_gap_frames": 1}, "unknown key 'max_gap_frames' (did you mean 'track.max_gap_frames'?)"),
+        ({"segment": {"sigma_axial_um": 0.3}}, "'optics.sigma_axial_um' instead"),
+        ({"features": {"streaming": {"precision": "auto"}}}, "'features.precision' instead"),
+        ({"features": {"streaming": {"clusters": 3}}}, "no 'features.streaming.clusters': it is gone"),
+        ({"encoder": {"size": "small", "embed_dim": 96}}, "small has embed_dim 384, and 96 is given"),
+        ({"model": {"source": "train", "file": "a"}}, "'file' names a"),
+        ({"model": {"source": "file"}}, "'file' names none"),
+    ],
+)
+def test_a_bad_key_is_named_with_what_was_meant(content: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadInputError) as refused:
+        load_config(NEEDED | content)
+    assert words in str(refused.value)
+
+
+def test_moved_keys_lead_to_keys_that_are_there() -> None:
+    known = [name for name, _ in fields_of(WorkflowConfig)]
+    for old, new in MOVED.items():
+        section, _, name = new.partition(".")
+        if new:
+            assert section in known, old
+            assert not name or name in [
+                n for n, _ in fields_of(WorkflowConfig.__pydantic_fields__[section].annotation)
+            ]
+
+
+def test_stages_get_the_sections_that_they_share() -> None:
+    config = load_config(NEEDED | {"optics": {"sigma_lateral_um": 0.2}})
+    assert config.segment.optics == OpticsParameters(sigma_lateral_um=0.2)
+
+
+def test_a_width_of_the_encoder_without_a_size_is_a_custom_one() -> None:
+    config = load_config(NEEDED | {"encoder": {"embed_dim": 24, "heads": 2}})
+    assert (config.encoder.size, config.encoder.embed_dim, config.encoder.depth) == ("custom", 24, 12)
+    assert load_config(NEEDED).encoder.size == "small"
+
+
+def test_the_config_of_the_project_holds_what_a_user_decides() -> None:
+    text = (ROOT / "config.yaml").read_text()
+    assert len(text.splitlines()) <= 50
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        if ":" in line and not line.lstrip().startswith("#"):
+            assert lines[number - 1].lstrip().startswith("#"), line
