@@ -74,6 +74,7 @@ def test_two_channels_may_train_together() -> None:
         ({"pretrain": {"steps": 7}}, {}, "Settings under pretrain have no effect"),
         ({"crops": {"crop_voxels": 64}, "encoder": {"size": "base"}}, {}, "crops, encoder have no effect"),
         ({}, {"trained": True}, "made with other settings"),
+        ({"model": {"source": "train"}}, {"trained": True, "marked": MARKED}, "a new one is trained"),
         ({"device": "cuda"}, {}, "no GPU is found"),
         ({}, {"marked": MARKED}, ""),
         ({}, {"trained": True, "current": True}, ""),

@@ -34,7 +34,7 @@ def empty_sheet(project: Project) -> None:
             lambda p: p.set("track", max_gap_frame=1),
             ["unknown key 'track.max_gap_frame'", "did you mean 'max_gap_frames'"],
         ),
-        (lambda p: p.set("segment", sigma_axial_um=-1), ["segment.sigma_axial_um = -1", "greater than 0"]),
+        (lambda p: p.set("optics", sigma_axial_um=-1), ["optics.sigma_axial_um = -1", "greater than 0"]),
         (edit_sheet("angle_deg", "95"), ["line 2", "angle_deg = '95'", "less than 90"]),
         (edit_sheet("movie", "single"), ["line 3", "a second time"]),
         (empty_sheet, ["the sheet is empty"]),

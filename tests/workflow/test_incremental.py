@@ -13,6 +13,7 @@ import pytest
 import safetensors
 import safetensors.torch
 
+from spatialdino_core import versions
 from tests.workflow.conftest import FRAMES, ROOT, Project
 
 pytestmark = pytest.mark.workflow
@@ -139,21 +140,50 @@ def touch_all(software: Path) -> None:
         os.utime(path)
 
 
+def raise_version(stage: str) -> Callable[[Path], None]:
+    def edit(software: Path) -> None:
+        path = software / "spatialdino_core" / "versions.py"
+        now, text = versions.STAGES[stage], path.read_text()
+        raised = text.replace(f'"{now.module}", {now.version})', f'"{now.module}", {now.version + 1})')
+        assert raised != text
+        path.write_text(raised)
+
+    return edit
+
+
+CODE = append("spatialdino_core/segment/blobs.py", "\n\nNEW = 1\n")
+
+
 @pytest.mark.parametrize(
-    ("edit", "cost"),
+    ("edit", "rerun_on", "cost", "says"),
     [
-        (touch_all, {}),
-        (append("spatialdino_core/segment/blobs.py", "\n\n# A comment.\n"), {}),
-        (append("rules/deskew.smk", "\n\n# A comment.\n"), {}),
-        (append("spatialdino_core/segment/blobs.py", "\n\nNEW = 1\n"), SEGMENTING),
-        (append("workflow_scripts/track.py", "\n\nNEW = 1\n"), TRACKING),
+        (touch_all, "version", {}, ""),
+        (append("rules/deskew.smk", "\n\n# A comment.\n"), "version", {}, ""),
+        (append("spatialdino_core/segment/blobs.py", "\n\n# A comment.\n"), "code", {}, ""),
+        (CODE, "version", {}, "The code of segment is not what made the results"),
+        (CODE, "code", SEGMENTING, "segment: results of 2 movie(s) are computed again"),
+        (raise_version("track"), "version", TRACKING, "track: results of 2 movie(s) are computed again"),
+        (raise_version("segment"), "version", SEGMENTING, "segment: results of 2"),
+        (raise_version("features"), "version", FEATURES, "features: results of 2"),
+        (raise_version("deskew"), "version", {"deskew": 2} | FEATURES, "deskew: results of 2"),
+        (raise_version("repair"), "version", REPAIR, "a new one is trained"),
+        (raise_version("pretrain"), "version", MODEL, "a new one is trained"),
+        (raise_version("preview"), "version", {"preview": 2, "review": 1}, ""),
+        (raise_version("summary"), "version", {"summary": 1}, ""),
     ],
-    ids=["a new checkout", "a comment", "a comment in a rule", "code of segment", "code of track"],
 )
-def test_code_costs_its_stage_and_comments_nothing(
-    copy: Project, software: Path, edit: Callable[[Path], None], cost: dict[str, int]
+def test_a_version_costs_its_stage_and_code_only_on_request(
+    planned: Project,
+    software: Path,
+    edit: Callable[[Path], None],
+    rerun_on: str,
+    cost: dict[str, int],
+    says: str,
 ) -> None:
     edit(software)
+    copy = planned
+    with (copy.folder / "settings.yaml").open("a") as settings:
+        settings.write(f"rerun_on: {rerun_on}\n")
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(software / "Snakefile")]
     command += ["--profile", str(software / "profiles" / "default"), "--configfile", "settings.yaml"]
     done = subprocess.run(
@@ -165,6 +195,8 @@ def test_code_costs_its_stage_and_comments_nothing(
     )
     assert done.returncode == 0, done.stderr
     assert counted(done.stdout + done.stderr) == cost
+    assert says in done.stderr
+    assert ("differs" in done.stderr or "again" in done.stderr) == bool(says)
 
 
 def test_results_whose_memory_is_elsewhere_are_not_taken_for_current(copy: Project) -> None:
