@@ -126,8 +126,8 @@ def contradictions(config: WorkflowConfig, chosen: ModelSource, now: Situation) 
         )
     if chosen.source == "train" and not chosen.kept and now.trained and not now.current:
         yield (
-            "The trained model that is there was made with other settings, movies or another version: a new one "
-            "is trained. 'model.source: auto' keeps it."
+            "The trained model that is there was made with other settings, movies or another version: a new "
+            "one is trained. 'model.source: auto' keeps it."
         )
     if config.device == "cuda" and not now.gpu:
         yield "The device is cuda, and no GPU is found here."
