@@ -1,5 +1,6 @@
 # make demo: simulate two movies and run the whole workflow on them.  make test: run the tests (those of Slurm only
-# where Debian's slurmctld, slurmd, slurm-client and munge are installed, and as root).
+# where Debian's slurmctld, slurmd, slurm-client and munge are installed, and as root; those in a browser only where
+# its chromium and chromium-driver are).
 # make settings: write docs/settings.md and docs/settings.schema.json anew.
 # make golden: keep the results of stages whose version was raised (tests/golden).
 # make weights: train the bundled encoder anew (about an hour).
