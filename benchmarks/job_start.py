@@ -78,7 +78,11 @@ def main() -> None:
     checkouts = [options.before.resolve(), HERE] if options.before else [HERE]
     names = ["before", "after"] if options.before else ["here"]
     processor = next(
-        (line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.partition(": ")[2]
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.processor(),
     )
     text = (
