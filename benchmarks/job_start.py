@@ -3,9 +3,8 @@
     python benchmarks/job_start.py [--before OTHER_CHECKOUT] [--out benchmarks/results/job_start.md]
 
 Each script is imported in a process of its own, on one thread, once unmeasured and then a few times; of two
-checkouts in turn, so that what else runs on the machine meets both. A row gives the median over these times and,
-in brackets, the lowest and the highest. Peak memory counts the pages of the libraries that were touched, as a
-scheduler's limit does.
+checkouts in turn, so that what else runs on the machine meets both. A row gives the median of these times and,
+in brackets, the lowest and the highest. Peak memory is that of resident pages, those of libraries included.
 """
 
 from __future__ import annotations
@@ -77,14 +76,8 @@ def main() -> None:
     options = parser.parse_args()
     checkouts = [options.before.resolve(), HERE] if options.before else [HERE]
     names = ["before", "after"] if options.before else ["here"]
-    processor = next(
-        (
-            line.partition(": ")[2]
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.processor(),
-    )
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    processor = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
     text = (
         "# The start of each stage's job\n\n"
         f"Median of {options.runs} imports of the stage's script (lowest–highest), on one thread of "
