@@ -3,8 +3,8 @@
     python benchmarks/job_start.py [--before OTHER_CHECKOUT] [--out benchmarks/results/job_start.md]
 
 Each script is imported in a process of its own, on one thread, once unmeasured and then a few times; of two
-checkouts in turn, so that what else runs on the machine meets both. A row gives the median of these times and,
-in brackets, the lowest and the highest. Peak memory is that of resident pages, those of libraries included.
+checkouts in turn, so that other work on the machine meets both. A row gives the median of these times and, in
+brackets, the lowest and the highest. Peak memory is that of resident pages, those of libraries included.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter1d, map_coordinates
 
-from spatialdino_core.crops.resample import CHUNK_BYTES, isotropic_shape, resample_axis, resample_isotropic
+from spatialdino_core.crops.resample import CHUNK_BYTES, isotropic_shape, resample_isotropic
+from spatialdino_core.geometry.resampling import resample_axis
 
 VOXEL = (0.2612, 0.104, 0.104)
 

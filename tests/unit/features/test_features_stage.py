@@ -22,8 +22,8 @@ from spatialdino_core.features.encoding import MovieEncoder
 from spatialdino_core.features.parameters import FeatureParameters
 from spatialdino_core.features.shares import devices, run_shares
 from spatialdino_core.features.stage import extract_features
-from spatialdino_core.features.stores import class_tokens, object_features
 from spatialdino_core.geometry.deskewed import DeskewedMovie
+from spatialdino_core.movies.features import class_tokens, object_features
 from spatialdino_core.movies.ledger import StageRecord
 from spatialdino_core.movies.store import FrameStore, StoreLayout
 from tests.unit.features.conftest import Make, frames, small_encoder

@@ -8,14 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from spatialdino_core.pretrain.alarms import AlarmSpan, alarm_spans
 from spatialdino_core.pretrain.examine import Examination
-from spatialdino_core.pretrain.pictures import (
-    AlarmSpan,
-    alarm_spans,
-    held_out_figure,
-    save_figure,
-    training_figure,
-)
+from spatialdino_core.pretrain.pictures import held_out_figure, save_figure, training_figure
 
 
 def metrics(alarms):
