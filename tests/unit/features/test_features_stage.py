@@ -25,7 +25,7 @@ from spatialdino_core.features.stage import extract_features
 from spatialdino_core.geometry.deskewed import DeskewedMovie
 from spatialdino_core.movies.features import class_tokens, object_features
 from spatialdino_core.movies.ledger import StageRecord
-from spatialdino_core.movies.store import FrameStore, StoreLayout
+from spatialdino_core.movies.store import FrameStore
 from tests.unit.features.conftest import Make, frames, small_encoder
 
 PARAMETERS = FeatureParameters(components=6, bright_percentile=85)
@@ -279,24 +279,6 @@ def test_features_of_objects_are_those_around_them(movie: Make, weights: Make) -
     np.testing.assert_allclose(found[1], whole[:, 2, 3:5, 4].mean(1), atol=1e-4)
     np.testing.assert_allclose(found[2], whole[:, 0, 0, 0], atol=1e-4)
     assert object_features(store, 0, np.empty((0, 3))).shape == (0, 6)
-
-
-def test_patches_without_data_are_no_part_of_an_object(tmp_path: Path) -> None:
-    layout = StoreLayout(
-        shape_czyx=(2, 2, 2, 3),
-        dtype="float16",
-        voxel_um=(1.0, 1.0, 1.0),
-        interval_s=None,
-        channels=("component_0", "component_1"),
-        kind="features",
-    )
-    store = FrameStore.prepare(tmp_path / "features.zarr", layout, 1, {})
-    data = np.zeros((2, 2, 2, 3), np.float16)
-    data[0, ..., 1:], data[1, ..., 1:] = 4, -2
-    store.write(0, data)
-    assert store.has(0)
-    found = object_features(store, 0, np.array([[0.5, 0.5, 0.3], [0, 0, 1.7], [1, 1, 0]]))
-    np.testing.assert_allclose(found, [[4, -2], [4, -2], [0, 0]], atol=1e-3)
 
 
 @pytest.mark.parametrize("context", ["window", "global"])

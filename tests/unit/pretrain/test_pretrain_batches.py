@@ -224,11 +224,3 @@ def test_bad_crop_is_named(crop, message):
 def test_an_encoder_of_two_channels_wants_two():
     with pytest.raises(BadInputError, match=r"float32 \(2, Z, Y, X\)"):
         made(crops(), RECIPE, replace(ARCHITECTURE, channels=2), seed=0, step=0)
-
-
-def test_raw_camera_counts_and_empty_sources_are_refused():
-    check_source(crops(), 1, 8)
-    with pytest.raises(BadInputError, match="normalised"):
-        check_source([crop * 1000 for crop in crops()], 1, 8)
-    with pytest.raises(BadInputError, match="at least one crop"):
-        check_source([], 1, 8)
