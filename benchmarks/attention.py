@@ -1,4 +1,4 @@
-"""Attention and the streaming encoder: speed of the kernels, memory of the stores, error of clusters.
+"""Attention and the streaming encoder: speed of the kernels, memory of the stores.
 
     python benchmarks/attention.py [--rounds 3] [--quick] [--only PART …]
         [--out build/benchmarks/attention.json]
@@ -10,9 +10,6 @@ The error is that of 64 rows against a softmax in float64. ``--gpu`` times the b
 encoder: the bundled encoder, streamed, beside itself in one piece, float32.
 memory: one layer of 96 features in a process of its own; peak resident memory above that of the same process
 after a small volume. The volume is a window on 64 MB of noise, so that it does not count.
-clusters: the bundled encoder on simulated frames (easy and hard demo movie with more particles, some
-6 000 patches), foreground is the brightest 5, 10 or 25 % of patches. "feature error" is the mean over
-patches of the relative distance to exact features, "centred" the distance of all over their spread.
 """
 
 from __future__ import annotations
@@ -27,7 +24,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,24 +33,19 @@ import torch
 from record import write
 from torch.nn.functional import scaled_dot_product_attention
 
-from spatialdino_core.crops.normalise import bounds_of
-from spatialdino_core.crops.parameters import NormalisationParameters
 from spatialdino_core.encoder.parameters import EncoderParameters
-from spatialdino_core.encoder.streaming import StreamedOutput, StreamingEncoder
+from spatialdino_core.encoder.streaming import StreamingEncoder
 from spatialdino_core.encoder.streaming_parameters import StreamingParameters
-from spatialdino_core.encoder.vit import VisionTransformer3D, build_encoder
+from spatialdino_core.encoder.vit import build_encoder
 from spatialdino_core.encoder.weights import load_encoder
 from spatialdino_core.kernels import attention_cpu, attention_sdpa, attention_triton
 from spatialdino_core.kernels.attention import attend_in_parts, attend_reference
 from spatialdino_core.movies.provenance import software
-from spatialdino_core.simulate.demo import easy, hard
-from spatialdino_core.simulate.movie import simulate_movie
-from spatialdino_core.simulate.parameters import AcquisitionParameters
 
 Row = dict[str, Any]
 HEADS, HEAD_DIM = 6, 64
 WEIGHTS = Path(__file__).parents[1] / "weights" / "bundled.safetensors"
-PARTS = ["kernels", "encoder", "memory", "clusters"]
+PARTS = ["kernels", "encoder", "memory"]
 SMALL_BLOCKS = {"query_block_tokens": 2048, "key_block_tokens": 4096}
 
 
@@ -126,19 +117,9 @@ def gpu_kernels(rounds: int, sizes: tuple[int, ...]) -> list[Row]:
     return [row for row in rows if row["round"] >= 0]
 
 
-def bundled(sharper: int = 1) -> VisionTransformer3D:
-    """The bundled encoder, its attention logits times ``sharper``."""
-    encoder, _, _ = load_encoder(WEIGHTS)
-    encoder.requires_grad_(False)
-    for block in encoder.blocks:
-        block.attn.qkv.weight[: encoder.architecture.embed_dim] *= sharper
-        block.attn.qkv.bias[: encoder.architecture.embed_dim] *= sharper
-    return encoder
-
-
 def whole_encoder(rounds: int) -> list[Row]:
     volume = np.random.default_rng(0).random((1, 128, 128, 128), np.float32)
-    encoder, tensor = bundled(), torch.from_numpy(volume)[None]
+    (encoder, _, _), tensor = load_encoder(WEIGHTS), torch.from_numpy(volume)[None]
     ways = {
         "plain": lambda: encoder(tensor),
         "streamed": lambda: StreamingEncoder(encoder)(volume),
@@ -201,63 +182,6 @@ def memory(sizes: tuple[int, ...]) -> list[Row]:
     return rows
 
 
-def simulated(kind: str, planes: int) -> np.ndarray:
-    """(1, Z, Y, X) of the first deskewed frame of a larger demo movie, normalised, in whole patches."""
-    parameters = (easy if kind == "easy" else hard)(7, 1)
-    sampled = AcquisitionParameters(planes=planes, rows=192, columns=256)
-    scene = replace(parameters.scene, particles=6 * parameters.scene.particles)
-    frame = simulate_movie(replace(parameters, acquisition=sampled, scene=scene)).deskewed_frame(0)
-    bounds = bounds_of([frame], NormalisationParameters())
-    scaled = np.clip((frame - bounds.low) / (bounds.high - bounds.low), 0, 1).astype(np.float32)
-    z, y, x = (n // 8 * 8 for n in scaled.shape)
-    return scaled[None, :z, :y, :x]
-
-
-def brightest(volume: np.ndarray, fraction: float) -> np.ndarray:
-    gz, gy, gx = (n // 8 for n in volume.shape[1:])
-    peaks = volume.reshape(gz, 8, gy, 8, gx, 8).max((1, 3, 5))
-    order = np.argsort(-peaks, axis=None, kind="stable")
-    mask = np.zeros(peaks.size, bool)
-    mask[order[: round(fraction * peaks.size)]] = True
-    return mask.reshape(peaks.shape)
-
-
-def distances(found: StreamedOutput, truth: StreamedOutput, part: np.ndarray) -> Row:
-    difference = found.patch_tokens - truth.patch_tokens
-    relative = np.linalg.norm(difference, axis=-1) / np.linalg.norm(truth.patch_tokens, axis=-1)
-    spread = truth.patch_tokens - truth.patch_tokens.mean((0, 1, 2))
-    return {
-        "feature_error": float(relative.mean()),
-        "foreground_error": float(relative[part].mean()),
-        "foreground_p99": float(np.quantile(relative[part], 0.99)),
-        "centred": float(np.linalg.norm(difference) / np.linalg.norm(spread)),
-    }
-
-
-def clusters(quick: bool) -> list[Row]:
-    rows = []
-    for kind in ("easy", "hard"):
-        volume = simulated(kind, 30 if quick else 60)
-        for sharper in (1, 4):
-            encoder = bundled(sharper)
-            started = time.process_time()
-            truth = StreamingEncoder(encoder)(volume)
-            exact_s = time.process_time() - started
-            for fraction in (0.05, 0.1, 0.25):
-                foreground = brightest(volume, fraction)
-                for first in (64,) if quick else (64, 256):
-                    parameters = StreamingParameters(attention="clustered", clusters=first)
-                    started = time.process_time()
-                    found = StreamingEncoder(encoder, parameters)(volume, foreground=foreground)
-                    cpu_s, report = time.process_time() - started, found.report
-                    facts = {"frame": kind, "logits": sharper, "foreground": fraction, "first": first}
-                    facts |= {"tokens": report.distinct_tokens, "clusters": report.clusters}
-                    facts |= {"accepted_error": report.accepted_error, "refused": report.refused_errors}
-                    facts |= {"pairs_gain": report.pairs_gain, "cpu_gain": exact_s / cpu_s}
-                    rows.append(facts | distances(found, truth, foreground))
-    return rows
-
-
 def machine() -> Row:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     versions = {name: importlib.metadata.version(name) for name in ("numpy", "numba", "torch")}
@@ -301,7 +225,7 @@ def main() -> None:
     found = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
     for name in options.only:
         rows, peer = measured(name, options.rounds, options.quick)
-        table = table_of(rows, peer) if peer else pd.DataFrame(rows).drop(columns="refused", errors="ignore")
+        table = table_of(rows, peer) if peer else pd.DataFrame(rows)
         print(table.to_string(float_format="{:.3g}".format), "\n", flush=True)
         found[name] = {"machine": machine(), "software": software(), "runs": rows}
         write(options.out, found)
@@ -315,9 +239,7 @@ def measured(part: str, rounds: int, quick: bool) -> tuple[list[Row], str | None
         return kernels(rounds, (2048,) if quick else (2048, 4096, 8192, 16384)), "torch bfloat16"
     if part == "encoder":
         return whole_encoder(rounds), "plain"
-    if part == "memory":
-        return memory((16_384,) if quick else (16_384, 32_768, 65_536)), None
-    return clusters(quick), None
+    return memory((16_384,) if quick else (16_384, 32_768, 65_536)), None
 
 
 if __name__ == "__main__":

@@ -39,10 +39,10 @@ from spatialdino_core.features.basis import project
 from spatialdino_core.features.encoding import Model, MovieEncoder, PreparedFrame, context_difference
 from spatialdino_core.features.foreground import fit_foreground
 from spatialdino_core.features.parameters import FeatureParameters
-from spatialdino_core.features.stores import object_features
 from spatialdino_core.features.windows import Encoded, encode_windows, whole_patches
 from spatialdino_core.geometry.deskewed import DeskewedMovie
 from spatialdino_core.geometry.stage import deskew_movie
+from spatialdino_core.movies.features import object_features
 from spatialdino_core.movies.register import register_movie
 from spatialdino_core.movies.sheet import read_sheet
 from spatialdino_core.movies.store import FrameStore, StoreLayout

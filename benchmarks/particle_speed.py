@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from spatialdino_core.features.grid import patch_origin_um, patch_spacing_um
-from spatialdino_core.features.stores import FEATURES, FOREGROUND, MAPS
 from spatialdino_core.geometry.deskewed import DeskewedMovie
+from spatialdino_core.movies.features import FEATURES, FOREGROUND, MAPS
 from spatialdino_core.movies.ledger import FrameLedger, StageRecord
 from spatialdino_core.movies.store import FrameStore, StoreLayout
 from spatialdino_core.segment.parameters import SegmentParameters

@@ -54,15 +54,6 @@ ABLATIONS: dict[str, dict[str, Any]] = {
         "segment": {"candidate_confidence": 1.0},
     },
     "whole frame": {"features": {"context": "global"}},
-    **{
-        f"whole frame, clusters to {tolerance:.0%}": {
-            "features": {
-                "context": "global",
-                "streaming": {"attention": "clustered", "tolerance": tolerance},
-            }
-        }
-        for tolerance in (0.01, 0.05)
-    },
 }
 """What is switched off or done otherwise, as it differs from the configuration."""
 QUICK = ("free_snr4_low", "cell_snr2_low")

@@ -35,13 +35,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from spatialdino_core.config import WorkflowConfig, load_config
+from spatialdino_core.crops.source import CropDescription
 from spatialdino_core.encoder.vit import VisionTransformer3D
 from spatialdino_core.pretrain.batches import Batch, make_batch
 from spatialdino_core.pretrain.learner import Learner
 from spatialdino_core.pretrain.loop import first_network, pretrain
 from spatialdino_core.pretrain.networks import Network
 from spatialdino_core.pretrain.schedules import StepSettings, settings_at
-from spatialdino_core.pretrain.source import CropDescription
 
 LOOP_COLUMNS = ("crops_per_s", "tokens_per_s", "mfu_percent", "data_wait_percent", "peak_memory_mb")
 

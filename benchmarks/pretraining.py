@@ -44,6 +44,7 @@ from spatialdino_core.crops.bounds import movie_bounds
 from spatialdino_core.crops.kmeans import CropBox, crop_boxes, cut_crop
 from spatialdino_core.crops.normalise import normalise
 from spatialdino_core.crops.resample import resample_isotropic
+from spatialdino_core.crops.source import CropDescription
 from spatialdino_core.encoder.vit import VisionTransformer3D
 from spatialdino_core.encoder.weights import load_encoder
 from spatialdino_core.geometry.deskewed import DeskewedMovie
@@ -61,7 +62,6 @@ from spatialdino_core.pretrain.probe import (
     linear_probe,
     raw_voxels,
 )
-from spatialdino_core.pretrain.source import CropDescription
 from spatialdino_core.progress import progress
 from spatialdino_core.simulate.corpus import write_corpus
 

@@ -12,32 +12,20 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spatialdino_core.geometry.resampling import Taps, axis_taps, is_identity, resampled_length
+
 Triple = tuple[float, float, float]
 Box = tuple[slice, slice, slice]
 Volume = NDArray[Any]
 
-SAME_RATIO = 1e-6
 CHUNK_BYTES = 16 * 2**20
-TRUNCATE = 4.0  # standard deviations at which the smoothing kernel ends
-
-
-class _Taps(NamedTuple):
-    """Weighted sum that makes each output sample: arrays (taps, samples)."""
-
-    indices: NDArray[np.intp]
-    weights: NDArray[np.float32]
-
-
-def resampled_length(length: int, ratio: float) -> int:
-    """Voxels of size ``ratio`` (in old voxels) whose centres lie within ``length`` old voxel centres."""
-    return math.floor((length - 1) / ratio + SAME_RATIO) + 1
 
 
 def isotropic_shape(shape: tuple[int, ...], voxel_um: Triple, target_um: float) -> tuple[int, int, int]:
@@ -82,7 +70,7 @@ def resample_isotropic(
     ranges = [range(n)[part] for n, part in zip(full, box, strict=True)]
     ratios = [target_um / size for size in voxel_um]
     taps = [
-        _taps(part.start, part.stop, n, ratio)
+        axis_taps(part.start, part.stop, n, ratio)
         for part, n, ratio in zip(ranges, frame.shape, ratios, strict=True)
     ]
     out = np.empty([len(part) for part in ranges], np.float32)
@@ -92,57 +80,9 @@ def resample_isotropic(
     memory = _Memory(device)
     for start in range(0, len(out), planes):
         part = slice(start, start + planes)
-        in_z = _Taps(taps[0].indices[:, part], taps[0].weights[:, part])
+        in_z = Taps(taps[0].indices[:, part], taps[0].weights[:, part])
         torch.from_numpy(out[part]).copy_(_apply(frame, [in_z, taps[1], taps[2]], memory))
     return out
-
-
-def resample_axis(
-    volume: Volume, axis: int, ratio: float, *, start: float = 0.0, length: int | None = None
-) -> NDArray[np.float32]:
-    """Resample one axis; output index i is at input position ``start + i * ratio``.
-
-    Shrinking axes are smoothed with a Gaussian of standard deviation √(ratio² − 1)/2 voxels first,
-    which widens a voxel's response to about that of the larger voxel; edges are repeated.
-
-    Parameters
-    ----------
-    volume
-        Array of any real dtype.
-    axis
-        To resample.
-    ratio
-        New voxel size over the old one.
-    start
-        Where output index 0 lies (input voxels).
-    length
-        Number of output samples; by default those that lie within the input, counted from ``start`` 0.
-    """
-    count = resampled_length(volume.shape[axis], ratio) if length is None else length
-    taps = _taps(0, count, volume.shape[axis], ratio, start)
-    return _weigh(torch.from_numpy(np.array(volume, np.float32)), axis, taps, _Memory("cpu")).numpy()
-
-
-def _taps(first: int, stop: int, length: int, ratio: float, origin: float = 0.0) -> _Taps:
-    """Smoothing by a Gaussian and linear interpolation of the smoothed samples, as one weighted sum."""
-    if abs(ratio - 1) < SAME_RATIO:
-        ratio = 1.0
-    position = np.clip(origin + np.arange(first, stop) * ratio, 0, length - 1)
-    lower = position.astype(np.intp)
-    fraction = position - lower
-    kernel = _gaussian(math.sqrt(ratio**2 - 1) / 2 if ratio > 1 else 0.0)
-    weights = np.outer(np.append(kernel, 0), 1 - fraction) + np.outer(np.insert(kernel, 0, 0), fraction)
-    reach = len(kernel) // 2
-    indices = np.clip(lower + np.arange(-reach, reach + 2)[:, None], 0, length - 1)
-    return _Taps(indices, weights.astype(np.float32))
-
-
-def _gaussian(sigma: float) -> NDArray[np.float64]:
-    if sigma == 0:
-        return np.ones(1)
-    reach = int(TRUNCATE * sigma + 0.5)
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    return np.asarray(kernel / kernel.sum())
 
 
 class _Memory:
@@ -161,7 +101,7 @@ class _Memory:
         return buffer[:voxels].view(*shape)
 
 
-def _apply(frame: Volume, taps: list[_Taps], memory: _Memory) -> Tensor:
+def _apply(frame: Volume, taps: list[Taps], memory: _Memory) -> Tensor:
     """Read the voxels that the sums need, and no others, and sum along z, y and x in turn."""
     lows = [int(tap.indices.min(initial=n)) for tap, n in zip(taps, frame.shape, strict=True)]
     highs = [int(tap.indices.max(initial=0)) + 1 for tap in taps]
@@ -170,13 +110,13 @@ def _apply(frame: Volume, taps: list[_Taps], memory: _Memory) -> Tensor:
     np.copyto(part.numpy(), needed, casting="unsafe")
     part = part.to(memory.device)
     for axis, (tap, low) in enumerate(zip(taps, lows, strict=True)):
-        part = _weigh(part, axis, _Taps(tap.indices - low, tap.weights), memory)
+        part = _weigh(part, axis, Taps(tap.indices - low, tap.weights), memory)
     return part
 
 
-def _weigh(volume: Tensor, axis: int, taps: _Taps, memory: _Memory) -> Tensor:
+def _weigh(volume: Tensor, axis: int, taps: Taps, memory: _Memory) -> Tensor:
     """The weighted sums; multiplied and added in steps of their own, since a fused step rounds otherwise."""
-    if _is_identity(taps, volume.shape[axis]):
+    if is_identity(taps, volume.shape[axis]):
         return volume
     along = [1] * volume.ndim
     along[axis] = -1
@@ -191,14 +131,6 @@ def _weigh(volume: Tensor, axis: int, taps: _Taps, memory: _Memory) -> Tensor:
             term = torch.index_select(volume, axis, indices[number], out=memory.take("term", shape))
             total.add_(term.mul_(weights[number].view(along)))
     return total
-
-
-def _is_identity(taps: _Taps, length: int) -> bool:
-    return (
-        np.array_equal(taps.indices[0], np.arange(length))
-        and bool((taps.weights[0] == 1).all())
-        and not taps.weights[1:].any()
-    )
 
 
 def _planes_within(budget_bytes: int, plane_voxels: int, ratio: float) -> int:

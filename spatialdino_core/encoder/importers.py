@@ -26,9 +26,10 @@ from torch import Tensor
 
 from spatialdino_core.crops.parameters import NormalisationParameters
 from spatialdino_core.encoder.conversion import convert
+from spatialdino_core.encoder.header import WeightsHeader
 from spatialdino_core.encoder.layouts import read_foreign
 from spatialdino_core.encoder.parameters import ImportParameters
-from spatialdino_core.encoder.weights import WeightsHeader, save_encoder
+from spatialdino_core.encoder.weights import save_encoder
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.provenance import software
 from spatialdino_core.parameters import parameters_json

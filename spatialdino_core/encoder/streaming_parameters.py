@@ -1,4 +1,4 @@
-"""Settings of the streaming encoder. They change time and memory, and in ``clustered`` alone the features."""
+"""Settings of the streaming encoder. They change time and memory, not the features."""
 
 from __future__ import annotations
 
@@ -48,23 +48,3 @@ class StreamingParameters:
             "only done for encoders without positions"
         ),
     ] = True
-    attention: Annotated[
-        Literal["exact", "clustered"],
-        Field(description="All keys, or foreground exactly and background by its clusters in each layer"),
-    ] = "exact"
-    clusters: Annotated[
-        int, Field(ge=1, description="Clusters of background keys per head that are tried first")
-    ] = 256
-    tolerance: Annotated[
-        float,
-        Field(
-            gt=0,
-            lt=1,
-            description="Mean relative error of sampled attention outputs up to which clusters are accepted; "
-            "beyond it they are doubled, and at last the layer is exact",
-        ),
-    ] = 0.01
-    sampled_queries: Annotated[
-        int, Field(ge=2, description="Tokens per layer whose attention is also computed exactly")
-    ] = 512
-    seed: Annotated[int, Field(ge=0, description="Of the choice of sampled tokens")] = 0

@@ -1,10 +1,10 @@
-"""Encoder weights as one safetensors file that says what they are and what input they expect.
+"""Encoder weights as one safetensors file that says what they are and what input they expect (``header.py``).
 
 Strict on purpose: a file that does not fit its own header to the last key is refused. Not a training
 checkpoint (no optimiser, no heads), and not an importer of other people's formats.
 
 The file holds the encoder's tensors under ``encoder.``, any extra tensors under names of their own
-(such as ``pca.mean``), and one metadata string, canonical JSON, so that equal content gives equal bytes.
+(such as ``pca.mean``), and its header as canonical JSON, so that equal content gives equal bytes.
 """
 
 from __future__ import annotations
@@ -12,65 +12,28 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from spatialdino_core.encoder.header import (
+    METADATA_KEY,
+    REMEDY,
+    WeightsHeader,
+    header_of,
+    read_metadata,
+    refuse,
+)
 from spatialdino_core.encoder.parameters import EncoderParameters
 from spatialdino_core.encoder.vit import VisionTransformer3D, empty_encoder
-from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import published
 
-FORMAT_VERSION = 1
 PREFIX = "encoder."
-METADATA_KEY = "spatialdino"
-REMEDY = "Use weights that this software wrote, or copy the file again."
-
-
-@dataclass(frozen=True, kw_only=True)
-class WeightsHeader:
-    """What a weights file says about itself.
-
-    Attributes
-    ----------
-    architecture
-        Architecture of the encoder; fields that an older file does not name have their defaults.
-    voxel_um
-        (z, y, x) voxel size in µm of the images it was trained on; isotropic.
-    normalisation
-        How intensities were brought to [0, 1], as JSON values.
-    field_of_view_voxels
-        (z, y, x) size of the training crops: the context in which the features are known to hold.
-    provenance
-        Where the weights come from (versions, hashes, training parameters), as JSON values.
-    format_version
-        Version of this file format.
-    """
-
-    architecture: EncoderParameters
-    voxel_um: tuple[float, float, float]
-    normalisation: dict[str, Any]
-    field_of_view_voxels: tuple[int, int, int]
-    provenance: dict[str, Any] = field(default_factory=dict)
-    format_version: int = FORMAT_VERSION
-
-    def __post_init__(self) -> None:
-        if min(self.voxel_um) <= 0 or max(self.voxel_um) - min(self.voxel_um) > 1e-6 * max(self.voxel_um):
-            raise BadInputError(
-                "weights header, voxel_um",
-                found=str(self.voxel_um),
-                expected="three equal, positive voxel sizes in µm",
-                remedy="Train and encode on isotropic, deskewed images.",
-            )
-
-
-_HEADER = TypeAdapter(WeightsHeader)
 
 
 def save_encoder(
@@ -98,11 +61,11 @@ def save_encoder(
         If the header describes another architecture, or the name of an extra tensor is not allowed.
     """
     if encoder.architecture != header.architecture:
-        _refuse(path, f"an encoder of {encoder.architecture}", f"the header's {header.architecture}")
+        refuse(path, f"an encoder of {encoder.architecture}", f"the header's {header.architecture}")
     extra = dict(extra or {})
     for name in extra:
         if "." not in name or name.startswith(PREFIX):
-            _refuse(path, f"an extra tensor {name!r}", f"a name 'subject.name', not under {PREFIX!r}")
+            refuse(path, f"an extra tensor {name!r}", f"a name 'subject.name', not under {PREFIX!r}")
     tensors = {PREFIX + name: tensor for name, tensor in encoder.state_dict().items()} | extra
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
     described = asdict(header)
@@ -122,23 +85,18 @@ def load_encoder(path: Path) -> tuple[VisionTransformer3D, WeightsHeader, dict[s
     """
     path = Path(path)
     metadata, tensors = _read(path)
-    header = _header(path, metadata)
+    header = header_of(path, metadata)
     extra = {name: tensors.pop(name) for name in metadata["extra"] if name in tensors}
     if lost := sorted(set(metadata["extra"]) - set(extra)):
-        _refuse(path, f"missing extra tensors {lost}", "every tensor that the header lists")
+        refuse(path, f"missing extra tensors {lost}", "every tensor that the header lists")
     state = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
     encoder = empty_encoder(header.architecture)
     _check_architecture(path, state, header.architecture)
     check_tensors(path, state, encoder.state_dict())
     if _checksum(metadata["header"], tensors | extra) != metadata["blake2b"]:
-        _refuse(path, "content that differs from its checksum", "an unaltered file")
+        refuse(path, "content that differs from its checksum", "an unaltered file")
     encoder.load_state_dict(state, assign=True)
     return encoder.requires_grad_(True), header, extra
-
-
-def read_header(path: Path) -> WeightsHeader:
-    """Read only the header: architecture, voxel size, normalisation and provenance."""
-    return _header(Path(path), _read_metadata(Path(path)))
 
 
 def weights_hash(path: Path) -> str:
@@ -180,10 +138,10 @@ def _check_architecture(path: Path, state: Mapping[str, Tensor], stated: Encoder
     try:
         inferred = infer_architecture(state)
     except (LookupError, ValueError) as error:
-        _refuse(path, f"tensors from which no architecture can be read ({error!r})", f"{stated}")
+        refuse(path, f"tensors from which no architecture can be read ({error!r})", f"{stated}")
     for name, value in inferred.items():
         if value != getattr(stated, name):
-            _refuse(path, f"tensors with {name} = {value}", f"{getattr(stated, name)} as in the header")
+            refuse(path, f"tensors with {name} = {value}", f"{getattr(stated, name)} as in the header")
 
 
 def check_tensors(
@@ -197,47 +155,21 @@ def check_tensors(
         If any is missing, unexpected, of another shape, not float32, or not finite.
     """
     if missing := sorted(set(wanted) - set(state)):
-        _refuse(path, f"missing tensors {missing}", "every tensor of the architecture", remedy)
+        refuse(path, f"missing tensors {missing}", "every tensor of the architecture", remedy)
     if unexpected := sorted(set(state) - set(wanted)):
-        _refuse(path, f"unexpected tensors {unexpected}", "only the tensors of the architecture", remedy)
+        refuse(path, f"unexpected tensors {unexpected}", "only the tensors of the architecture", remedy)
     for name, tensor in state.items():
         if tensor.shape != wanted[name].shape or tensor.dtype != torch.float32:
             found = f"{name} of shape {tuple(tensor.shape)}, {tensor.dtype}"
-            _refuse(path, found, f"shape {tuple(wanted[name].shape)}, torch.float32", remedy)
+            refuse(path, found, f"shape {tuple(wanted[name].shape)}, torch.float32", remedy)
         if not tensor.isfinite().all():
-            _refuse(path, f"{name} with NaN or infinite values", "finite weights", remedy)
+            refuse(path, f"{name} with NaN or infinite values", "finite weights", remedy)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    metadata = _read_metadata(path)
+    metadata = read_metadata(path)
     with safe_open(path, framework="pt") as file:
         return metadata, {name: file.get_tensor(name) for name in sorted(file.keys())}
-
-
-def _read_metadata(path: Path) -> dict[str, Any]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(METADATA_KEY, "")
-    except (SafetensorError, OSError) as error:
-        _refuse(path, f"no readable safetensors file ({error})", "a complete safetensors file")
-    try:
-        metadata = json.loads(text)
-        return {key: metadata[key] for key in ("header", "extra", "blake2b")}
-    except (TypeError, KeyError, json.JSONDecodeError):
-        _refuse(path, "no SpatialDINO header", f"metadata {METADATA_KEY!r} with header, extra, blake2b")
-
-
-def _header(path: Path, metadata: Mapping[str, Any]) -> WeightsHeader:
-    raw = metadata["header"]
-    if not isinstance(raw, dict) or raw.get("format_version") != FORMAT_VERSION:
-        version = raw.get("format_version") if isinstance(raw, dict) else None
-        _refuse(path, f"weights format {version}", f"weights format {FORMAT_VERSION}")
-    if set(raw) != {item.name for item in fields(WeightsHeader)}:
-        _refuse(path, f"header keys {sorted(raw)}", str(sorted(item.name for item in fields(WeightsHeader))))
-    try:
-        return _HEADER.validate_python(raw)
-    except ValidationError as error:
-        _refuse(path, f"an invalid header ({error})", "a header written by this software")
 
 
 def _checksum(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
@@ -246,7 +178,3 @@ def _checksum(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
         summary.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         summary.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return summary.hexdigest()
-
-
-def _refuse(path: Path, found: str, expected: str, remedy: str = REMEDY) -> NoReturn:
-    raise BadInputError(path, found=found, expected=expected, remedy=remedy)

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spatialdino_core.crops.source import CropSource
 from spatialdino_core.encoder.vit import VisionTransformer3D
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.pretrain.source import CropSource
 
 FLAT = 1e-3  # intensities of a patch without data differ by no more: fill is one value, images have noise
 

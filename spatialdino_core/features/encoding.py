@@ -16,10 +16,11 @@ from spatialdino_core.crops.kmeans import fine_detail
 from spatialdino_core.crops.normalise import normalise
 from spatialdino_core.crops.parameters import NormalisationParameters
 from spatialdino_core.crops.resample import resample_isotropic
+from spatialdino_core.encoder.header import WeightsHeader
 from spatialdino_core.encoder.precision import arithmetic
 from spatialdino_core.encoder.streaming import StreamingEncoder
 from spatialdino_core.encoder.vit import VisionTransformer3D
-from spatialdino_core.encoder.weights import WeightsHeader, load_encoder, weights_hash
+from spatialdino_core.encoder.weights import load_encoder, weights_hash
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.features.basis import BASIS_TENSORS
 from spatialdino_core.features.grid import patch_origin_um, patch_spacing_um

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spatialdino_core.crops.resample import resample_axis
+from spatialdino_core.geometry.resampling import resample_axis
 
 Triple = tuple[float, float, float]
 

@@ -24,9 +24,10 @@ from spatialdino_core.features.foreground import ForegroundModel, fit_foreground
 from spatialdino_core.features.high_resolution import HIGH_RESOLUTION, write_high_resolution
 from spatialdino_core.features.parameters import FeatureParameters
 from spatialdino_core.features.shares import devices, owned, run_shares
-from spatialdino_core.features.stores import FEATURES, FOREGROUND, FeatureStores
+from spatialdino_core.features.stores import FeatureStores
 from spatialdino_core.features.windows import Encoded
 from spatialdino_core.geometry.deskewed import DeskewedMovie
+from spatialdino_core.movies.features import FEATURES, FOREGROUND
 from spatialdino_core.movies.ledger import FrameJob, FrameLedger, FrameResult, StageRecord, remembered
 from spatialdino_core.movies.part import WHOLE, Part, beside, collected
 from spatialdino_core.movies.provenance import software

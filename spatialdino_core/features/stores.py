@@ -1,7 +1,5 @@
-"""The two stores of a movie's features, and the features of objects out of them.
-
-Chunks of ``features.zarr`` hold all components of 16³ patches: those of an object lie in one, rarely two.
-"""
+"""The two stores of a movie's features, written frame by frame. What others read in them is in
+``movies/features.py``."""
 
 from __future__ import annotations
 
@@ -12,16 +10,12 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
 
 from spatialdino_core.features.encoding import MovieEncoder
+from spatialdino_core.movies.features import CLASS_TOKENS, FEATURES, FOREGROUND, MAPS
 from spatialdino_core.movies.part import WHOLE, Part
 from spatialdino_core.movies.store import FrameStore, StoreLayout, checksum
 from spatialdino_core.parameters import digest
-
-FEATURES, FOREGROUND = "features.zarr", "foreground.ome.zarr"
-CLASS_TOKENS = "class_tokens"
-MAPS = ("activation", "foreground")
 
 
 @dataclass(frozen=True)
@@ -104,42 +98,3 @@ def _prepare_class_tokens(path: Path, frames: int, width: int) -> None:
     else:
         array = group[CLASS_TOKENS]
         array.resize((frames, width))
-
-
-def class_tokens(path: Path | str) -> NDArray[np.float32]:
-    """Class tokens (t, D) of a movie from its ``features.zarr``; NaN in frames without features."""
-    return np.asarray(zarr.open_group(path, mode="r")[CLASS_TOKENS], dtype=np.float32)
-
-
-def object_features(store: FrameStore, frame: int, position_um: NDArray[Any]) -> NDArray[np.float32]:
-    """Features of objects: linear interpolation between the patches around their positions.
-
-    Parameters
-    ----------
-    store
-        An opened ``features.zarr``.
-    frame
-        Number of the frame.
-    position_um
-        (n, 3) z, y, x in the deskewed frame, µm, as in ``objects.parquet``. Beyond the outer patch centres
-        the outer patches count.
-
-    Returns
-    -------
-    numpy.ndarray
-        (n, K) float32, of patches that have data; 0 where none is near. Only the part of the frame between
-        the objects is read.
-    """
-    if not len(position_um):
-        return np.empty((0, store.shape[1]), np.float32)
-    last = np.array(store.shape[2:]) - 1
-    place = np.clip((np.asarray(position_um) - store.origin_um) / store.voxel_um, 0, last)
-    low = np.floor(place.min(axis=0)).astype(int)
-    high = np.ceil(place.max(axis=0)).astype(int) + 1
-    region = tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
-    nearby = store.read(frame, slice(None), region).astype(np.float32)
-    within = (place - low).T
-    has_data = (nearby != 0).any(axis=0).astype(np.float32)
-    weight = map_coordinates(has_data, within, order=1, mode="nearest")
-    found = np.stack([map_coordinates(each, within, order=1, mode="nearest") for each in nearby], axis=1)
-    return np.asarray(found / np.maximum(weight, 1e-6)[:, None], dtype=np.float32)

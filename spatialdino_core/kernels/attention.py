@@ -34,9 +34,6 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 1e-2, to
 
 QUERY_TILE, KEY_TILE = 1024, 4096
 
-EMPTY = -1e4
-"""Log-weight of a key that counts nothing; finite, because infinities make NaN of differences."""
-
 
 @dataclass(frozen=True)
 class Backend:

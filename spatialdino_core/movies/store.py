@@ -21,7 +21,6 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import flush
-from spatialdino_core.kernels.halve import halved
 from spatialdino_core.movies.part import WHOLE, Part
 
 AXES = ("t", "c", "z", "y", "x")
@@ -311,6 +310,8 @@ def _pyramid(data: np.ndarray, factors: Sequence[Sequence[int]]) -> Iterator[np.
     yield data
     means: list[np.ndarray] = list(data)
     for finer, coarser in itertools.pairwise(factors):
+        from spatialdino_core.kernels.halve import halved  # loads a compiler, which only pyramids need
+
         steps = [c // f for c, f in zip(coarser, finer, strict=True)]
         means = [halved(channel, steps) for channel in means]
         level = np.stack(means)

@@ -25,13 +25,13 @@ from spatialdino_core.crops.augment import (
 )
 from spatialdino_core.crops.order import epoch_order
 from spatialdino_core.crops.parameters import AugmentationParameters
+from spatialdino_core.crops.source import CropSource, check_crop, shard_lengths
 from spatialdino_core.encoder.parameters import EncoderParameters
 from spatialdino_core.encoder.vit import draw_branch_factors
 from spatialdino_core.pretrain.distributed import World
 from spatialdino_core.pretrain.masking import block_mask, masked_counts, masked_views, patch_means
 from spatialdino_core.pretrain.parameters import PretrainParameters
 from spatialdino_core.pretrain.randomness import Purpose, numpy_generator, torch_generator
-from spatialdino_core.pretrain.source import CropSource, check_crop, shard_lengths
 
 GLOBAL_VIEWS = 2
 CHANGES = len(IntensityChange._fields)

@@ -16,18 +16,19 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from spatialdino_core.crops.source import CropSource
 from spatialdino_core.errors import BadInputError
+from spatialdino_core.pretrain.alarms import MEANINGS
 from spatialdino_core.pretrain.examine import Examination, baseline_figures, examine
 from spatialdino_core.pretrain.figures import batch_figures
 from spatialdino_core.pretrain.foreground import foreground_labels
 from spatialdino_core.pretrain.learner import LOSSES, StepOutcome
 from spatialdino_core.pretrain.metrics import MetricsTable
-from spatialdino_core.pretrain.monitor import MEANINGS, CollapseMonitor
+from spatialdino_core.pretrain.monitor import CollapseMonitor
 from spatialdino_core.pretrain.networks import Network
 from spatialdino_core.pretrain.parameters import PretrainParameters
 from spatialdino_core.pretrain.pictures import held_out_figure, save_figure, training_figure
 from spatialdino_core.pretrain.schedules import StepSettings
-from spatialdino_core.pretrain.source import CropSource
 
 WATCHED_VIEWS = 64
 

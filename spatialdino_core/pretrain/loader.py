@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.pretrain.batches import Batch
-from spatialdino_core.pretrain.source import check_views
 
 StepBatches = list[Batch]
 
@@ -85,5 +85,25 @@ def _built(build: Callable[[int], StepBatches], step: int, device: torch.device)
 
 def _ready(batch: Batch, device: torch.device) -> Batch:
     changed = batch.to(device).changed()
-    check_views(changed.global_views.voxels, changed.crops)
+    _check_views(changed.global_views.voxels, changed.crops)
     return changed
+
+
+def _check_views(views: Tensor, crops: Sequence[int]) -> None:
+    """Refuse views that are not finite: (V * B, …), view by view of B crops.
+
+    Raises
+    ------
+    BadInputError
+        Naming the crops.
+    """
+    if views.isfinite().all():
+        return
+    bad = (~views.flatten(1).isfinite().all(dim=1)).nonzero().flatten().tolist()
+    names = sorted({crops[view % len(crops)] for view in bad})
+    raise BadInputError(
+        f"training crops {names}",
+        found="NaN or infinite voxels",
+        expected="finite intensities normalised to [0, 1]",
+        remedy="Find the movie of these crops in the crop index and exclude or repair it.",
+    )

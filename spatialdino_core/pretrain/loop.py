@@ -17,9 +17,11 @@ from pathlib import Path
 
 import torch
 
+from spatialdino_core.crops.source import CropDescription, CropSource, check_source, crop_names
+from spatialdino_core.encoder.header import WeightsHeader
 from spatialdino_core.encoder.parameters import EncoderParameters
 from spatialdino_core.encoder.precision import arithmetic
-from spatialdino_core.encoder.weights import WeightsHeader, load_encoder, save_encoder, weights_hash
+from spatialdino_core.encoder.weights import load_encoder, save_encoder, weights_hash
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import write_json
 from spatialdino_core.parameters import digest
@@ -33,7 +35,6 @@ from spatialdino_core.pretrain.loader import StepBatches, batches_ahead
 from spatialdino_core.pretrain.networks import Network, new_network
 from spatialdino_core.pretrain.parameters import PretrainParameters, recipe_of
 from spatialdino_core.pretrain.schedules import StepSettings, settings_at
-from spatialdino_core.pretrain.source import CropDescription, CropSource, check_source, crop_names
 from spatialdino_core.pretrain.throughput import Stopwatch, matrix_rate
 from spatialdino_core.progress import progress
 

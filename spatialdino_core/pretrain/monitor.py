@@ -24,20 +24,6 @@ MIN_RANK_SHARE = 0.1
 MIN_SAMPLES_PER_PROTOTYPE = 1 / 32
 PLACES = ("class", "patch")
 
-MEANINGS = {
-    "uniform-collapse": "Every view looks like every prototype, so this loss teaches nothing. Milder "
-    "augmentation, a lower pretrain.teacher_temperature, fewer prototypes or a larger batch may help.",
-    "point-collapse": "Every view gets the same few prototypes, so the targets say nothing about the view. A "
-    "pretrain.ema_momentum nearer to 1, a pretrain.center_momentum below 1 or a larger pretrain.koleo_weight "
-    "may help.",
-    "dimensional-collapse": "Tokens all point the same way or fill few dimensions. A larger "
-    "pretrain.koleo_weight, a pretrain.ema_momentum nearer to 1, a lower pretrain.learning_rate or crops "
-    "that differ more may help.",
-    "too-few-samples": "Sinkhorn-Knopp shares so few samples among so many prototypes that much of its "
-    "targets is arbitrary. Fewer prototypes, a larger batch, or pretrain.targets: centering may help.",
-}
-"""What each alarm means and what to do about it."""
-
 
 class CollapseMonitor:
     """Watches every step, and says at each examination which kinds of collapse hold.

@@ -5,8 +5,6 @@ Drawn by Agg on white, so that they can be opened on their own as well as in the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from spatialdino_core.files import published
+from spatialdino_core.pretrain.alarms import alarm_spans
 from spatialdino_core.pretrain.examine import Examination
 
 DPI = 110
@@ -208,29 +207,6 @@ def _lines(
     for name, (label, colour, style) in columns.items():
         if name in table:
             axes.plot(table["step"], table[name], color=colour, ls=style, marker=marker, label=label)
-
-
-@dataclass(frozen=True)
-class AlarmSpan:
-    """One time that an alarm was up, from the first to the last row of the table that has it."""
-
-    alarm: str
-    first: int
-    last: int
-
-
-def alarm_spans(table: pd.DataFrame) -> Iterator[AlarmSpan]:
-    """Each time that an alarm was up, from a table with ``step`` and ``alarms`` (joined by semicolons)."""
-    up: dict[str, int] = {}
-    before = 0
-    for step, text in zip(table["step"].astype(int), table["alarms"].astype(object).fillna(""), strict=True):
-        now = set(filter(None, text.split(";")))
-        for name in sorted(set(up) - now):
-            yield AlarmSpan(name, up.pop(name), before)
-        up |= dict.fromkeys(now - set(up), step)
-        before = step
-    for name, first in sorted(up.items()):
-        yield AlarmSpan(name, first, before)
 
 
 def _component_colours(tokens: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

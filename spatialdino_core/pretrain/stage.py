@@ -9,15 +9,15 @@ from typing import Any
 
 from spatialdino_core.crops.parameters import NormalisationParameters
 from spatialdino_core.crops.shards import CropShards, OnCorrupt
+from spatialdino_core.crops.source import CropDescription
 from spatialdino_core.device import choose_device
+from spatialdino_core.encoder.header import read_header
 from spatialdino_core.encoder.parameters import EncoderParameters
-from spatialdino_core.encoder.weights import read_header
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.provenance import software
 from spatialdino_core.parameters import digest
 from spatialdino_core.pretrain.loop import pretrain
 from spatialdino_core.pretrain.parameters import PretrainParameters
-from spatialdino_core.pretrain.source import CropDescription
 
 
 def pretrain_model(

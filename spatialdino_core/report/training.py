@@ -13,9 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from spatialdino_core.encoder.weights import read_header
-from spatialdino_core.pretrain.monitor import MEANINGS
-from spatialdino_core.pretrain.pictures import AlarmSpan, alarm_spans
+from spatialdino_core.encoder.header import read_header
+from spatialdino_core.pretrain.alarms import MEANINGS, AlarmSpan, alarm_spans
 from spatialdino_core.report.facts import Fact, count, text
 from spatialdino_core.report.figures import Illustration
 

@@ -14,7 +14,7 @@ from dataclasses import fields
 import numpy as np
 from pydantic.dataclasses import dataclass as validated
 from scipy.spatial import cKDTree
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from spatialdino_core.segment.blobs import SUPPRESSION
 from spatialdino_core.segment.inputs import values_at
@@ -30,7 +30,7 @@ WIDTHS = (0.8, 1.35)
 WIDTH_STEPS = 3
 LEAST_SPREAD = 0.5
 """White noise and the true shape would give about 0.7."""
-BELOW = float(norm.cdf(-1))
+BELOW = float(ndtr(-1))
 
 
 @validated(frozen=True)
@@ -133,7 +133,7 @@ def split_spots(
         return spots, _all(spots)
     width = np.array(singles.width) * psf
     pairs = fit_pairs(image, valid, spots, rows, width)
-    is_pair = (singles.significance(pairs) > norm.isf(false_rate)) & _sane(pairs, spots, rows, width)
+    is_pair = (singles.significance(pairs) > -ndtri(false_rate)) & _sane(pairs, spots, rows, width)
     is_pair &= np.all([_known(part.position, image.shape, valid) for part in pairs.parts], axis=0)
     kept = np.ones(len(spots.amplitude), bool)
     kept[rows[is_pair]] = False

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from spatialdino_core.features.grid import on_voxels
-from spatialdino_core.features.stores import object_features
 from spatialdino_core.files import published
 from spatialdino_core.geometry.deskewed import DeskewedMovie
+from spatialdino_core.movies.features import object_features
 from spatialdino_core.movies.ledger import Entry, FrameJob, FrameResult, StageRecord, remembered
 from spatialdino_core.movies.part import WHOLE, Part, collected
 from spatialdino_core.movies.provenance import software

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from spatialdino_core.crops.source import CropSource, check_source
 from spatialdino_core.encoder.vit import VisionTransformer3D
 from spatialdino_core.pretrain.randomness import Purpose, numpy_generator
-from spatialdino_core.pretrain.source import CropSource, check_source
 from spatialdino_core.progress import progress
 from spatialdino_core.sinder.directions import defect_directions
 from spatialdino_core.sinder.gate import BlockFigures, diagnose, outliers, verdict

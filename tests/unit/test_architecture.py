@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 
 import spatialdino_core
+from spatialdino_core.movies import provenance
 
 CORE = Path(spatialdino_core.__file__).parent
+ROOT = CORE.parent
 ROOMS = ["kernels", "movies", "geometry", "quality", "crops", "encoder", "pretrain", "sinder", "features"]
 ROOMS += ["segment", "track", "report"]
 APART = {"simulate", "score"}
@@ -49,14 +52,75 @@ def test_a_room_imports_only_from_rooms_below(path: Path) -> None:
             assert ROOMS.index(other) <= ROOMS.index(own)
 
 
+LEARNING = {"encoder", "pretrain", "sinder"}
+UPPER = {"crops", "features", "segment", "track", "report"} | LEARNING
+PLOTS = {"matplotlib", "sklearn"}
+HEAVY = {"torch", "triton", "monai", "numba"} | PLOTS
+STAGES: dict[str, tuple[set[str], set[str]]] = {
+    "register": ({"kernels", "geometry", "quality"} | UPPER, {"scipy", "pandas"} | HEAVY),
+    "preview": ({"kernels"} | UPPER, {"pandas"} | HEAVY),
+    "review": ({"kernels", "geometry"} | UPPER, {"zarr", "scipy", "pandas"} | HEAVY),
+    "deskew": ({"quality"} | UPPER, {"monai", "pandas"} | PLOTS),
+    "shard": (UPPER - {"crops"}, {"monai", "numba", "matplotlib"}),
+    "pretrain": ({"sinder", "features", "segment", "track", "report"}, {"monai", "numba"}),
+    "repair": ({"segment", "track", "report"}, {"monai", "numba", "pandas"} | PLOTS),
+    "features": ({"pretrain", "sinder", "segment", "track", "report"}, set()),
+    "segment": ({"crops", "track", "report"} | LEARNING, {"skimage"} | HEAVY),
+    "track": (UPPER - {"track"}, {"zarr", "torch", "monai"} | PLOTS),
+    "report": (UPPER - {"report"}, {"torch", "monai", "numba"}),
+    "summary": ({"sinder", "features", "segment", "track"}, {"torch", "monai", "numba", "sklearn"}),
+}
+"""Stage, rooms that its script does not depend on, and packages that starting it does not load: what a change
+costs (``provenance.code_hash``), and what every job pays before it reads a voxel."""
+
+
+def loaded_by(*modules: str) -> set[str]:
+    """Names of all modules that a fresh interpreter has loaded after importing these."""
+    code = "".join(f"import {name}\n" for name in modules) + "import sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_a_stage_depends_on(stage: str) -> None:
+    apart, _ = STAGES[stage]
+    ours = {name.split(".")[1] for name in provenance._closure(f"workflow_scripts.{stage}") if "." in name}
+    assert not ours & (apart | APART)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_starting_a_stage_loads_only_what_it_needs(stage: str) -> None:
+    _, unneeded = STAGES[stage]
+    assert not loaded_by(f"workflow_scripts.{stage}") & unneeded
+
+
+def test_every_stage_is_in_the_table() -> None:
+    """A stage is a rule file with a script of its name."""
+    rules = {path.stem for path in (ROOT / "rules").glob("*.smk")}
+    assert set(STAGES) == rules & {path.stem for path in (ROOT / "workflow_scripts").glob("*.py")}
+
+
+def test_summary_knows_of_the_training_only_what_it_shows() -> None:
+    ours = provenance._closure("workflow_scripts.summary")
+    assert {name for name in ours if name.split(".")[1:2] == ["pretrain"]} == {
+        "spatialdino_core.pretrain",
+        "spatialdino_core.pretrain.alarms",
+    }
+    assert "spatialdino_core.encoder.vit" not in ours
+
+
 def test_planning_a_run_imports_nothing_heavy() -> None:
-    light = "spatialdino_core.config spatialdino_core.movies.sheet spatialdino_core.movies.provenance"
-    light += " spatialdino_core.quality.decisions"
-    code = "; ".join(f"import {name}" for name in light.split()) + "; import sys; print(*sys.modules)"
-    modules = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert not {"torch", "zarr", "monai", "scipy", "pandas", "matplotlib", "sklearn"} & set(modules)
+    """What the Snakefile and its rules import; every job plans anew."""
+    files = [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")]
+    found = {
+        name
+        for path in files
+        for name in re.findall(
+            r"^\s*from ((?:spatialdino_core|workflow_scripts)[.\w]*) import", path.read_text(), re.M
+        )
+    }
+    assert {"spatialdino_core.config", "spatialdino_core.movies.sheet"} <= found
+    assert not loaded_by(*found) & ({"zarr", "scipy", "pandas", "skimage"} | HEAVY)
 
 
 def test_the_core_does_not_know_snakemake() -> None:

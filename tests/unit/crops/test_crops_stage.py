@@ -219,9 +219,10 @@ def ball(shape, voxel_um):
 def test_training_and_inference_see_the_same_physical_voxels(movie, tmp_path, monkeypatch):
     """A ball of 0.6 µm in voxels of 0.25 × 0.104 × 0.104 µm is as wide in all axes in a training crop and
     in the volume that the encoder is given: the anisotropy is undone in both, and once."""
+    from spatialdino_core.encoder.header import WeightsHeader
     from spatialdino_core.encoder.parameters import EncoderParameters
     from spatialdino_core.encoder.vit import build_encoder
-    from spatialdino_core.encoder.weights import WeightsHeader, save_encoder
+    from spatialdino_core.encoder.weights import save_encoder
     from spatialdino_core.features import encoding
     from spatialdino_core.features import stage as features
     from spatialdino_core.features.parameters import FeatureParameters

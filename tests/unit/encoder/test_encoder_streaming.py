@@ -8,9 +8,8 @@ import pytest
 import torch
 from plain_vit import shaken
 
-from spatialdino_core.encoder import token_layout
 from spatialdino_core.encoder.parameters import EncoderParameters
-from spatialdino_core.encoder.streaming import StreamingEncoder
+from spatialdino_core.encoder.streaming import StreamingEncoder, token_layout
 from spatialdino_core.encoder.streaming_parameters import StreamingParameters
 from spatialdino_core.errors import BadInputError
 
@@ -176,7 +175,7 @@ def test_auto_takes_the_first_store_that_holds_the_tokens():
         (image(2, 8, 8, 8), {}, r"shape \(2, 8, 8, 8\)"),
         (image(1, 8, 8, 8), {"valid": np.zeros((2, 2, 2), bool)}, "no patch with data"),
         (image(1, 8, 8, 8), {"valid": np.ones((2, 2, 3), bool)}, "valid.*shape"),
-        (image(1, 8, 8, 8), {"foreground": np.ones((2, 2, 2))}, "foreground.*float64"),
+        (image(1, 8, 8, 8), {"valid": np.ones((2, 2, 2))}, "valid.*float64"),
     ],
 )
 def test_input_that_does_not_fit_is_refused(volume, masks, found):

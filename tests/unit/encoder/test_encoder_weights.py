@@ -10,14 +10,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from spatialdino_core.encoder.header import WeightsHeader, read_header
 from spatialdino_core.encoder.parameters import EncoderParameters
 from spatialdino_core.encoder.vit import build_encoder
 from spatialdino_core.encoder.weights import (
     METADATA_KEY,
-    WeightsHeader,
     infer_architecture,
     load_encoder,
-    read_header,
     save_encoder,
     weights_hash,
 )

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from spatialdino_core.encoder.header import WeightsHeader
 from spatialdino_core.encoder.parameters import EncoderParameters
 from spatialdino_core.encoder.vit import VisionTransformer3D, build_encoder
-from spatialdino_core.encoder.weights import WeightsHeader, save_encoder
+from spatialdino_core.encoder.weights import save_encoder
 from spatialdino_core.features.basis import fit_basis
 from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.geometry.scan import ScanGeometry

@@ -13,7 +13,6 @@ from spatialdino_core.errors import BadInputError
 from spatialdino_core.kernels import attention as module
 from spatialdino_core.kernels import attention_cpu, attention_sdpa, attention_triton
 from spatialdino_core.kernels.attention import (
-    EMPTY,
     attend_in_parts,
     attend_in_tiles,
     attend_reference,
@@ -28,6 +27,7 @@ ON_CPU = {
     "cpu": (attention_cpu.attend_bfloat16, torch.bfloat16),
 }
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
+EMPTY = -1e4  # log-weight of a key that counts nothing
 
 
 def tensors(keys, queries=None, heads=2, width=64, dtype=torch.float32, spread=1.0, seed=0):
@@ -235,8 +235,8 @@ TRITON = """
 import sys
 sys.path[:0] = [{here!r}, {root!r}]
 import numpy as np, torch
-from test_kernels_attention import TOLERANCE, attention_triton, cut, error_of, tensors, truth_of
-from spatialdino_core.kernels.attention import EMPTY, attend_in_parts, choose_backend
+from test_kernels_attention import EMPTY, TOLERANCE, attention_triton, cut, error_of, tensors, truth_of
+from spatialdino_core.kernels.attention import attend_in_parts, choose_backend
 from functools import partial
 empty = torch.Tensor.new_empty
 torch.Tensor.new_empty = lambda *a, **k: empty(*a, **k).fill_(torch.nan)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from spatialdino_core.crops.parameters import AugmentationParameters
+from spatialdino_core.crops.source import check_source
 from spatialdino_core.encoder.parameters import EncoderParameters
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.pretrain import batches as batches_module
@@ -16,7 +17,6 @@ from spatialdino_core.pretrain.batches import crop_order, make_batch, step_batch
 from spatialdino_core.pretrain.distributed import World
 from spatialdino_core.pretrain.loader import batches_ahead
 from spatialdino_core.pretrain.parameters import PretrainParameters
-from spatialdino_core.pretrain.source import check_source
 
 RECIPE = PretrainParameters(steps=4, batch_size=3, global_crop_voxels=8, local_crop_voxels=4, local_crops=2)
 
@@ -224,11 +224,3 @@ def test_bad_crop_is_named(crop, message):
 def test_an_encoder_of_two_channels_wants_two():
     with pytest.raises(BadInputError, match=r"float32 \(2, Z, Y, X\)"):
         made(crops(), RECIPE, replace(ARCHITECTURE, channels=2), seed=0, step=0)
-
-
-def test_raw_camera_counts_and_empty_sources_are_refused():
-    check_source(crops(), 1, 8)
-    with pytest.raises(BadInputError, match="normalised"):
-        check_source([crop * 1000 for crop in crops()], 1, 8)
-    with pytest.raises(BadInputError, match="at least one crop"):
-        check_source([], 1, 8)

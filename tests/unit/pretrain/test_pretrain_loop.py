@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from spatialdino_core.crops.parameters import AugmentationParameters
+from spatialdino_core.crops.source import CropDescription
 from spatialdino_core.encoder.parameters import EncoderParameters
 from spatialdino_core.encoder.weights import load_encoder
 from spatialdino_core.errors import BadInputError
@@ -18,7 +19,6 @@ from spatialdino_core.pretrain import learner as learner_module
 from spatialdino_core.pretrain.checkpoint import load_latest, save_checkpoint
 from spatialdino_core.pretrain.loop import pretrain
 from spatialdino_core.pretrain.parameters import PretrainParameters
-from spatialdino_core.pretrain.source import CropDescription
 
 TINY = EncoderParameters(embed_dim=16, depth=2, heads=2, patch_voxels=4, registers=1, drop_path=0.2)
 SMALL = dict(

@@ -7,8 +7,9 @@ import torch
 from torch.nn import functional
 from watched_training import SMALL, noise, watch
 
+from spatialdino_core.pretrain.alarms import MEANINGS
 from spatialdino_core.pretrain.figures import target_figures, token_figures
-from spatialdino_core.pretrain.monitor import MEANINGS, CollapseMonitor
+from spatialdino_core.pretrain.monitor import CollapseMonitor
 from spatialdino_core.pretrain.parameters import PretrainParameters
 from spatialdino_core.pretrain.teaching import Teaching
 

@@ -9,13 +9,7 @@ import torch
 from PIL import Image
 
 from spatialdino_core.pretrain.examine import Examination
-from spatialdino_core.pretrain.pictures import (
-    AlarmSpan,
-    alarm_spans,
-    held_out_figure,
-    save_figure,
-    training_figure,
-)
+from spatialdino_core.pretrain.pictures import held_out_figure, save_figure, training_figure
 
 
 def metrics(alarms):
@@ -36,17 +30,6 @@ def held_out(rows=3):
     figures = {"probe_auroc": 0.8, "intensity_auroc": 0.6, "voxels_auroc": 0.7}
     norms = {f"block_{block}_norm_{name}": 2.0 for block in range(3) for name in ("p50", "max")}
     return pd.DataFrame({"step": 20 * np.arange(1, rows + 1), **figures, **norms})
-
-
-def test_spans_of_alarms_last_from_their_first_to_their_last_row():
-    table = metrics(["", "a:class", "a:class;b:patch", "b:patch", "", "a:class"])
-    assert sorted(alarm_spans(table), key=lambda span: (span.alarm, span.first)) == [
-        AlarmSpan("a:class", 20, 30),
-        AlarmSpan("a:class", 60, 60),
-        AlarmSpan("b:patch", 30, 40),
-    ]
-    table["alarms"] = np.nan  # what pandas reads from a column of empty cells
-    assert list(alarm_spans(table)) == []
 
 
 def test_curves_show_their_columns_and_the_alarms(tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from spatialdino_core.crops.source import CropDescription
 from spatialdino_core.encoder.parameters import EncoderParameters
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.pretrain import learner as learner_module
@@ -22,7 +23,6 @@ from spatialdino_core.pretrain.losses import koleo_loss
 from spatialdino_core.pretrain.networks import new_network
 from spatialdino_core.pretrain.parameters import PretrainParameters
 from spatialdino_core.pretrain.schedules import settings_at
-from spatialdino_core.pretrain.source import CropDescription
 from spatialdino_core.pretrain.targets import sinkhorn_knopp
 
 CPU = torch.device("cpu")

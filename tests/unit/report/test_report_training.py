@@ -11,10 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
+from spatialdino_core.encoder.header import WeightsHeader
 from spatialdino_core.encoder.parameters import EncoderParameters
 from spatialdino_core.encoder.vit import build_encoder
-from spatialdino_core.encoder.weights import WeightsHeader, save_encoder
-from spatialdino_core.pretrain.monitor import MEANINGS
+from spatialdino_core.encoder.weights import save_encoder
+from spatialdino_core.pretrain.alarms import MEANINGS
 from spatialdino_core.report.summary import summarise
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from sinder_plant import PLANTED_BLOCK, SMALL, TURNED, crops, healthy, planted, spot_crop
 
-from spatialdino_core.encoder.weights import WeightsHeader, save_encoder
+from spatialdino_core.encoder.header import WeightsHeader
+from spatialdino_core.encoder.weights import save_encoder
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.sinder.parameters import RepairParameters
 from spatialdino_core.sinder.repair import repair

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spatialdino_core.encoder.attention import class_scores
-from spatialdino_core.encoder.clustered import Clusters
 from spatialdino_core.encoder.positions import LearnedPositions, RotaryPositions, SinePositions
+from spatialdino_core.encoder.streaming.token_layout import TokenLayout, tile_voxels, tiles
+from spatialdino_core.encoder.streaming.token_store import TokenStore, choose_store, make_store, nameless_file
 from spatialdino_core.encoder.streaming_parameters import StreamingParameters
-from spatialdino_core.encoder.token_layout import TokenLayout, tile_voxels, tiles
-from spatialdino_core.encoder.token_store import TokenStore, choose_store, make_store, nameless_file
 from spatialdino_core.encoder.vit import Block, VisionTransformer3D
 from spatialdino_core.kernels.attention import Attend, attend_in_parts
 
@@ -89,16 +88,10 @@ class TokenBlocks:
                 continue
             voxels = torch.from_numpy(tile_voxels(volume, side, z, y)).to(self.device)
             tokens = encoder.patch_embed(voxels[None]).flatten(2)[0].T.float()
-            rows = layout.row_of[start + wanted]
-            # In raster order the rows of foreground follow one another, and so do those of background.
-            for part in (rows < layout.foreground, rows >= layout.foreground):
-                if part.any():
-                    run = slice(int(rows[part][0]), int(rows[part][-1]) + 1)
-                    new = tokens[torch.from_numpy(wanted[part]).to(self.device)]
-                    self._write_patches(run, new + self._positions(run))
-
-    def _write_patches(self, run: slice, tokens: Tensor) -> None:
-        self.x.write(slice(self.leading + run.start, self.leading + run.stop), tokens[None])
+            rows = layout.row_of[start + wanted]  # follow one another, as the patches do
+            run = slice(int(rows[0]), int(rows[-1]) + 1)
+            new = tokens[torch.from_numpy(wanted).to(self.device)] + self._positions(run)
+            self.x.write(slice(self.leading + run.start, self.leading + run.stop), new[None])
 
     def _positions(self, run: slice) -> Tensor | float:
         """What is added to the patches of a run of rows."""
@@ -117,18 +110,6 @@ class TokenBlocks:
         places = self.layout.places(run).to(self.device)
         return positions.at(places, self.layout.grid, leading)
 
-    def queries(self, block: Block, wanted: Tensor) -> Tensor:
-        """(heads, S, d) queries of the tokens in the ascending rows ``wanted`` (S,)."""
-        queries = []
-        for rows, x in self.x.blocks(self.parameters.query_block_tokens):
-            inside = wanted[(wanted >= rows.start) & (wanted < rows.stop)] - rows.start
-            if len(inside):
-                inside = inside.to(self.device)
-                rotation = self._rotation(rows)
-                rotation = None if rotation is None else rotation[:, inside]
-                queries.append(block.attn.split(block.norm1(x[:, inside]), rotation)[0][0])
-        return torch.cat(queries, 1)
-
     def store_keys(self, block: Block, *, score: bool) -> Tensor | None:
         """Store keys and values of all tokens.
 
@@ -143,26 +124,20 @@ class TokenBlocks:
                 scores.append(class_scores(class_query, key)[0].cpu())
         return torch.cat(scores, 1)[:, self.leading :] if score else None
 
-    def mix(self, block: Block, clusters: Clusters | None, exact: int) -> None:
-        """Attention and feed-forward of all tokens, in place; for ``clusters`` see `parts`."""
+    def mix(self, block: Block) -> None:
+        """Attention and feed-forward of all tokens, in place."""
         for rows, x in self.x.blocks(self.parameters.query_block_tokens):
             query = block.attn.split(block.norm1(x), self._rotation(rows))[0][0]
-            mixed, _ = attend_in_parts(self.attend, query, self.parts(clusters, exact))
+            mixed, _ = attend_in_parts(self.attend, query, self._parts())
             x = x + block.ls1(block.attn.join(mixed[None]))
             self.x.write(rows, x + block.ls2(block.mlp(block.norm2(x))))
 
-    def parts(self, clusters: Clusters | None = None, exact: int = 0) -> Iterator[Part]:
-        """Keys, values and log-weights to attend to.
-
-        Those of all tokens, or, with ``clusters``, those of the first ``exact`` tokens, then the clusters.
-        """
+    def _parts(self) -> Iterator[Part]:
+        """Keys, values and log-weights of all tokens, to attend to."""
         heads = self.keys.shape[0] // 2
-        stop = None if clusters is None else exact
-        for rows, both in self.keys.blocks(self.parameters.key_block_tokens, 0, stop):
+        for rows, both in self.keys.blocks(self.parameters.key_block_tokens):
             log_weight = self.count[None, rows].log() if self.merged else None
             yield both[:heads], both[heads:], log_weight
-        if clusters is not None:
-            yield clusters.key, clusters.value, clusters.log_weight
 
     def outputs(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Patch tokens on their grid and the class token, after the final norm."""

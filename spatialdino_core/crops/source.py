@@ -1,4 +1,4 @@
-"""What pretraining asks of its crops, and the check that they keep it. Not where crops come from."""
+"""What training and repair ask of crops, and the check that they keep it. Not where crops come from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from spatialdino_core.errors import BadInputError
 
@@ -107,23 +106,3 @@ def check_source(crops: CropSource, channels: int, side_voxels: int, sample: int
                 expected="finite intensities normalised to [0, 1]",
                 remedy="Normalise the crops; raw camera counts make the augmentation meaningless.",
             )
-
-
-def check_views(views: Tensor, crops: Sequence[int]) -> None:
-    """Refuse views that are not finite: (V * B, …), view by view of B crops.
-
-    Raises
-    ------
-    BadInputError
-        Naming the crops.
-    """
-    if views.isfinite().all():
-        return
-    bad = (~views.flatten(1).isfinite().all(dim=1)).nonzero().flatten().tolist()
-    names = sorted({crops[view % len(crops)] for view in bad})
-    raise BadInputError(
-        f"training crops {names}",
-        found="NaN or infinite voxels",
-        expected="finite intensities normalised to [0, 1]",
-        remedy="Find the movie of these crops in the crop index and exclude or repair it.",
-    )

@@ -1,10 +1,8 @@
 """The encoder on volumes of more tokens than fit at once: every token attends to every other, in parts.
 
 What comes out is what `VisionTransformer3D` gives for the whole volume: nothing is cut, blended or left out.
-Memory depends on the size of blocks (``blockwise.py``) and on where tokens are kept (``token_store.py``).
+Memory depends on the size of blocks (``token_blocks.py``) and on where tokens are kept (``token_store.py``).
 Patches without data are left out, and equal ones computed once (``token_layout.py``).
-
-Only on request not exact: see ``clustered.py``, of which each layer is checked (``cluster_check.py``).
 """
 
 from __future__ import annotations
@@ -12,18 +10,16 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spatialdino_core.encoder.blockwise import TokenBlocks
-from spatialdino_core.encoder.cluster_check import Verdict, accepted_clusters
 from spatialdino_core.encoder.precision import arithmetic, autocast
+from spatialdino_core.encoder.streaming.token_blocks import TokenBlocks
+from spatialdino_core.encoder.streaming.token_layout import TokenLayout, lay_out
 from spatialdino_core.encoder.streaming_parameters import StreamingParameters
-from spatialdino_core.encoder.token_layout import TokenLayout, lay_out
 from spatialdino_core.encoder.vit import Block, VisionTransformer3D
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.kernels.attention import choose_backend
@@ -36,8 +32,6 @@ class AttentionReport:
 
     Attributes
     ----------
-    mode
-        ``exact`` or ``clustered``, as asked for.
     backend, precision, store
         What was used.
     patches
@@ -46,32 +40,14 @@ class AttentionReport:
         Those with data, and the class token and registers.
     distinct_tokens
         Tokens that were computed, after equal ones became one.
-    clusters
-        Of each layer; 0 where all keys were used. Empty if ``mode`` is exact.
-    errors
-        Mean relative error of the attention output of sampled tokens, of each layer, with the clusters that
-        were used (0 where all keys were): the worse of foreground and background. Empty if ``mode`` is exact.
-    refused_errors
-        For each layer those with fewer clusters, which were refused.
-    accepted_error
-        The greatest of ``errors``; 0 if exact.
-    pairs_gain
-        Pairs of query and key of exact attention between the distinct tokens, over the pairs that were
-        computed, those of clustering and checking included.
     """
 
-    mode: Literal["exact", "clustered"]
     backend: str
     precision: str
     store: str
     patches: int
     tokens: int
     distinct_tokens: int
-    clusters: tuple[int, ...] = ()
-    errors: tuple[float, ...] = ()
-    refused_errors: tuple[tuple[float, ...], ...] = ()
-    accepted_error: float = 0.0
-    pairs_gain: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -134,7 +110,6 @@ class StreamingEncoder:
         self,
         volume: NDArray[np.float32],
         valid: NDArray[np.bool_] | None = None,
-        foreground: NDArray[np.bool_] | None = None,
         *,
         class_attention: bool = False,
     ) -> StreamedOutput:
@@ -146,9 +121,6 @@ class StreamingEncoder:
             (C, Z, Y, X) float32 in [0, 1], sides multiples of the patch. May be a map of a file.
         valid
             (gz, gy, gx) bool, patches with data; the others are neither computed nor seen. None for all.
-        foreground
-            (gz, gy, gx) bool, patches that clustered attention keeps exact; None: those that are brighter
-            than most (``token_layout.bright_patches``).
         class_attention
             Whether to return the class token's attention over the patches.
 
@@ -157,60 +129,40 @@ class StreamingEncoder:
         BadInputError
             If the volume does not fit the encoder, or no patch has data.
         """
-        self._check(volume, valid, foreground)
+        self._check(volume, valid)
         side = self.encoder.architecture.patch_voxels
         merge = self.parameters.merge_identical and self.encoder.architecture.positions == "none"
-        clustered = self.parameters.attention == "clustered"
-        layout = lay_out(volume, side, valid, foreground, merge=merge, clustered=clustered)
+        layout = lay_out(volume, side, valid, merge=merge)
         tokens = TokenBlocks(
             self.encoder, layout, self.parameters, self.dtype, self.backend.attend, self.folder
         )
         with contextlib.closing(tokens), autocast(self.device, self.dtype):
             tokens.embed(volume)
-            scores, verdicts = self._layers(tokens, class_attention)
+            scores = self._layers(tokens, class_attention)
             patches, class_token = tokens.outputs()
         attention = None if scores is None else _spread_attention(scores, layout)
-        return StreamedOutput(patches, class_token, attention, self._report(tokens, verdicts))
+        return StreamedOutput(patches, class_token, attention, self._report(tokens))
 
-    def _layers(self, tokens: TokenBlocks, class_attention: bool) -> tuple[Tensor | None, list[Verdict]]:
+    def _layers(self, tokens: TokenBlocks, class_attention: bool) -> Tensor | None:
         """All blocks; the class token's scores for the patch rows in the last one."""
-        exact, verdicts, scores = tokens.leading + tokens.layout.foreground, list[Verdict](), None
+        scores = None
         for depth, block in enumerate(self.encoder.blocks):
             assert isinstance(block, Block)
             scores = tokens.store_keys(block, score=class_attention and depth == len(self.encoder.blocks) - 1)
-            if self.parameters.attention == "clustered":
-                verdicts.append(accepted_clusters(tokens, block, depth, exact))
-            tokens.mix(block, verdicts[-1].clusters if verdicts else None, exact)
-        return scores, verdicts
+            tokens.mix(block)
+        return scores
 
-    def _report(self, tokens: TokenBlocks, verdicts: list[Verdict]) -> AttentionReport:
-        layout, whole = tokens.layout, tokens.tokens
-        numbers = [0 if v.clusters is None else v.clusters.key.shape[1] for v in verdicts]
-        exact = tokens.leading + layout.foreground
-        pairs = [
-            v.pairs + whole * (exact + n if n else whole) for v, n in zip(verdicts, numbers, strict=True)
-        ]
+    def _report(self, tokens: TokenBlocks) -> AttentionReport:
         return AttentionReport(
-            mode=self.parameters.attention,
             backend=self.backend.name,
             precision=str(self.dtype).removeprefix("torch."),
             store=tokens.kind,
-            patches=len(layout.row_of),
-            tokens=tokens.leading + int(layout.count.sum()),
-            distinct_tokens=whole,
-            clusters=tuple(numbers),
-            errors=tuple(v.error for v in verdicts),
-            refused_errors=tuple(v.refused for v in verdicts),
-            accepted_error=max((v.error for v in verdicts), default=0.0),
-            pairs_gain=len(pairs) * whole**2 / sum(pairs) if pairs else 1.0,
+            patches=len(tokens.layout.row_of),
+            tokens=tokens.leading + int(tokens.layout.count.sum()),
+            distinct_tokens=tokens.tokens,
         )
 
-    def _check(
-        self,
-        volume: NDArray[np.float32],
-        valid: NDArray[np.bool_] | None,
-        foreground: NDArray[np.bool_] | None,
-    ) -> None:
+    def _check(self, volume: NDArray[np.float32], valid: NDArray[np.bool_] | None) -> None:
         side, channels = self.encoder.architecture.patch_voxels, self.encoder.architecture.channels
         fits = volume.ndim == 4 and len(volume) == channels and min(volume.shape) > 0
         if not fits or any(length % side for length in volume.shape[1:]):
@@ -221,15 +173,16 @@ class StreamingEncoder:
                 remedy="Pad or crop the volume to whole patches, with the channels of these weights.",
             )
         grid = tuple(length // side for length in volume.shape[1:])
-        for name, mask in (("valid", valid), ("foreground", foreground)):
-            if mask is not None and (mask.shape != grid or mask.dtype != bool):
-                raise BadInputError(
-                    f"encoder input, {name}",
-                    found=f"{mask.dtype} of shape {mask.shape}",
-                    expected=f"bool of shape {grid}, one per patch",
-                    remedy="Give one value per patch.",
-                )
-        if valid is not None and not valid.any():
+        if valid is None:
+            return
+        if valid.shape != grid or valid.dtype != bool:
+            raise BadInputError(
+                "encoder input, valid",
+                found=f"{valid.dtype} of shape {valid.shape}",
+                expected=f"bool of shape {grid}, one per patch",
+                remedy="Give one value per patch.",
+            )
+        if not valid.any():
             raise BadInputError(
                 "encoder input, valid",
                 found="no patch with data",

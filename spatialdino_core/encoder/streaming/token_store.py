@@ -52,8 +52,8 @@ class TokenStore(ABC):
         """Store (planes, rows, features), from any device and of any floating type."""
 
     @abstractmethod
-    def blocks(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[Block]:
-        """All tokens from ``start`` to ``stop`` in runs of ``size``, each with its rows.
+    def blocks(self, size: int, start: int = 0) -> Iterator[Block]:
+        """All tokens from ``start`` in runs of ``size``, each with its rows.
 
         The next run is read while one is worked on; of a run, its own rows only may be written then.
         """
@@ -79,9 +79,9 @@ class DeviceStore(TokenStore):
         """Copy."""
         self.data[:, rows] = values.to(self.data)
 
-    def blocks(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[Block]:
+    def blocks(self, size: int, start: int = 0) -> Iterator[Block]:
         """Views, without a thread."""
-        stop = self.shape[1] if stop is None else stop
+        stop = self.shape[1]
         for low in range(start, stop, size):
             rows = slice(low, min(low + size, stop))
             yield rows, self.read(rows)
@@ -111,9 +111,9 @@ class _FetchedStore(TokenStore):
             self.stream.synchronize()
         return values
 
-    def blocks(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[Block]:
+    def blocks(self, size: int, start: int = 0) -> Iterator[Block]:
         """Copies, each read by another thread while the one before it is worked on."""
-        stop = self.shape[1] if stop is None else stop
+        stop = self.shape[1]
         runs = [slice(low, min(low + size, stop)) for low in range(start, stop, size)]
         coming = self.reader.submit(self.read, runs[0]) if runs else None
         for number, this in enumerate(runs):
