@@ -30,8 +30,8 @@ LOG_TAU = math.log(2 * math.pi)
 
 
 @njit(nogil=True, cache=True)
-def begin(state: Array, position: Array, variance: Array, motion: Array) -> None:
-    """State of a particle that was seen once."""
+def initialise(state: Array, position: Array, variance: Array, motion: Array) -> None:
+    """State after the first measurement."""
     state[DIRECTED] = motion[FRACTION]
     for a in range(3):
         state[BROWN_X + a] = state[RUN_X + a] = position[a]
@@ -41,8 +41,8 @@ def begin(state: Array, position: Array, variance: Array, motion: Array) -> None
 
 
 @njit(nogil=True, cache=True)
-def predict(state: Array, motion: Array, hypotheses: Array) -> None:
-    """The three hypotheses one frame later."""
+def predict_one(state: Array, motion: Array, hypotheses: Array) -> None:
+    """The three hypotheses one frame later (mixing and Kalman prediction)."""
     running = state[DIRECTED]
     stay, redraw = 1 - motion[REDRAW], motion[REDRAW]
     # Who diffuses next was diffusing before, or was running and stopped; likewise for who sets off.
@@ -92,13 +92,13 @@ def merge(hypotheses: Array, state: Array) -> None:
 
 
 @njit(nogil=True, cache=True)
-def foresee(state: Array, frames: int, motion: Array, ahead: Array, hypotheses: Array) -> None:
-    """Hypotheses ``frames`` frames later with nothing seen in between; ``ahead`` is room for a state."""
+def predict(state: Array, frames: int, motion: Array, ahead: Array, hypotheses: Array) -> None:
+    """Hypotheses ``frames`` frames later, with no measurement in between; ``ahead`` is scratch memory."""
     ahead[:] = state
     for _ in range(frames - 1):
-        predict(ahead, motion, hypotheses)
+        predict_one(ahead, motion, hypotheses)
         merge(hypotheses, ahead)
-    predict(ahead, motion, hypotheses)
+    predict_one(ahead, motion, hypotheses)
 
 
 @njit(nogil=True, cache=True)
@@ -123,7 +123,7 @@ def log_density(hypotheses: Array, position: Array, variance: Array) -> float:
 
 
 @njit(nogil=True, cache=True)
-def measure(hypotheses: Array, position: Array, variance: Array, state: Array) -> float:
+def update(hypotheses: Array, position: Array, variance: Array, state: Array) -> float:
     """State after a measurement (Kalman update of each hypothesis); its log-density (µm⁻³)."""
     found = log_density(hypotheses, position, variance)
     for h in range(3):
@@ -131,11 +131,11 @@ def measure(hypotheses: Array, position: Array, variance: Array, state: Array) -
         hypothesis[WEIGHT] = math.exp(_log_weight(hypothesis, position, variance) - found)
         for a in range(3):
             total = hypothesis[XX + a] + variance[a]
-            surprise = position[a] - hypothesis[X + a]
-            gain, turn = hypothesis[XX + a] / total, hypothesis[XV + a] / total
-            hypothesis[X + a] += gain * surprise
-            hypothesis[V + a] += turn * surprise
-            hypothesis[VV + a] -= turn * hypothesis[XV + a]
+            innovation = position[a] - hypothesis[X + a]
+            gain, velocity_gain = hypothesis[XX + a] / total, hypothesis[XV + a] / total
+            hypothesis[X + a] += gain * innovation
+            hypothesis[V + a] += velocity_gain * innovation
+            hypothesis[VV + a] -= velocity_gain * hypothesis[XV + a]
             hypothesis[XV + a] *= 1 - gain
             hypothesis[XX + a] *= 1 - gain
     merge(hypotheses, state)
@@ -143,7 +143,9 @@ def measure(hypotheses: Array, position: Array, variance: Array, state: Array) -
 
 
 @njit(nogil=True, cache=True)
-def follow(frame: NDArray, position: Array, variance: Array, previous: NDArray, motion: Array) -> Array:
+def filter_tracks(
+    frame: NDArray, position: Array, variance: Array, previous: NDArray, motion: Array
+) -> Array:
     """Filter all particles along their links; rows are ordered by frame.
 
     Parameters
@@ -165,8 +167,8 @@ def follow(frame: NDArray, position: Array, variance: Array, previous: NDArray, 
     found = np.zeros(len(frame))
     for i in range(len(frame)):
         if previous[i] < 0:
-            begin(states[i], position[i], variance[i], motion)
+            initialise(states[i], position[i], variance[i], motion)
             continue
-        foresee(states[previous[i]], frame[i] - frame[previous[i]], motion, ahead, hypotheses)
-        found[i] = measure(hypotheses, position[i], variance[i], states[i])
+        predict(states[previous[i]], frame[i] - frame[previous[i]], motion, ahead, hypotheses)
+        found[i] = update(hypotheses, position[i], variance[i], states[i])
     return found
