@@ -5,9 +5,11 @@ gives three hypotheses for every step: it goes on diffusing, it goes on running,
 direction. After a measurement the last two are merged again into one Gaussian of the same moments
 (Blom & Bar-Shalom, IEEE Trans. Autom. Control 33, 780, 1988). Axes are independent given the hypothesis.
 
-A state is a row of `STATE` numbers: the probability of being directed; position and variance (z, y, x) if
+A state is an array of `STATE` numbers: the probability of being directed; position and variance (z, y, x) if
 Brownian; position, velocity, and their variances and covariance (z, y, x each) if directed. A motion is the
-array that `MotionModel.array` makes. Units are µm and frames.
+array (6,) that `MotionModel.array` makes. Units are µm and frames. Arguments are states (22,), motions (6,),
+hypotheses (3, 16), and positions and variances (3,), z, y, x, unless their function says otherwise; all else
+are numbers.
 """
 
 from __future__ import annotations
@@ -21,10 +23,13 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 STATE = 22
+# Offsets into a state (22,): a probability, then seven triples (z, y, x).
 DIRECTED, BROWN_X, BROWN_P, RUN_X, RUN_V, RUN_XX, RUN_XV, RUN_VV = 0, 1, 4, 7, 10, 13, 16, 19
 HYPOTHESES = (3, 16)
 """Going on diffusing, going on running, setting off; each a weight and (z, y, x) of the five moments."""
+# Offsets into a hypothesis (16,): its weight, then five triples (z, y, x).
 WEIGHT, X, V, XX, XV, VV = 0, 1, 4, 7, 10, 13
+# Offsets into a motion (6,).
 BROWN_VAR, RUN_VAR, SPEED_VAR, TURN_VAR, REDRAW, FRACTION = 0, 1, 2, 3, 4, 5
 LOG_TAU = math.log(2 * math.pi)
 
@@ -127,7 +132,7 @@ def update(hypotheses: Array, position: Array, variance: Array, state: Array) ->
     """State after a measurement (Kalman update of each hypothesis); its log-density (µm⁻³)."""
     found = log_density(hypotheses, position, variance)
     for h in range(3):
-        hypothesis = hypotheses[h]
+        hypothesis = hypotheses[h]  # (16,), changed in place
         hypothesis[WEIGHT] = math.exp(_log_weight(hypothesis, position, variance) - found)
         for a in range(3):
             total = hypothesis[XX + a] + variance[a]
@@ -162,9 +167,9 @@ def filter_tracks(
     numpy.ndarray
         (N,) log-density of each object's position given those before on its track; 0 for a first one.
     """
-    states = np.empty((len(frame), STATE))
-    hypotheses, ahead = np.empty(HYPOTHESES), np.empty(STATE)
-    found = np.zeros(len(frame))
+    states = np.empty((len(frame), STATE))  # (N, 22)
+    hypotheses, ahead = np.empty(HYPOTHESES), np.empty(STATE)  # (3, 16), (22,)
+    found = np.zeros(len(frame))  # (N,)
     for i in range(len(frame)):
         if previous[i] < 0:
             initialise(states[i], position[i], variance[i], motion)

@@ -86,6 +86,7 @@ def _expected(state: Array, frames: int, model: Model) -> Array:
 
 def _between(past: Array, future: Array, model: Model) -> Array:
     """Expected position (z, y, x) given a state from the past and one, backwards in time, from the future."""
+    # Both are states (22,); three axes at once.
     share = past[BROWN_P : BROWN_P + 3] / (past[BROWN_P : BROWN_P + 3] + future[BROWN_P : BROWN_P + 3])
     diffusing = past[BROWN_X : BROWN_X + 3] + share * (
         future[BROWN_X : BROWN_X + 3] - past[BROWN_X : BROWN_X + 3]

@@ -194,8 +194,8 @@ def join_gains(
     earlier, later, cost, gain
         Candidates of at least `MIN_GAIN`; ``cost`` is the negative log-likelihood of the link.
     """
-    hypotheses, ahead, forked = np.empty(HYPOTHESES), np.empty(STATE), np.empty(HYPOTHESES)
-    state, level = np.empty(STATE), np.empty(2)
+    hypotheses, ahead, forked = np.empty(HYPOTHESES), np.empty(STATE), np.empty(HYPOTHESES)  # (3, 16), (22,)
+    state, level = np.empty(STATE), np.empty(2)  # (22,), (2,)
     alone: dict[int, float] = {-1: 0.0}
     earlier, later, costs, gains = [0], [0], [0.0], [0.0]
     for i in heads:
