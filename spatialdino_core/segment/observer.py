@@ -17,6 +17,7 @@ from functools import lru_cache
 import numpy as np
 
 from spatialdino_core.segment.channels import FACTORS, blob_signature
+from spatialdino_core.statistics import MAD_TO_SIGMA
 
 NEAR_FRAMES = 2
 """Frames before and after with a weight of their own; those further away share one."""
@@ -70,7 +71,7 @@ def channel_covariance(responses: np.ndarray, frames: Sequence[int]) -> np.ndarr
         of frames l apart and samples that are outliers in neither; without any pair it is that of lag l - 1.
     """
     centred = responses - np.median(responses, axis=2, keepdims=True)
-    spread = 1.4826 * np.median(np.abs(centred), axis=2, keepdims=True)
+    spread = MAD_TO_SIGMA * np.median(np.abs(centred), axis=2, keepdims=True)
     usual = (np.abs(centred) <= OUTLIER_SIGMAS * np.maximum(spread, 1e-12)).all(axis=1)
     centred = np.where(usual[:, None], centred, 0.0).astype(np.float64)
     row = {frame: index for index, frame in enumerate(frames)}

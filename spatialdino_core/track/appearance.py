@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from spatialdino_core.statistics import MAD_TO_SIGMA
 from spatialdino_core.track.candidates import owners
 from spatialdino_core.track.joins import Candidates
 from spatialdino_core.track.objects import Array, Index, Objects
@@ -87,7 +88,7 @@ def _changes(log_brightness: Array, earlier: Index) -> Array:
 
 def _variance(change: Array) -> float:
     """Variance by the median absolute deviation."""
-    return float((1.4826 * np.median(np.abs(change - np.median(change)))) ** 2)
+    return float((MAD_TO_SIGMA * np.median(np.abs(change - np.median(change)))) ** 2)
 
 
 def with_likeness(

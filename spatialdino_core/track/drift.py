@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.spatial import cKDTree
 
+from spatialdino_core.statistics import MAD_TO_SIGMA
 from spatialdino_core.track.objects import Array, Index, Objects
 
 FEWEST = 8
@@ -52,7 +53,7 @@ def _significant(changes: Array) -> Array:
     if len(changes) < FEWEST:
         return np.zeros(changes.shape[1])
     middle = np.median(changes, axis=0)
-    spread = 1.4826 * np.median(np.abs(changes - middle), axis=0)
+    spread = MAD_TO_SIGMA * np.median(np.abs(changes - middle), axis=0)
     error = 1.2533 * spread / np.sqrt(len(changes))
     return np.where(np.abs(middle) > SIGNIFICANCE * error, middle, 0.0)
 

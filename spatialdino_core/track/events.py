@@ -13,6 +13,7 @@ import pandas as pd
 from scipy.spatial import cKDTree
 from scipy.special import expit, gammaln
 
+from spatialdino_core.statistics import MAD_TO_SIGMA
 from spatialdino_core.track.appearance import BrightnessModel
 from spatialdino_core.track.candidates import Mask
 from spatialdino_core.track.links import Links, Model
@@ -136,7 +137,7 @@ def _step_scale(objects: Objects, position: Array, links: Links, reach_um: float
     if len(later) < FEWEST_STEPS:
         return np.full(3, reach_um / 4)
     steps = np.abs(position[later] - position[links.previous[later]])
-    return np.maximum(1.4826 * np.median(steps, axis=0), 0.01 * reach_um)
+    return np.maximum(MAD_TO_SIGMA * np.median(steps, axis=0), 0.01 * reach_um)
 
 
 def _partners(scene: _Scene, edges: Index, allowed: Mask, direction: int, reach_um: float) -> Partners:
