@@ -116,7 +116,17 @@ def mean_cosine(tokens: Tensor) -> float:
 
 
 def rank_me(tokens: Tensor) -> float:
-    """Effective rank: exp of the entropy of the normalised singular values of centred (n, D) tokens."""
+    """Effective rank: exp of the entropy of the normalised singular values of centred (n, D) tokens.
+
+    Examples
+    --------
+    Three tokens at right angles span a plane around their mean; on a line they have one dimension.
+
+    >>> round(rank_me(torch.eye(3)), 3)
+    2.0
+    >>> round(rank_me(torch.tensor([[0.0, 0.0], [1.0, 2.0], [2.0, 4.0]])), 3)
+    1.0
+    """
     values = torch.linalg.svdvals((tokens - tokens.mean(0)).double())
     shares = values / values.sum().clamp(min=torch.finfo(torch.float64).tiny)
     return float(entropies(shares).exp())

@@ -110,6 +110,11 @@ def frames_to_look_at(usable: Sequence[int], number: int) -> list[int]:
         Frames that can be read, increasing; at least one.
     number
         How many evenly spread frames; 1 gives the first alone.
+
+    Examples
+    --------
+    >>> frames_to_look_at(range(0, 100, 10), 3)
+    [0, 10, 40, 90]
     """
     if number == 1:
         return [usable[0]]

@@ -203,6 +203,13 @@ def suppress(position: np.ndarray, radius: np.ndarray) -> np.ndarray:
     -------
     numpy.ndarray
         Boolean mask of the rows that stay, shape (n,).
+
+    Examples
+    --------
+    The second row gives way to the first; the third is then near no row that stays.
+
+    >>> suppress(np.array([[0.0, 0, 0], [0, 0, 1], [0, 0, 2]]), np.full(3, 1.5)).tolist()
+    [True, False, True]
     """
     stays = np.ones(len(position), dtype=bool)
     if len(position) < 2:

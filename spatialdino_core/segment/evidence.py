@@ -234,7 +234,15 @@ def _with_foreground(
 def _operating_point(
     confidence: np.ndarray, frames: float, false_positives_per_frame: float | None
 ) -> tuple[float, float, float, float]:
-    """Threshold of confidence, and the expected F1, precision and recall there."""
+    """Threshold of confidence, and the expected F1, precision and recall there.
+
+    Examples
+    --------
+    Of three maxima the two surer ones are accepted: 1.6 of 2 are particles, of 1.8 that there are.
+
+    >>> [round(value, 3) for value in _operating_point(np.array([0.9, 0.2, 0.7]), 1.0, None)]
+    [0.7, 0.842, 0.8, 0.889]
+    """
     ordered = np.sort(confidence)[::-1]
     total = ordered.sum()
     if total == 0:

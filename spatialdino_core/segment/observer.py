@@ -187,5 +187,12 @@ def persistence(rate: float, reach: int) -> np.ndarray:
 
     A blob of standard deviation s that is filtered with its own shape has the response (1 + d²/2s²)^(−3/2) on
     average over Gaussian displacements of variance d² per axis; ``rate`` is d²/2s² per frame.
+
+    Examples
+    --------
+    >>> persistence(rate=0.0, reach=2).tolist()
+    [1.0, 1.0, 1.0]
+    >>> persistence(rate=3.0, reach=1).tolist()
+    [1.0, 0.125]
     """
     return np.asarray((1 + rate * np.arange(reach + 1)) ** -1.5)

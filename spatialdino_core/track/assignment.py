@@ -35,6 +35,14 @@ def assign(rows: Index, columns: Index, gains: Gain, shape: tuple[int, int]) -> 
     -------
     numpy.ndarray
         Indices of the chosen candidates, ascending.
+
+    Examples
+    --------
+    The greatest gain first would give 3; the best total is 2 + 2.
+
+    >>> rows, columns, gains = np.array([0, 0, 1]), np.array([0, 1, 0]), np.array([3.0, 2.0, 2.0])
+    >>> assign(rows, columns, gains, (2, 2)).tolist()
+    [1, 2]
     """
     (useful,) = np.nonzero(gains > 0)
     if len(useful) == 0:
@@ -66,6 +74,14 @@ def margins(rows: Index, columns: Index, gains: Gain, chosen: Index, shape: tupl
     -------
     numpy.ndarray
         (len(chosen),) at least 0. Exact as long as no more than `ROUNDS` objects change partners.
+
+    Examples
+    --------
+    Without either of the two links the best total is 3 instead of 4.
+
+    >>> rows, columns, gains = np.array([0, 0, 1]), np.array([0, 1, 0]), np.array([3.0, 2.0, 2.0])
+    >>> margins(rows, columns, gains, np.array([1, 2]), (2, 2)).tolist()
+    [1.0, 1.0]
     """
     by_row, by_column = _side(rows, columns, chosen, shape[0]), _side(columns, rows, chosen, shape[1])
     return _margins(chosen, gains, by_row, by_column)
