@@ -303,12 +303,12 @@ def _peaks(
     own_scores = [_z_score(v, own_noise.at(p)) for v, p in zip(own, position, strict=True)]
     size = np.repeat(np.arange(len(lists)), [len(p) for p in position])
     peaks = Peaks(np.concatenate(position).astype(np.float64), np.concatenate(scores), size)
-    speaks = (
+    seen_alone = (
         np.concatenate(own_scores) >= min_single_frame_share * peaks.z_score
         if np.isfinite(min_single_frame_share)
         else True
     )
-    peaks = peaks.keep((peaks.z_score >= MIN_SIGNIFICANCE) & speaks)
+    peaks = peaks.keep((peaks.z_score >= MIN_SIGNIFICANCE) & seen_alone)
     z, y, x = peaks.position.T
     peaks = peaks.keep(np.lexsort((x, y, z, peaks.size, -peaks.z_score)))
     radius = SUPPRESSION * np.asarray(sizes)[peaks.size]

@@ -138,7 +138,7 @@ def calibrate(
     maps, verdict = job.foreground_maps(span)
     covariance = channel_covariance(job.sample(span), span)
     still = Observer.of(covariance, np.ones(1), parameters.size_factors, job.sigma)
-    peaks = job.look(still, 0, maps)
+    peaks = job.peaks(still, 0, maps)
     single = best = job.evidence(peaks, maps)
     kept, reach = np.ones(1), 0
     if (
@@ -148,7 +148,7 @@ def calibrate(
     ):
         fading = persistence(job.fading_rate(still, peaks), parameters.temporal_reach_frames)
         observer = Observer.of(covariance, fading, parameters.size_factors, job.sigma)
-        together = job.evidence(job.look(observer, parameters.temporal_reach_frames, maps), maps)
+        together = job.evidence(job.peaks(observer, parameters.temporal_reach_frames, maps), maps)
         if together.expected_f1 > 0:
             best, kept, reach = together, fading, parameters.temporal_reach_frames
     return Calibration(
@@ -210,7 +210,7 @@ class _Job:
             found.append(responses[(slice(None), *tile.inner)].reshape(len(responses), -1)[:, places])
         return np.stack(found)
 
-    def look(self, observer: Observer, reach: int, frames: Iterable[int]) -> dict[int, tuple[Peaks, Peaks]]:
+    def peaks(self, observer: Observer, reach: int, frames: Iterable[int]) -> dict[int, tuple[Peaks, Peaks]]:
         """Bright and dark maxima in ``frames``."""
         found = {}
         for frame in frames:

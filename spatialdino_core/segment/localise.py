@@ -9,7 +9,7 @@ blobs exist is decided before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -103,43 +103,21 @@ def _fit_in_turns(
     sweeps: int,
     steps: int,
 ) -> Spots:
-    state = _State.at_seeds(seeds, sigma_voxels)
+    zeros = np.zeros(len(seeds))
+    spots = Spots(seeds.astype(np.float64), sigma_voxels, zeros, zeros, zeros, np.zeros((len(seeds), 3)))
     if not len(seeds):
-        return Spots(
-            state.position, sigma_voxels, state.amplitude, state.background, state.noise, state.variance
-        )
+        return spots
     groups = _groups(sigma_voxels)
     jobs = [(rows, half) for rows, half in groups for rows in chunks(rows, half, LINEAR + 3)]
     for sweep in range(sweeps):
-        neighbours = (
-            Neighbours(state.position, state.sigma, state.amplitude, WINDOW * sigma_voxels) if sweep else None
-        )
-        fitted = state.copy()
+        neighbours = None
+        if sweep:
+            neighbours = Neighbours(spots.position, sigma_voxels, spots.amplitude, WINDOW * sigma_voxels)
+        fitted = Spots(*(getattr(spots, field.name).copy() for field in fields(Spots)))
         for rows, half in jobs:
             _fit(frame, valid, seeds, rows, half, fitted, neighbours, steps)
-        state = fitted
-    return Spots(state.position, sigma_voxels, state.amplitude, state.background, state.noise, state.variance)
-
-
-@dataclass
-class _State:
-    """The current estimate for every blob."""
-
-    position: np.ndarray
-    sigma: np.ndarray
-    amplitude: np.ndarray
-    background: np.ndarray
-    noise: np.ndarray
-    variance: np.ndarray
-
-    @staticmethod
-    def at_seeds(seeds: np.ndarray, sigma: np.ndarray) -> _State:
-        n = len(seeds)
-        position = seeds.astype(np.float64)
-        return _State(position, sigma, np.zeros(n), np.zeros(n), np.zeros(n), np.zeros((n, 3)))
-
-    def copy(self) -> _State:
-        return _State(*(getattr(self, name).copy() for name in self.__dataclass_fields__))
+        spots = fitted
+    return spots
 
 
 def _groups(sigma: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -155,16 +133,16 @@ def _fit(
     seeds: np.ndarray,
     rows: np.ndarray,
     half: np.ndarray,
-    state: _State,
+    spots: Spots,
     neighbours: Neighbours | None,
     steps: int,
 ) -> None:
-    """Gauss–Newton steps for ``rows``; changes ``state`` in place."""
+    """Gauss–Newton steps for ``rows``; changes the arrays of ``spots``."""
     axes, values, usable = boxes(frame, valid, seeds[rows], half)  # values, usable: (n, z, y, x)
     if neighbours is not None:
         values = values - neighbours.light(rows, axes)
     values, level = subtract_mean(values, usable)  # (n, z, y, x), (n,)
-    position, sigma = state.position[rows], state.sigma[rows]  # (n, 3)
+    position, sigma = spots.position[rows], spots.sigma[rows]  # (n, 3)
     count = np.maximum(usable.sum(axis=(1, 2, 3)), LINEAR + 4)  # (n,)
     target = values.reshape(len(rows), -1)  # (n, voxels)
     for step in range(steps + 1):
@@ -185,11 +163,11 @@ def _fit(
     weighted = design * residual[:, None, :]  # (n, 8, voxels)
     meat = weighted @ weighted.transpose(0, 2, 1)  # (n, 8, 8), of the sandwich estimator
     covariance = inverse @ meat @ inverse * (count / freedom)[:, None, None]
-    state.position[rows] = position
-    state.amplitude[rows] = linear[:, 0]
-    state.background[rows] = linear[:, 1] + level
-    state.noise[rows] = np.sqrt(np.sum(residual**2, axis=1) / freedom)
-    state.variance[rows] = np.einsum("naa->na", covariance)[:, LINEAR:]
+    spots.position[rows] = position
+    spots.amplitude[rows] = linear[:, 0]
+    spots.background[rows] = linear[:, 1] + level
+    spots.noise[rows] = np.sqrt(np.sum(residual**2, axis=1) / freedom)
+    spots.variance[rows] = np.einsum("naa->na", covariance)[:, LINEAR:]
 
 
 def _design(
