@@ -47,6 +47,7 @@ from spatialdino_core.movies.register import register_movie
 from spatialdino_core.movies.sheet import read_sheet
 from spatialdino_core.movies.store import FrameStore, StoreLayout
 from spatialdino_core.simulate.corpus import write_corpus
+from spatialdino_core.statistics import MAD_TO_SIGMA
 
 Row = dict[str, Any]
 LEAST_LABELLED = 10
@@ -110,7 +111,7 @@ def distance_from_the_dim_half(components: np.ndarray, brightness: np.ndarray) -
     """Posterior of the farther of two Gaussians on the robust distance to the power 2/3."""
     dim = components[brightness <= np.median(brightness)]
     centre = np.median(dim, axis=0)
-    spread = np.maximum(1.4826 * np.median(np.abs(dim - centre), axis=0), 1e-6)
+    spread = np.maximum(MAD_TO_SIGMA * np.median(np.abs(dim - centre), axis=0), 1e-6)
     distance = np.sqrt((((components - centre) / spread) ** 2).mean(axis=1)) ** (2 / 3)
     mixture = GaussianMixture(2, random_state=0).fit(distance[:, None])
     rank = mixture.predict_proba(distance[:, None])[:, np.argmax(mixture.means_[:, 0])]

@@ -25,6 +25,7 @@ from spatialdino_core.geometry.deskewed import DeskewedMovie
 from spatialdino_core.score.detection import score_detections
 from spatialdino_core.score.run import observable
 from spatialdino_core.score.tracking import score_tracks
+from spatialdino_core.statistics import MAD_TO_SIGMA
 
 POSITION = ["z_um", "y_um", "x_um"]
 PSF_UM = np.array([0.32, 0.14, 0.14])
@@ -64,7 +65,7 @@ def floor_of(filtered: Volume, valid: np.ndarray) -> float:
     """Median plus `LEAST_Z` robust standard deviations of a filtered frame."""
     values = filtered[valid][::7]
     middle = np.median(values)
-    return float(middle + LEAST_Z * 1.4826 * np.median(np.abs(values - middle)))
+    return float(middle + LEAST_Z * MAD_TO_SIGMA * np.median(np.abs(values - middle)))
 
 
 def trackpy_locate(frames: Frames, diameter: tuple[int, int, int]) -> Table:

@@ -7,7 +7,7 @@ Crops are noise of the recipe's side: their content costs nothing. "plain" is th
 from the papers: view by view, attention as softmax(Q K^T / sqrt d) V, losses pair by pair and patch by
 patch, AdamW and moving average weight by weight. Both start from the same weights and must give the same
 losses. Steps of both take turns, so that a busy moment hits both. The loop is ``pretrain()`` itself, with
-loader, books and monitor; its own ``metrics.csv`` is read, without the first half, which warms up.
+loader, log and monitor; its own ``metrics.csv`` is read, without the first half, which warms up.
 """
 
 from __future__ import annotations

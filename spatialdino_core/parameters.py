@@ -32,6 +32,12 @@ def parameters_json(parameters: Any) -> str:
 
 
 def digest(*parts: object) -> str:
-    """Short hexadecimal fingerprint (16 characters of BLAKE2b) of the JSON form of ``parts``."""
+    """Short hexadecimal fingerprint (16 characters of BLAKE2b) of the JSON form of ``parts``.
+
+    Examples
+    --------
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}), digest(1) == digest(1.0)
+    (True, False)
+    """
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

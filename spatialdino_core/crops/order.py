@@ -35,6 +35,13 @@ def epoch_order(
     -------
     numpy.ndarray
         Each crop once.
+
+    Examples
+    --------
+    Strictly sequential within shards, which come in random order.
+
+    >>> epoch_order([3, 2, 2], seed=0, epoch=0, window=1).tolist()
+    [5, 6, 0, 1, 2, 3, 4]
     """
     shards = np.random.default_rng([seed, _SHARDS, epoch]).permutation(len(shard_lengths))
     starts = np.concatenate([[0], np.cumsum(shard_lengths)])

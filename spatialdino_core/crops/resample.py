@@ -29,7 +29,15 @@ CHUNK_BYTES = 16 * 2**20
 
 
 def isotropic_shape(shape: tuple[int, ...], voxel_um: Triple, target_um: float) -> tuple[int, int, int]:
-    """Shape (z, y, x) of a volume of cubic voxels of ``target_um`` that replaces one of ``shape``."""
+    """Shape (z, y, x) of a volume of cubic voxels of ``target_um`` that replaces one of ``shape``.
+
+    Examples
+    --------
+    Nothing is extrapolated: ten planes span nine spacings.
+
+    >>> isotropic_shape((10, 100, 100), (0.3, 0.1, 0.1), 0.1)
+    (28, 100, 100)
+    """
     z, y, x = (resampled_length(n, target_um / size) for n, size in zip(shape, voxel_um, strict=True))
     return z, y, x
 

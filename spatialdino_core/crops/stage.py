@@ -22,6 +22,7 @@ from spatialdino_core.errors import BadInputError
 from spatialdino_core.geometry.deskewed import DeskewedMovie
 from spatialdino_core.movies.provenance import software
 from spatialdino_core.progress import progress
+from spatialdino_core.statistics import evenly_spread
 
 
 def shard_movie(
@@ -122,8 +123,7 @@ def _spread(frames: Sequence[int], number: int) -> list[int]:
         raise BadInputError(
             "training movie", found="no frame", expected="at least one", remedy="Set its train to no."
         )
-    positions = np.linspace(0, len(frames) - 1, min(number, len(frames))).round().astype(int)
-    return [frames[p] for p in positions]
+    return [frames[index] for index in evenly_spread(len(frames), number)]
 
 
 @dataclass(frozen=True, kw_only=True)

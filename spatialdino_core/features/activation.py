@@ -19,8 +19,8 @@ from skimage.filters import threshold_otsu
 from sklearn.mixture import GaussianMixture
 
 from spatialdino_core.features.windows import Encoded
+from spatialdino_core.statistics import MAD_TO_SIGMA
 
-MAD_TO_STD = 1.4826
 ROUNDING = 1e-4  # of a sum of features: patches that differ by less are alike
 LARGEST = 1000.0  # fits float16, and nothing beyond it means more
 
@@ -85,7 +85,7 @@ def fit_activation(sums: NDArray[Any], content: NDArray[Any], dim: NDArray[np.bo
     """
     correlation = spearmanr(sums, content).statistic if np.ptp(sums) > 0 and np.ptp(content) > 0 else 0.0
     centre = float(np.median(sums[dim]))
-    spread = max(MAD_TO_STD * float(np.median(np.abs(sums[dim] - centre))), ROUNDING * max(abs(centre), 1))
+    spread = max(MAD_TO_SIGMA * float(np.median(np.abs(sums[dim] - centre))), ROUNDING * max(abs(centre), 1))
     sign = int(np.sign(correlation))
     means, variances, weights = two_gaussians(sign * (sums.astype(np.float64) - centre) / spread)
     return Activation(

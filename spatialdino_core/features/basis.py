@@ -13,6 +13,7 @@ from torch import Tensor
 from spatialdino_core.crops.source import CropSource
 from spatialdino_core.encoder.vit import VisionTransformer3D
 from spatialdino_core.errors import BadInputError
+from spatialdino_core.statistics import evenly_spread
 
 FLAT = 1e-3  # intensities of a patch without data differ by no more: fill is one value, images have noise
 
@@ -47,13 +48,12 @@ def fit_basis(
     BadInputError
         If no patch has data.
     """
-    chosen = np.unique(np.linspace(0, len(crops) - 1, min(most, len(crops))).round().astype(int))
     device = next(encoder.parameters()).device
     width = encoder.architecture.embed_dim
     count, total, squares = 0, torch.zeros(width).double(), torch.zeros(width, width).double()
     with torch.inference_mode():
-        for index in chosen:
-            window = _centre(crops[int(index)], window_voxels)
+        for index in evenly_spread(len(crops), most).tolist():
+            window = _centre(crops[index], window_voxels)
             tokens = encoder(torch.as_tensor(window)[None].to(device)).patch_tokens[0].cpu().double()
             tokens = tokens[_has_data(window, encoder.architecture.patch_voxels)]
             count += len(tokens)

@@ -19,7 +19,13 @@ def patch_spacing_um(voxel_um: Triple, patch_voxels: int) -> Triple:
 
 
 def patch_origin_um(voxel_um: Triple, patch_voxels: int) -> Triple:
-    """Centre of patch (0, 0, 0), µm: voxel 0 is centred at 0, the patch spans voxels 0 … patch − 1."""
+    """Centre of patch (0, 0, 0), µm: voxel 0 is centred at 0, the patch spans voxels 0 … patch − 1.
+
+    Examples
+    --------
+    >>> patch_origin_um((0.5, 0.25, 0.25), 8)
+    (1.75, 0.875, 0.875)
+    """
     z, y, x = (v * (patch_voxels - 1) / 2 for v in voxel_um)
     return z, y, x
 

@@ -163,15 +163,15 @@ def _frame_job(
         encoded = encoder.encode(frame)
         components = _components(encoded, model)
         active = np.where(valid, foreground.activation.of(summed_features(encoded)), 0)
-        likely = np.zeros(valid.shape, np.float32)
-        likely[valid] = foreground.probability(components[:, valid].T, active[valid])
+        probability = np.zeros(valid.shape, np.float32)
+        probability[valid] = foreground.probability(components[:, valid].T, active[valid])
         kept = encoded.tokens.numpy() if model.parameters.keep == "all" else components
         return _Computed(
             frame.number,
             np.where(valid, kept, 0).astype(np.float16),
-            np.stack([active, likely]).astype(np.float16),
+            np.stack([active, probability]).astype(np.float16),
             encoded.class_token.numpy(),
-            {"foreground_fraction": float((likely[valid] > 0.5).mean())} | encoded.facts,
+            {"foreground_fraction": float((probability[valid] > 0.5).mean())} | encoded.facts,
         )
 
     def write(done: _Computed) -> FrameResult:

@@ -56,6 +56,14 @@ class ScanGeometry:
     ------
     BadInputError
         For an impossible value.
+
+    Examples
+    --------
+    A sample scan at 32.8°: neighbouring planes are half a step apart, and 4 pixels beside each other.
+
+    >>> scan = ScanGeometry(scan="stage", angle_deg=32.8, step_um=0.5, pixel_um=0.104)
+    >>> round(scan.plane_spacing_um, 3), round(scan.shear_voxels, 2)
+    (0.271, 4.04)
     """
 
     scan: Scan

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from spatialdino_core.kernels.combine import Stack
 from spatialdino_core.kernels.combine_cpu import _rounded
-from spatialdino_core.kernels.taps import CURVATURE, SNAP
+from spatialdino_core.kernels.taps import SNAP, cubic_weights
+
+_cubic_weights = njit(nogil=True, inline="always")(cubic_weights)
 
 
 def combine_affine(
@@ -75,9 +77,7 @@ def _along(position: float, length: int, count: int, weight: Any) -> int:
     if f < SNAP:
         f = 0.0
     if count == 4 and whole >= 1 and whole <= length - 3:
-        before, after = CURVATURE * f * (1 - f) ** 2, CURVATURE * f**2 * (1 - f)
-        weight[0], weight[1] = before, 1 - f - 2 * before + after
-        weight[2], weight[3] = f + before - 2 * after, after
+        weight[0], weight[1], weight[2], weight[3] = _cubic_weights(f)
         return whole - 1
     weight[:] = 0
     first = min(max(whole, 0), max(length - 2, 0))

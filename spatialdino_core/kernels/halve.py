@@ -25,6 +25,11 @@ def halved(volume: NDArray[Any], factors: Sequence[int]) -> NDArray[np.float32]:
     ndarray
         float32, of half the length (rounded up) where the factor is 2; a last block that is cut off by the
         border is the mean of what it holds.
+
+    Examples
+    --------
+    >>> halved(np.arange(5.0).reshape(1, 1, 5), (1, 1, 2)).tolist()
+    [[[0.5, 2.5, 4.0]]]
     """
     shape = tuple(-(-length // factor) for length, factor in zip(volume.shape, factors, strict=True))
     out = np.zeros(shape, np.float32)

@@ -27,6 +27,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -283,10 +284,20 @@ def split(position: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.
 
 
 def cubic_convolution(fraction: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights (..., 4) of the samples at -1, 0, 1, 2 for a position in [0, 1)."""
-    f = fraction
+    """Weights (..., 4) of the samples at -1, 0, 1, 2 for positions in [0, 1).
+
+    Examples
+    --------
+    >>> cubic_convolution(np.array([0.25, 0.5])).round(3).tolist()
+    [[-0.077, 0.879, 0.224, -0.026], [-0.069, 0.569, 0.569, -0.069]]
+    """
+    return np.stack(cubic_weights(fraction), -1)
+
+
+def cubic_weights(f: Any) -> tuple[Any, Any, Any, Any]:
+    """The four weights of `cubic_convolution`, for a number or an array; plain enough to be compiled."""
     before, after = CURVATURE * f * (1 - f) ** 2, CURVATURE * f**2 * (1 - f)
-    return np.stack([before, 1 - f - 2 * before + after, f + before - 2 * after, after], -1)
+    return before, 1 - f - 2 * before + after, f + before - 2 * after, after
 
 
 def _bounding_block(

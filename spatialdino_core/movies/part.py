@@ -17,7 +17,15 @@ from spatialdino_core.movies.ledger import FrameLedger
 
 @dataclass(frozen=True)
 class Part:
-    """Frames from ``first`` up to, not including, ``end``; ``None``: to the end of the movie."""
+    """Frames from ``first`` up to, not including, ``end``; ``None``: to the end of the movie.
+
+    Examples
+    --------
+    >>> Part.parse("2-4").of(range(6))
+    [2, 3]
+    >>> Part.parse("all").completes, Part.parse("2-4").completes
+    (True, False)
+    """
 
     first: int = 0
     end: int | None = None

@@ -29,7 +29,7 @@ class World:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes the books."""
+        """Whether this process writes the log."""
         return self.rank == 0
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from spatialdino_core.pretrain.teaching import Teaching
+from spatialdino_core.pretrain.teacher_output import TeacherOutput
 
 MAX_TOKENS = 512
 OUTLIER_MADS = 6.0
@@ -23,14 +23,14 @@ OUTLIER_MADS = 6.0
 
 @torch.no_grad()
 def batch_figures(
-    teaching: Teaching, student_class_logits: Tensor, student_temperature: float
+    teacher_output: TeacherOutput, student_class_logits: Tensor, student_temperature: float
 ) -> dict[str, float]:
     """Figures of one training batch: the teacher's tokens and targets, and how far the student is from them.
 
     Parameters
     ----------
-    teaching
-        What the teacher said of n views.
+    teacher_output
+        Of n views.
     student_class_logits
         (>= n, K), the first n of the same views.
     student_temperature
@@ -43,15 +43,15 @@ def batch_figures(
         ``patch_target``; ``student_entropy`` and ``student_perplexity`` of the student's class
         outputs, and ``class_divergence`` of them from the targets (nats).
     """
-    logits = student_class_logits[: len(teaching.class_targets)].double() / student_temperature
+    logits = student_class_logits[: len(teacher_output.class_targets)].double() / student_temperature
     student = target_figures("student", logits.softmax(-1))
     return {
-        **token_figures("class", teaching.class_tokens),
-        **token_figures("patch", teaching.patch_tokens.flatten(0, 1)),
-        **target_figures("class_target", teaching.class_targets),
-        **target_figures("patch_target", teaching.patch_targets),
+        **token_figures("class", teacher_output.class_tokens),
+        **token_figures("patch", teacher_output.patch_tokens.flatten(0, 1)),
+        **target_figures("class_target", teacher_output.class_targets),
+        **target_figures("patch_target", teacher_output.patch_targets),
         **{name: student[name] for name in ("student_entropy", "student_perplexity")},
-        "class_divergence": divergence(teaching.class_targets, logits),
+        "class_divergence": divergence(teacher_output.class_targets, logits),
     }
 
 
@@ -116,7 +116,17 @@ def mean_cosine(tokens: Tensor) -> float:
 
 
 def rank_me(tokens: Tensor) -> float:
-    """Effective rank: exp of the entropy of the normalised singular values of centred (n, D) tokens."""
+    """Effective rank: exp of the entropy of the normalised singular values of centred (n, D) tokens.
+
+    Examples
+    --------
+    Three tokens at right angles span a plane around their mean; on a line they have one dimension.
+
+    >>> round(rank_me(torch.eye(3)), 3)
+    2.0
+    >>> round(rank_me(torch.tensor([[0.0, 0.0], [1.0, 2.0], [2.0, 4.0]])), 3)
+    1.0
+    """
     values = torch.linalg.svdvals((tokens - tokens.mean(0)).double())
     shares = values / values.sum().clamp(min=torch.finfo(torch.float64).tiny)
     return float(entropies(shares).exp())

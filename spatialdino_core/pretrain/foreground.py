@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, maximum_filter
 from torch import Tensor
 
+from spatialdino_core.statistics import MAD_TO_SIGMA
+
 SPOT_VOXELS = 1.2
 SURROUND_RATIO = 1.6
 NOISE_DEVIATIONS = 6.0
-MAD_TO_SIGMA = 1.4826
 
 
 def foreground_labels(

@@ -14,12 +14,12 @@ from torch.nn.parallel import DistributedDataParallel
 from spatialdino_core.pretrain.batches import GLOBAL_VIEWS, Batch
 from spatialdino_core.pretrain.distributed import any_of, is_distributed, summed
 from spatialdino_core.pretrain.losses import dino_loss, ibot_loss, koleo_loss
-from spatialdino_core.pretrain.networks import Answer, Network, follow, teacher_of
+from spatialdino_core.pretrain.networks import Network, NetworkOutput, teacher_of, update_teacher
 from spatialdino_core.pretrain.optimiser import adamw, set_rates
 from spatialdino_core.pretrain.parameters import PretrainParameters
 from spatialdino_core.pretrain.schedules import StepSettings
 from spatialdino_core.pretrain.targets import TeacherTargets
-from spatialdino_core.pretrain.teaching import Teaching
+from spatialdino_core.pretrain.teacher_output import TeacherOutput
 
 LOSSES = ("loss", "dino_loss", "ibot_loss", "koleo_loss")
 
@@ -36,8 +36,8 @@ class StepOutcome:
         Before clipping.
     finite
         Whether losses and gradient were; else the step was skipped, by all processes together.
-    teaching, student_class_logits
-        What teacher and student said of this process's last micro-batch.
+    teacher_output, student_class_logits
+        Output of teacher and student for this process's last micro-batch.
     """
 
     loss: float
@@ -46,7 +46,7 @@ class StepOutcome:
     koleo_loss: float
     gradient_norm: float
     finite: bool
-    teaching: Teaching
+    teacher_output: TeacherOutput
     student_class_logits: Tensor
 
 
@@ -75,7 +75,9 @@ class Learner:
                 for block in network.encoder.blocks:
                     block.compile(dynamic=True)
         # Averages the gradients of all processes while they are computed.
-        self.answers: nn.Module = DistributedDataParallel(self.student) if is_distributed() else self.student
+        self.averaged_student: nn.Module = (
+            DistributedDataParallel(self.student) if is_distributed() else self.student
+        )
 
     def learn(self, batches: Sequence[Batch], settings: StepSettings) -> StepOutcome:
         """Take one optimiser step; if a loss or the gradient is not finite anywhere, change nothing.
@@ -89,11 +91,11 @@ class Learner:
         """
         totals = torch.zeros(len(LOSSES), device=self.device)
         for number, batch in enumerate(batches):
-            teaching = self._teach(batch, settings.teacher_temperature)
+            teacher_output = self._teacher_output(batch, settings.teacher_temperature)
             is_last = number == len(batches) - 1
             with nullcontext() if is_last else self._without_averaging():
-                answer: Answer = self.answers(batch)
-                losses = self._losses(batch, answer, teaching)
+                student_output: NetworkOutput = self.averaged_student(batch)
+                losses = self._losses(batch, student_output, teacher_output)
                 (losses[0] / len(batches)).backward()
             totals += losses.detach() / len(batches)
         norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.parameters.clip_norm)
@@ -104,8 +106,8 @@ class Learner:
         self.patch_targets.forget()
         self.optimiser.zero_grad(set_to_none=True)
         loss, dino, ibot, koleo = (summed(totals) / summed(torch.ones_like(totals))).tolist()
-        said = answer.class_logits.detach()
-        return StepOutcome(loss, dino, ibot, koleo, float(norm), finite, teaching, said)
+        logits = student_output.class_logits.detach()
+        return StepOutcome(loss, dino, ibot, koleo, float(norm), finite, teacher_output, logits)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs."""
@@ -119,45 +121,47 @@ class Learner:
     _PARTS = ("student", "teacher", "class_targets", "patch_targets", "optimiser")
 
     @torch.no_grad()
-    def _teach(self, batch: Batch, temperature: float) -> Teaching:
-        said: Answer = self.teacher(batch, teaches=True)
-        return Teaching(
-            said.class_tokens,
-            said.patch_tokens,
-            said.class_logits,
-            said.patch_logits,
-            self.class_targets(said.class_logits, temperature),
-            self.patch_targets(said.patch_logits, temperature),
+    def _teacher_output(self, batch: Batch, temperature: float) -> TeacherOutput:
+        output: NetworkOutput = self.teacher(batch, teaches=True)
+        return TeacherOutput(
+            output.class_tokens,
+            output.patch_tokens,
+            output.class_logits,
+            output.patch_logits,
+            self.class_targets(output.class_logits, temperature),
+            self.patch_targets(output.patch_logits, temperature),
         )
 
-    def _losses(self, batch: Batch, answer: Answer, teaching: Teaching) -> Tensor:
+    def _losses(self, batch: Batch, student_output: NetworkOutput, teacher_output: TeacherOutput) -> Tensor:
         """The total and its three parts, in the order of `LOSSES`."""
         recipe, items = self.parameters, len(batch.crops)
         dino = dino_loss(
-            answer.class_logits.unflatten(0, (-1, items)),
-            teaching.class_targets.unflatten(0, (GLOBAL_VIEWS, items)),
+            student_output.class_logits.unflatten(0, (-1, items)),
+            teacher_output.class_targets.unflatten(0, (GLOBAL_VIEWS, items)),
             recipe.student_temperature,
         )
         ibot = ibot_loss(
-            answer.patch_logits,
-            teaching.patch_targets,
+            student_output.patch_logits,
+            teacher_output.patch_targets,
             batch.masks,
             recipe.student_temperature,
             batch.masked_views,
         )
-        koleo = torch.stack([koleo_loss(view.float()) for view in answer.class_tokens.split(items)]).mean()
+        koleo = torch.stack(
+            [koleo_loss(view.float()) for view in student_output.class_tokens.split(items)]
+        ).mean()
         total = recipe.dino_weight * dino + recipe.ibot_weight * ibot + recipe.koleo_weight * koleo
         return torch.stack([total, dino, ibot, koleo])
 
     def _without_averaging(self) -> Any:
         """Gradients of all but the last micro-batch stay at home: they are averaged once."""
-        if isinstance(self.answers, DistributedDataParallel):
-            return self.answers.no_sync()
+        if isinstance(self.averaged_student, DistributedDataParallel):
+            return self.averaged_student.no_sync()
         return nullcontext()
 
     def _update(self, settings: StepSettings) -> None:
         set_rates(self.optimiser, settings)
         self.optimiser.step()
-        follow(self.teacher, self.student, settings.ema_momentum)
+        update_teacher(self.teacher, self.student, settings.ema_momentum)
         self.class_targets.update()
         self.patch_targets.update()

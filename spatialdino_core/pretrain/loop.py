@@ -26,7 +26,6 @@ from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import write_json
 from spatialdino_core.parameters import digest
 from spatialdino_core.pretrain.batches import step_batches
-from spatialdino_core.pretrain.books import Books, watched_views
 from spatialdino_core.pretrain.checkpoint import load_latest, save_checkpoint
 from spatialdino_core.pretrain.distributed import World, any_of, first_of, gathered_objects, joined
 from spatialdino_core.pretrain.interruption import Interruption
@@ -36,9 +35,11 @@ from spatialdino_core.pretrain.networks import Network, new_network
 from spatialdino_core.pretrain.parameters import PretrainParameters, recipe_of
 from spatialdino_core.pretrain.schedules import StepSettings, settings_at
 from spatialdino_core.pretrain.throughput import Stopwatch, matrix_rate
+from spatialdino_core.pretrain.training_log import TrainingLog, monitored_views
 from spatialdino_core.progress import progress
 
 MAX_BAD_STEPS = 3
+LOG_KEY = "books"  # in checkpoints, which runs of earlier releases must be able to resume from
 
 
 def pretrain(
@@ -102,7 +103,7 @@ def pretrain(
 
 
 class _Run:
-    """One training run: its learner, its books, and the step it is at."""
+    """One training run: its learner, its log, and the step it is at."""
 
     def __init__(
         self,
@@ -135,16 +136,16 @@ class _Run:
         another node may not see the newest file yet, or still see one that is gone.
         """
         state = load_latest(self.checkpoints) if self.world.leads else None
-        kept = state.pop("books") if state is not None else None
+        kept = state.pop(LOG_KEY) if state is not None else None
         state = first_of(state)
         if state is not None:
             self.learner.load_state_dict(state["learner"])
             self.step, self.bad_steps = state["step"], state["bad_steps"]
         if self.world.leads:
             recipe, encoder = self.parameters, self.architecture
-            views = watched_views(self.held_out, encoder.channels, recipe.global_crop_voxels)
-            self.books = Books(self.folder, recipe, views, encoder.patch_voxels, kept)
-            self.books.show(self.step)
+            views = monitored_views(self.held_out, encoder.channels, recipe.global_crop_voxels)
+            self.log = TrainingLog(self.folder, recipe, views, encoder.patch_voxels, kept)
+            self.log.publish(self.step)
 
     def train(self, interruption: Interruption) -> None:
         """Take all remaining steps."""
@@ -161,7 +162,7 @@ class _Run:
             outcome = self.learner.learn(batches, settings)
             self._count_bad_steps(outcome, batches)
             self.step += 1
-            self._keep_books(outcome, settings)
+            self._record(outcome, settings)
             if self._is_due(recipe.checkpoint_interval_steps):
                 self._save_checkpoint()
             if any_of(bool(interruption.signal_number), self.device) and self.step < recipe.steps:
@@ -207,18 +208,18 @@ class _Run:
             remedy=f"Lower pretrain.learning_rate, or look at the crops of this step, listed in {dump}.",
         )
 
-    def _keep_books(self, outcome: StepOutcome, settings: StepSettings) -> None:
+    def _record(self, outcome: StepOutcome, settings: StepSettings) -> None:
         recipe = self.parameters
         if self.world.leads:
-            self.books.observe(self.step, outcome)
+            self.log.observe(self.step, outcome)
             if self._is_due(recipe.monitor_interval_steps):
-                self.books.look(self.step, outcome, self.learner.teacher)
+                self.log.evaluate(self.step, outcome, self.learner.teacher)
         if self._is_due(recipe.log_interval_steps):
             speed = self.stopwatch.read(self.device, self.world.ranks)
             if self.world.leads:
-                self.books.log(self.step, outcome, settings, {"bad_steps": self.bad_steps, **speed})
+                self.log.append(self.step, outcome, settings, {"bad_steps": self.bad_steps, **speed})
         if self.world.leads and self._is_due(recipe.monitor_interval_steps):
-            self.books.show(self.step)
+            self.log.publish(self.step)
 
     def _save_checkpoint(self) -> None:
         if not self.world.leads:
@@ -227,7 +228,7 @@ class _Run:
             "learner": self.learner.state_dict(),
             "step": self.step,
             "bad_steps": self.bad_steps,
-            "books": self.books.state_dict(),
+            LOG_KEY: self.log.state_dict(),
         }
         recipe = self.parameters
         save_checkpoint(

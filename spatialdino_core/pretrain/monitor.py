@@ -13,7 +13,7 @@ from typing import Any
 from spatialdino_core.pretrain.batches import GLOBAL_VIEWS
 from spatialdino_core.pretrain.parameters import PretrainParameters
 from spatialdino_core.pretrain.prototypes import PrototypeUse
-from spatialdino_core.pretrain.teaching import Teaching
+from spatialdino_core.pretrain.teacher_output import TeacherOutput
 
 PERSISTENCE = 3
 UNIFORM_LOSS_TOLERANCE = 0.02
@@ -56,12 +56,12 @@ class CollapseMonitor:
         self.raised: list[str] = self._known_before()
         self.use = {place: PrototypeUse(parameters.prototypes) for place in PLACES}
 
-    def observe(self, step: int, dino_loss: float, teaching: Teaching) -> None:
+    def observe(self, step: int, dino_loss: float, teacher_output: TeacherOutput) -> None:
         """Take note of one step: its class loss (nats), and the targets of any of its micro-batches."""
         near = abs(dino_loss - self.max_entropy) < UNIFORM_LOSS_TOLERANCE * self.max_entropy
         self.uniform_steps = self.uniform_steps + 1 if near and step >= self.parameters.warmup_steps else 0
-        self.use["class"].observe(teaching.class_targets)
-        self.use["patch"].observe(teaching.patch_targets)
+        self.use["class"].observe(teacher_output.class_targets)
+        self.use["patch"].observe(teacher_output.patch_targets)
 
     def figures(self) -> dict[str, float]:
         """Shares of dead prototypes (NaN while too few samples were seen), steps at ln K, and ln K (nats)."""

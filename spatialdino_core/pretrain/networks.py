@@ -22,8 +22,8 @@ OFFSET_SHARE = 0.3
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a network says about a batch of B crops and its m masked patches.
+class NetworkOutput:
+    """Output of a network for a batch of B crops and its m masked patches.
 
     Attributes
     ----------
@@ -71,15 +71,15 @@ class Network(nn.Module):
         shared = parameters.heads == "shared"
         self.patch_head = self.class_head if shared else ProjectionHead(width, parameters, generator)
 
-    def forward(self, batch: Batch, *, teaches: bool = False) -> Answer:
-        """Answer for a batch: a teacher sees whole global views and no local ones, a student guesses."""
+    def forward(self, batch: Batch, *, teaches: bool = False) -> NetworkOutput:
+        """Output for a batch: a teacher sees whole global views and no local ones, a student masked ones."""
         shown = self._encode(batch.global_views, None if teaches else batch.masks, teaches=teaches)
         tokens = shown.class_token
         if len(batch.local_views) and not teaches:
             local = self._encode(batch.local_views, None, teaches=False).class_token
             tokens = torch.cat([tokens, local])
         guessed = shown.patch_tokens[batch.masks]
-        return Answer(
+        return NetworkOutput(
             shown.class_token,
             shown.patch_tokens,
             self.class_head(tokens),
@@ -135,7 +135,7 @@ def teacher_of(student: Network) -> Network:
 
 
 @torch.no_grad()
-def follow(teacher: Network, student: Network, momentum: float) -> None:
+def update_teacher(teacher: Network, student: Network, momentum: float) -> None:
     """Exponential moving average: teacher <- momentum * teacher + (1 - momentum) * student."""
     for slow, fast in zip(teacher.parameters(), student.parameters(), strict=True):
         slow.lerp_(fast, 1 - momentum)

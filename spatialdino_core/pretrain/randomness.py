@@ -16,7 +16,6 @@ class Purpose(IntEnum):
     """What random numbers are for; each has a stream of its own."""
 
     WEIGHTS = 0
-    ORDER = 1
     VIEWS = 2
     MASKS = 3
     STOCHASTIC_DEPTH = 4

@@ -57,6 +57,11 @@ def warmup_cosine(step: int, peak: float, end: float, warmup: int, last: int) ->
     """Linear warm-up that reaches ``peak`` at step ``warmup``, then `cosine` to ``end`` at ``last``.
 
     The first step already learns: it uses ``peak / (warmup + 1)``.
+
+    Examples
+    --------
+    >>> [warmup_cosine(step, 1.0, 0.0, warmup=3, last=9) for step in (0, 1, 2, 3, 6, 9)]
+    [0.25, 0.5, 0.75, 1.0, 0.5, 0.0]
     """
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)

@@ -19,6 +19,7 @@ from spatialdino_core.quality.bleaching import signal_trend
 from spatialdino_core.quality.metrics import FrameMetrics, frame_metrics
 from spatialdino_core.quality.motion import motion_image, rigid_shift
 from spatialdino_core.quality.pictures import max_projection, middle_plane
+from spatialdino_core.statistics import evenly_spread
 
 S_PER_MIN = 60.0
 
@@ -109,11 +110,16 @@ def frames_to_look_at(usable: Sequence[int], number: int) -> list[int]:
         Frames that can be read, increasing; at least one.
     number
         How many evenly spread frames; 1 gives the first alone.
+
+    Examples
+    --------
+    >>> frames_to_look_at(range(0, 100, 10), 3)
+    [0, 10, 40, 90]
     """
     if number == 1:
         return [usable[0]]
-    spread = np.rint(np.linspace(0, len(usable) - 1, min(number, len(usable)))).astype(int)
-    return [usable[place] for place in sorted({*spread.tolist(), min(1, len(usable) - 1)})]
+    spread = evenly_spread(len(usable), number).tolist()
+    return [usable[place] for place in sorted({*spread, min(1, len(usable) - 1)})]
 
 
 def look_at(frame: int, stack: NDArray[Any]) -> FrameLook:

@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from spatialdino_core.files import write_text
+from spatialdino_core.page import write_page
 from spatialdino_core.quality.decisions import DECISION_COLUMNS
 from spatialdino_core.quality.pictures import GAP_PIXELS
 from spatialdino_core.quality.verdict import Measures
 
-TEMPLATES = Path(__file__).with_name("templates")
+TEMPLATE = Path(__file__).with_name("templates") / "contact_sheet.html"
 VERDICTS = ("accept", "reject", "problem")
 PANELS_ON_CARD = 2  # the others are in the large view
 THUMBNAIL_WIDTHS = (640, 560, 480, 400, 320, 240)
@@ -100,18 +99,13 @@ def draw_contact_sheet(
     decided
         Digest of what humans decided so far: what is kept in the browser counts from there.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     budget = PICTURE_BYTES // max(len(entries), 1)
     columns = list(dict.fromkeys([*DECISION_COLUMNS, *(name for row in decisions for name in row)]))
     cards = [_card(entry, budget) for entry in entries]
     known = {name for card in cards for name in card["sortable"]}
-    page = environment.get_template("contact_sheet.html").render(
+    write_page(
+        output,
+        TEMPLATE,
         cards=cards,
         sortable=[(name, label.full()) for name, label in LABELS.items() if name in known],
         counts={verdict: sum(entry["verdict"] == verdict for entry in entries) for verdict in VERDICTS},
@@ -123,7 +117,6 @@ def draw_contact_sheet(
             "rows": [[row.get(name, "") for name in columns] for row in decisions],
         },
     )
-    write_text(output, page)
 
 
 def _card(entry: Mapping[str, Any], budget: int) -> dict[str, Any]:

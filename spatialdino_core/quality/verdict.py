@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import gt, lt
 
 from spatialdino_core.quality.parameters import QualityParameters
 
@@ -43,34 +44,29 @@ def judge_movie(movie: Measures, channels: Mapping[str, Measures], parameters: Q
     return Verdict(accept=not reasons, reasons=reasons)
 
 
-def _reasons(m: Mapping[str, float], p: QualityParameters) -> Iterator[str]:
+def _reasons(measures: Mapping[str, float], p: QualityParameters) -> Iterator[str]:
     """One sentence for each limit that is not kept."""
-
-    def below(measure: str, limit: float) -> bool:
-        return measure in m and m[measure] < limit
-
-    def above(measure: str, limit: float | None) -> bool:
-        return limit is not None and measure in m and m[measure] > limit
-
-    if above("missing_fraction", p.max_missing_fraction):
-        yield f"{m['missing_fraction']:.3g} of the frames are missing, more than {p.max_missing_fraction:g}"
-    if below("snr", p.min_snr):
-        yield f"SNR {m['snr']:.3g} is below {p.min_snr:g}"
-    if above("saturated_fraction", p.max_saturated_fraction):
-        yield f"{m['saturated_fraction']:.2%} of voxels are saturated, more than {p.max_saturated_fraction:g}"
-    if above("empty_planes", p.max_empty_planes):
-        yield f"{m['empty_planes']:g} empty planes, more than {p.max_empty_planes}"
-    if above("repeated_planes", p.max_repeated_planes):
-        yield f"{m['repeated_planes']:g} repeated planes, more than {p.max_repeated_planes}"
-    if above("repeated_frames", p.max_repeated_frames):
-        yield f"{m['repeated_frames']:g} repeated frames, more than {p.max_repeated_frames}"
-    if below("focus", p.min_focus):
-        yield f"focus {m['focus']:.2g} is below {p.min_focus:g}"
-    if below("signal_change", -p.max_signal_loss):
-        yield f"{-m['signal_change']:.1%} of the signal is lost, more than {p.max_signal_loss:.1%}"
-    if below("half_life_s", p.min_half_life_s):
-        yield f"half-life {m['half_life_s']:.3g} s is below {p.min_half_life_s:g} s"
-    if above("motion_um", p.max_motion_um):
-        yield f"the sample moves {m['motion_um']:.3g} µm to the next frame, more than {p.max_motion_um:g} µm"
-    if above("drift_um", p.max_drift_um):
-        yield f"the sample drifts {m['drift_um']:.3g} µm over the movie, more than {p.max_drift_um:g} µm"
+    measures = dict(measures)
+    if "signal_change" in measures:
+        measures["signal_loss"] = -measures["signal_change"]
+    limits: list[tuple[str, Callable[[float, float], bool], float | None, str]] = [
+        ("missing_fraction", gt, p.max_missing_fraction, "{:.3g} of the frames are missing, more than {:g}"),
+        ("snr", lt, p.min_snr, "SNR {:.3g} is below {:g}"),
+        (
+            "saturated_fraction",
+            gt,
+            p.max_saturated_fraction,
+            "{:.2%} of voxels are saturated, more than {:g}",
+        ),
+        ("empty_planes", gt, p.max_empty_planes, "{:g} empty planes, more than {}"),
+        ("repeated_planes", gt, p.max_repeated_planes, "{:g} repeated planes, more than {}"),
+        ("repeated_frames", gt, p.max_repeated_frames, "{:g} repeated frames, more than {}"),
+        ("focus", lt, p.min_focus, "focus {:.2g} is below {:g}"),
+        ("signal_loss", gt, p.max_signal_loss, "{:.1%} of the signal is lost, more than {:.1%}"),
+        ("half_life_s", lt, p.min_half_life_s, "half-life {:.3g} s is below {:g} s"),
+        ("motion_um", gt, p.max_motion_um, "the sample moves {:.3g} µm to the next frame, more than {:g} µm"),
+        ("drift_um", gt, p.max_drift_um, "the sample drifts {:.3g} µm over the movie, more than {:g} µm"),
+    ]
+    for measure, exceeds, limit, sentence in limits:
+        if limit is not None and measure in measures and exceeds(measures[measure], limit):
+            yield sentence.format(measures[measure], limit)

@@ -25,7 +25,7 @@ LIGHT = "#d6d9dd"
 INK = "#767b82"  # has at least 4:1 contrast on white and on near-black
 
 # Colours that people with any colour vision can tell apart (Okabe & Ito, 2008).
-ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
+ORANGE, SKY, GREEN = "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 
 TIME_COLOURS = LinearSegmentedColormap.from_list(

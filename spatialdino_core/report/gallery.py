@@ -15,6 +15,7 @@ from spatialdino_core.report.overlays import TAIL_FRAMES, object_outlines, track
 from spatialdino_core.report.pictures import ColourBar, Lines, draw_pair, draw_projections
 from spatialdino_core.report.projections import Projections, project, robust_limits
 from spatialdino_core.report.results import MovieResults
+from spatialdino_core.statistics import evenly_spread
 
 CLOSER_UM = 12.0
 MOST_TIME_FRAMES = 60
@@ -76,7 +77,7 @@ def track_pictures(results: MovieResults) -> list[Illustration]:
     path = track_paths(tracks, results.image.voxel_um, results.time(tracks["frame"].to_numpy()))
     if not len(path.xy):
         return []
-    frames = _spread(results.frames, MOST_TIME_FRAMES)
+    frames = [results.frames[index] for index in evenly_spread(len(results.frames), MOST_TIME_FRAMES)]
     longest = _maximum_over_time(results, frames)
     low, high = robust_limits([longest.xy])
     # Half as bright as alone: the tracks are the subject.
@@ -145,9 +146,3 @@ def _busiest(table: pd.DataFrame, image: Projections) -> tuple[float, float]:
     counts = cKDTree(points).query_ball_point(points, CLOSER_UM / 2, p=np.inf, return_length=True)
     y, x = points[int(np.argmax(counts))]
     return float(y), float(x)
-
-
-def _spread(frames: list[int], most: int) -> list[int]:
-    """At most so many frames, evenly spread, first and last among them."""
-    chosen = np.unique(np.linspace(0, len(frames) - 1, min(most, len(frames))).round().astype(int))
-    return [frames[index] for index in chosen]

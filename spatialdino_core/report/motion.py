@@ -69,7 +69,13 @@ def gap_rows(tracks: pd.DataFrame) -> np.ndarray:
 
 
 def track_lengths(tracks: pd.DataFrame) -> np.ndarray:
-    """Frames from the first to the last position of each track, both included; ascending track_id."""
+    """Frames from the first to the last position of each track, both included; ascending track_id.
+
+    Examples
+    --------
+    >>> track_lengths(pd.DataFrame({"track_id": [1, 1, 2], "frame": [3, 7, 0]})).tolist()
+    [5, 1]
+    """
     frames = tracks.groupby("track_id")["frame"]
     return (frames.max() - frames.min() + 1).to_numpy(dtype=np.int64)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spatialdino_core.movies.record import MovieRecord
+from spatialdino_core.page import write_page
 from spatialdino_core.report.facts import details, facts, headline, warnings
 from spatialdino_core.report.feature_pictures import feature_picture
 from spatialdino_core.report.figures import Illustration
@@ -16,7 +17,6 @@ from spatialdino_core.report.gallery import (
     track_pictures,
 )
 from spatialdino_core.report.motion_curves import motion_curves
-from spatialdino_core.report.page import write_page
 from spatialdino_core.report.particle_curves import particle_curves
 from spatialdino_core.report.results import MovieResults, open_results
 from spatialdino_core.report.timings import timings
@@ -52,7 +52,7 @@ def report_movie(record: MovieRecord, benchmarks: str | Path, output: str | Path
     results = open_results(record, Path(output).parent)
     write_page(
         output,
-        "movie.html",
+        Path(__file__).with_name("templates") / "movie.html",
         movie=record.movie,
         headline=headline(results),
         warnings=warnings(results),

@@ -15,11 +15,11 @@ from matplotlib.ticker import MaxNLocator
 
 from spatialdino_core.files import read_json
 from spatialdino_core.movies.ledger import StageRecord
+from spatialdino_core.page import write_page
 from spatialdino_core.quality.decisions import write_table
 from spatialdino_core.report.facts import Fact, flatten, text
 from spatialdino_core.report.figures import BLUE, FONT_PT, GREEN, INK, Illustration, illustrate, style_axes
 from spatialdino_core.report.motion import displacements_um, track_lengths
-from spatialdino_core.report.page import write_page
 from spatialdino_core.report.results import TRACK_COLUMNS, in_tracks, read_table
 from spatialdino_core.report.training import read_training
 
@@ -115,7 +115,7 @@ def summarise(
     write_table(table, ["movie", "verdict", "reason", "decided_by", *HEADINGS], rows)
     write_page(
         page,
-        "summary.html",
+        Path(__file__).with_name("templates") / "summary.html",
         headings=list(HEADINGS.values()),
         found=[(row, [row[name] for name in HEADINGS]) for row in rows if row["movie"] in movies],
         left_out=[row for row in rows if row["movie"] not in movies],

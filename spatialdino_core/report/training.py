@@ -68,7 +68,7 @@ class Training:
 
 
 def read_training(metrics: Path) -> Training:
-    """Read ``metrics.csv`` and, where they lie beside it, the other books of the training.
+    """Read ``metrics.csv`` and, where they lie beside it, the other parts of its log.
 
     Parameters
     ----------

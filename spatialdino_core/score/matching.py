@@ -28,6 +28,14 @@ def best_pairs(
     -------
     numpy.ndarray
         Indices into the candidates, ascending by row.
+
+    Examples
+    --------
+    Taking the greatest gain first would leave 3 + 0; the best sum is 2 + 2.
+
+    >>> rows, columns = np.array([0, 0, 1]), np.array([0, 1, 0])
+    >>> best_pairs(rows, columns, np.array([3.0, 2.0, 2.0]), (2, 2)).tolist()
+    [1, 2]
     """
     (useful,) = np.nonzero(gains > 0)
     if len(useful) == 0:

@@ -22,7 +22,15 @@ def recall(matches: float, found: int, expected: int) -> float:
 
 
 def f1(matches: int, found: int, expected: int) -> float:
-    """Harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN)."""
+    """Harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN).
+
+    Examples
+    --------
+    >>> f1(matches=8, found=10, expected=10)
+    0.8
+    >>> f1(0, 0, 0), f1(0, 3, 0)
+    (1.0, 0.0)
+    """
     return precision(2 * matches, found + expected, 0)
 
 

@@ -111,13 +111,13 @@ def find_peaks(
     cell = mesh_cell(parameters.noise_window_um, voxel_um)
     sigma = psf_sigma_um(parameters) / np.array(voxel_um)
     half = np.maximum(1, np.round(sigma)).astype(int)
-    meshes = [empty_mesh(_triple(images[0].shape), cell) for _ in (*detector.weights, detector.alone)]
+    meshes = [empty_mesh(_triple(images[0].shape), cell) for _ in (*detector.weights, detector.single_frame)]
     signs = (1, -1) if with_dark else (1,)
     found: list[list[list[Maxima]]] = [[[] for _ in detector.weights] for _ in signs]
     alone = len(images) == 1
     for tile, blocks in _flat_tiles(images, voxel_um, valid, parameters, where, tile_voxels, most_voxels):
         part = valid_box(valid, tile.outer)
-        own = weighted_response(blocks[:1], detector.alone[0], sigma)
+        own = weighted_response(blocks[:1], detector.single_frame[0], sigma)
         fill_mesh(meshes[-1], own[tile.inner], valid, tile.core, cell)
         for size, one in enumerate(detector.weights):
             response = own if alone and size == 0 else weighted_response(blocks, one, sigma)
@@ -125,7 +125,10 @@ def find_peaks(
             for sign, lists in zip(signs, found, strict=True):
                 lists[size].append(_tile_maxima(sign * response, sign * own, tile, part, half, sigma))
     noise = [finish_mesh(mesh, cell) for mesh in meshes]
-    peaks = [_peaks(lists, noise, sigma, parameters.size_factors, detector.least_own) for lists in found]
+    peaks = [
+        _peaks(lists, noise, sigma, parameters.size_factors, detector.min_single_frame_share)
+        for lists in found
+    ]
     return (peaks[0], peaks[1]) if with_dark else (peaks[0], peaks[0].keep(np.empty(0, np.intp)))
 
 
@@ -200,6 +203,13 @@ def suppress(position: np.ndarray, radius: np.ndarray) -> np.ndarray:
     -------
     numpy.ndarray
         Boolean mask of the rows that stay, shape (n,).
+
+    Examples
+    --------
+    The second row gives way to the first; the third is then near no row that stays.
+
+    >>> suppress(np.array([[0.0, 0, 0], [0, 0, 1], [0, 0, 2]]), np.full(3, 1.5)).tolist()
+    [True, False, True]
     """
     stays = np.ones(len(position), dtype=bool)
     if len(position) < 2:
@@ -282,7 +292,7 @@ def _peaks(
     noise: list[NoiseMesh],
     sigma: np.ndarray,
     sizes: tuple[float, ...],
-    least_own: float,
+    min_single_frame_share: float,
 ) -> Peaks:
     """Join the sizes: z-scores, the most significant first, one peak per blob."""
     *noises, own_noise = noise
@@ -293,8 +303,12 @@ def _peaks(
     own_scores = [_z_score(v, own_noise.at(p)) for v, p in zip(own, position, strict=True)]
     size = np.repeat(np.arange(len(lists)), [len(p) for p in position])
     peaks = Peaks(np.concatenate(position).astype(np.float64), np.concatenate(scores), size)
-    speaks = np.concatenate(own_scores) >= least_own * peaks.z_score if np.isfinite(least_own) else True
-    peaks = peaks.keep((peaks.z_score >= MIN_SIGNIFICANCE) & speaks)
+    seen_alone = (
+        np.concatenate(own_scores) >= min_single_frame_share * peaks.z_score
+        if np.isfinite(min_single_frame_share)
+        else True
+    )
+    peaks = peaks.keep((peaks.z_score >= MIN_SIGNIFICANCE) & seen_alone)
     z, y, x = peaks.position.T
     peaks = peaks.keep(np.lexsort((x, y, z, peaks.size, -peaks.z_score)))
     radius = SUPPRESSION * np.asarray(sizes)[peaks.size]

@@ -49,7 +49,7 @@ def boxes(
     return axes, values, usable
 
 
-def level_out(values: np.ndarray, usable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def subtract_mean(values: np.ndarray, usable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Intensities (n, z, y, x) minus the mean of each box, zero where unusable; and the means (n,)."""
     values = np.where(usable, values, 0)
     level = values.sum(axis=(1, 2, 3)) / np.maximum(usable.sum(axis=(1, 2, 3)), 1)
@@ -68,7 +68,7 @@ def offsets(
     return open_mesh([(axis - position[:, a, None]) / sigma[:, a, None] for a, axis in enumerate(axes)])
 
 
-def bell(axes: list[np.ndarray], position: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+def gaussian(axes: list[np.ndarray], position: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     """Gaussians of unit height in boxes, shape (n, z, y, x)."""
     z, y, x = (np.exp(-0.5 * offset**2) for offset in offsets(axes, position, sigma))
     return np.asarray(z * y * x)
@@ -122,6 +122,6 @@ class Neighbours:
         pieces = 8 * len(mine) * int(np.prod(total.shape[1:])) // CHUNK_NUMBERS
         for part in np.array_split(mine, max(1, pieces)):
             target, source = slot[part[:, 0]], part[:, 1]
-            shape = bell([axis[target] for axis in axes], self.position[source], self.sigma[source])
+            shape = gaussian([axis[target] for axis in axes], self.position[source], self.sigma[source])
             np.add.at(total, target, self.amplitude[source, None, None, None] * shape)
         return total

@@ -18,11 +18,17 @@ from scipy.spatial import cKDTree
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.segment.blobs import Peaks, find_peaks, responses_at, share_of_frame
 from spatialdino_core.segment.channels import channel_responses, filter_halo, flattened
-from spatialdino_core.segment.evidence import Evidence, Maxima, weigh
+from spatialdino_core.segment.evidence import Evidence, Maxima, fit_evidence
 from spatialdino_core.segment.filters import load_block, psf_sigma_um, typical_level
 from spatialdino_core.segment.inputs import Voxel, check_frame, values_at
 from spatialdino_core.segment.localise import fit_spots
-from spatialdino_core.segment.observer import ALONE, Observer, TimeGroups, channel_covariance, persistence
+from spatialdino_core.segment.observer import (
+    SINGLE_FRAME,
+    Observer,
+    TimeGroups,
+    channel_covariance,
+    persistence,
+)
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.splitting import Singles, typical_singles
 from spatialdino_core.segment.threshold import Bimodality, bimodality
@@ -132,8 +138,8 @@ def calibrate(
     maps, verdict = job.foreground_maps(span)
     covariance = channel_covariance(job.sample(span), span)
     still = Observer.of(covariance, np.ones(1), parameters.size_factors, job.sigma)
-    peaks = job.look(still, 0, maps)
-    single = best = job.weigh(peaks, maps)
+    peaks = job.peaks(still, 0, maps)
+    single = best = job.evidence(peaks, maps)
     kept, reach = np.ones(1), 0
     if (
         single.expected_f1 < parameters.temporal_below_f1
@@ -142,7 +148,7 @@ def calibrate(
     ):
         fading = persistence(job.fading_rate(still, peaks), parameters.temporal_reach_frames)
         observer = Observer.of(covariance, fading, parameters.size_factors, job.sigma)
-        together = job.weigh(job.look(observer, parameters.temporal_reach_frames, maps), maps)
+        together = job.evidence(job.peaks(observer, parameters.temporal_reach_frames, maps), maps)
         if together.expected_f1 > 0:
             best, kept, reach = together, fading, parameters.temporal_reach_frames
     return Calibration(
@@ -182,9 +188,9 @@ class _Job:
         maps: dict[int, np.ndarray | None] = {}
         histogram, edges = np.zeros(HISTOGRAM_BINS), np.linspace(0, 1, HISTOGRAM_BINS + 1)
         for frame in _spread(span, self.parameters.calibration_frames):
-            likely = maps[frame] = self.foreground(frame) if self.foreground else None
-            check_frame(self.movie.frame(frame), self.voxel_um, self.valid, likely, self._name(frame))
-            histogram += _histogram(likely, self.valid, edges)
+            probability = maps[frame] = self.foreground(frame) if self.foreground else None
+            check_frame(self.movie.frame(frame), self.voxel_um, self.valid, probability, self._name(frame))
+            histogram += _histogram(probability, self.valid, edges)
         return maps, bimodality(histogram, edges) if histogram.any() else None
 
     def sample(self, span: list[int]) -> np.ndarray:
@@ -204,7 +210,7 @@ class _Job:
             found.append(responses[(slice(None), *tile.inner)].reshape(len(responses), -1)[:, places])
         return np.stack(found)
 
-    def look(self, observer: Observer, reach: int, frames: Iterable[int]) -> dict[int, tuple[Peaks, Peaks]]:
+    def peaks(self, observer: Observer, reach: int, frames: Iterable[int]) -> dict[int, tuple[Peaks, Peaks]]:
         """Bright and dark maxima in ``frames``."""
         found = {}
         for frame in frames:
@@ -239,13 +245,13 @@ class _Job:
             spots[frame] = fit_spots(self.movie.frame(frame), self.valid, found.position, width)
         return typical_singles(self.movie.frame, spots, self.valid, self.sigma)
 
-    def weigh(self, peaks: dict[int, tuple[Peaks, Peaks]], maps: dict[int, np.ndarray | None]) -> Evidence:
+    def evidence(self, peaks: dict[int, tuple[Peaks, Peaks]], maps: dict[int, np.ndarray | None]) -> Evidence:
         """Evidence from maxima; dark ones in the rings around bright particles say nothing of noise."""
         apart = {frame: _apart(dark, bright, self.sigma) for frame, (bright, dark) in peaks.items()}
         bright = [_maxima(some, maps[frame]) for frame, (some, _) in peaks.items()]
         dark = [_maxima(some.keep(apart[frame]), maps[frame]) for frame, (_, some) in peaks.items()]
         frames = len(peaks) * share_of_frame(self.movie.frame(next(iter(peaks))).shape, LOOK_VOXELS)
-        return weigh(
+        return fit_evidence(
             Maxima.joined(bright),
             Maxima.joined(dark),
             frames,
@@ -270,7 +276,7 @@ class _Job:
                 image = self.movie.frame(frame + shift)
                 values = responses_at(
                     image,
-                    observer.weights(ALONE),
+                    observer.weights(SINGLE_FRAME),
                     places,
                     self.voxel_um,
                     self.valid,
@@ -304,8 +310,8 @@ def _apart(dark: Peaks, bright: Peaks, sigma_voxels: np.ndarray) -> np.ndarray:
     return np.asarray(distance > RING_FACTOR)
 
 
-def _maxima(peaks: Peaks, likely: np.ndarray | None) -> Maxima:
-    return Maxima(peaks.z_score, values_at(likely, peaks.position))
+def _maxima(peaks: Peaks, foreground: np.ndarray | None) -> Maxima:
+    return Maxima(peaks.z_score, values_at(foreground, peaks.position))
 
 
 def _nothing(where: str, found: str) -> BadInputError:

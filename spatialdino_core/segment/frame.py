@@ -17,10 +17,10 @@ from spatialdino_core.segment.calibration import Calibration
 from spatialdino_core.segment.filters import psf_sigma_um
 from spatialdino_core.segment.inputs import Voxel, check_frame, values_at
 from spatialdino_core.segment.instances import label_spots
+from spatialdino_core.segment.localisation_weights import localisation_weights
 from spatialdino_core.segment.localise import Spots, fit_spots, measure_spots
 from spatialdino_core.segment.objects import object_table
 from spatialdino_core.segment.parameters import SegmentParameters
-from spatialdino_core.segment.present import present_weights
 from spatialdino_core.segment.splitting import split_spots
 from spatialdino_core.segment.tiles import TILE_VOXELS
 from spatialdino_core.segment.window import TimeWindow
@@ -104,7 +104,7 @@ def segment_frame(
     image = frame
     if len(images) > 1:  # where movement makes blobs wider than they are
         found = replace(found, width=np.ones_like(found.width))
-        image = _sum(images, present_weights(observer, groups, calibration.evidence.typical_z, psf_um))
+        image = _sum(images, localisation_weights(observer, groups, calibration.evidence.typical_z, psf_um))
     spots = fit_spots(image, valid, found.position, found.width[:, None] * psf)
     apart = suppress(
         spots.position / psf, SUPPRESSION * found.width

@@ -9,20 +9,20 @@ blobs exist is decided before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from spatialdino_core.segment.boxes import (
     PLANE,
     Neighbours,
-    bell,
     boxes,
     chunks,
+    gaussian,
     least_squares,
-    level_out,
     offsets,
     regularised,
+    subtract_mean,
 )
 
 WINDOW = 2.5
@@ -103,49 +103,27 @@ def _fit_in_turns(
     sweeps: int,
     steps: int,
 ) -> Spots:
-    state = _State.at_seeds(seeds, sigma_voxels)
+    zeros = np.zeros(len(seeds))
+    spots = Spots(seeds.astype(np.float64), sigma_voxels, zeros, zeros, zeros, np.zeros((len(seeds), 3)))
     if not len(seeds):
-        return Spots(
-            state.position, sigma_voxels, state.amplitude, state.background, state.noise, state.variance
-        )
+        return spots
     groups = _groups(sigma_voxels)
     jobs = [(rows, half) for rows, half in groups for rows in chunks(rows, half, LINEAR + 3)]
     for sweep in range(sweeps):
-        crowd = (
-            Neighbours(state.position, state.sigma, state.amplitude, WINDOW * sigma_voxels) if sweep else None
-        )
-        fitted = state.copy()
+        neighbours = None
+        if sweep:
+            neighbours = Neighbours(spots.position, sigma_voxels, spots.amplitude, WINDOW * sigma_voxels)
+        fitted = Spots(*(getattr(spots, field.name).copy() for field in fields(Spots)))
         for rows, half in jobs:
-            _fit(frame, valid, seeds, rows, half, fitted, crowd, steps)
-        state = fitted
-    return Spots(state.position, sigma_voxels, state.amplitude, state.background, state.noise, state.variance)
-
-
-@dataclass
-class _State:
-    """The current estimate for every blob."""
-
-    position: np.ndarray
-    sigma: np.ndarray
-    amplitude: np.ndarray
-    background: np.ndarray
-    noise: np.ndarray
-    variance: np.ndarray
-
-    @staticmethod
-    def at_seeds(seeds: np.ndarray, sigma: np.ndarray) -> _State:
-        n = len(seeds)
-        position = seeds.astype(np.float64)
-        return _State(position, sigma, np.zeros(n), np.zeros(n), np.zeros(n), np.zeros((n, 3)))
-
-    def copy(self) -> _State:
-        return _State(*(getattr(self, name).copy() for name in self.__dataclass_fields__))
+            _fit(frame, valid, seeds, rows, half, fitted, neighbours, steps)
+        spots = fitted
+    return spots
 
 
 def _groups(sigma: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Blobs that share a width share a box size: pairs of rows and half edges (z, y, x) in voxels."""
-    widths, member = np.unique(sigma, axis=0, return_inverse=True)
-    half = np.maximum(2, np.ceil(WINDOW * widths)).astype(np.intp)
+    widths, member = np.unique(sigma, axis=0, return_inverse=True)  # (widths, 3), (n,)
+    half = np.maximum(2, np.ceil(WINDOW * widths)).astype(np.intp)  # (widths, 3)
     return [(np.flatnonzero(member.ravel() == k), half[k]) for k in range(len(widths))]
 
 
@@ -155,48 +133,48 @@ def _fit(
     seeds: np.ndarray,
     rows: np.ndarray,
     half: np.ndarray,
-    state: _State,
-    crowd: Neighbours | None,
+    spots: Spots,
+    neighbours: Neighbours | None,
     steps: int,
 ) -> None:
-    """Gauss–Newton steps for ``rows``; changes ``state`` in place."""
-    axes, values, usable = boxes(frame, valid, seeds[rows], half)
-    if crowd is not None:
-        values = values - crowd.light(rows, axes)
-    values, level = level_out(values, usable)
-    position, sigma = state.position[rows], state.sigma[rows]
-    count = np.maximum(usable.sum(axis=(1, 2, 3)), LINEAR + 4)
-    target = values.reshape(len(rows), -1)
+    """Gauss–Newton steps for ``rows``; changes the arrays of ``spots``."""
+    axes, values, usable = boxes(frame, valid, seeds[rows], half)  # values, usable: (n, z, y, x)
+    if neighbours is not None:
+        values = values - neighbours.light(rows, axes)
+    values, level = subtract_mean(values, usable)  # (n, z, y, x), (n,)
+    position, sigma = spots.position[rows], spots.sigma[rows]  # (n, 3)
+    count = np.maximum(usable.sum(axis=(1, 2, 3)), LINEAR + 4)  # (n,)
+    target = values.reshape(len(rows), -1)  # (n, voxels)
     for step in range(steps + 1):
-        design = _design(axes, position, sigma, usable)
-        linear = least_squares(design[:, :LINEAR], target)
+        design = _design(axes, position, sigma, usable)  # (n, 8, voxels)
+        linear = least_squares(design[:, :LINEAR], target)  # (n, 5)
         design[:, LINEAR:] *= linear[:, 0, None, None]
-        residual = target - np.einsum("nk,nkv->nv", linear, design[:, :LINEAR])
-        normal = regularised(design @ design.transpose(0, 2, 1))
+        residual = target - np.einsum("nk,nkv->nv", linear, design[:, :LINEAR])  # (n, voxels)
+        normal = regularised(design @ design.transpose(0, 2, 1))  # (n, 8, 8)
         if step == steps:
             break
-        shift = np.linalg.solve(normal, design @ residual[:, :, None])[:, LINEAR:, 0]
+        shift = np.linalg.solve(normal, design @ residual[:, :, None])[:, LINEAR:, 0]  # (n, 3)
         position = position + np.clip(shift, -0.5 * sigma, 0.5 * sigma)
-        lost = (np.abs(position - seeds[rows]) > MAX_SHIFT * sigma).any(axis=1) | (linear[:, 0] <= 0)
+        lost = (np.abs(position - seeds[rows]) > MAX_SHIFT * sigma).any(axis=1) | (linear[:, 0] <= 0)  # (n,)
         lost |= ((position < -0.5) | (position > np.array(frame.shape) - 0.5)).any(axis=1)
         position[lost] = seeds[rows][lost]
-    freedom = count - design.shape[1]
+    freedom = count - design.shape[1]  # (n,)
     inverse = np.linalg.inv(normal)
-    weighted = design * residual[:, None, :]
-    meat = weighted @ weighted.transpose(0, 2, 1)
+    weighted = design * residual[:, None, :]  # (n, 8, voxels)
+    meat = weighted @ weighted.transpose(0, 2, 1)  # (n, 8, 8), of the sandwich estimator
     covariance = inverse @ meat @ inverse * (count / freedom)[:, None, None]
-    state.position[rows] = position
-    state.amplitude[rows] = linear[:, 0]
-    state.background[rows] = linear[:, 1] + level
-    state.noise[rows] = np.sqrt(np.sum(residual**2, axis=1) / freedom)
-    state.variance[rows] = np.einsum("naa->na", covariance)[:, LINEAR:]
+    spots.position[rows] = position
+    spots.amplitude[rows] = linear[:, 0]
+    spots.background[rows] = linear[:, 1] + level
+    spots.noise[rows] = np.sqrt(np.sum(residual**2, axis=1) / freedom)
+    spots.variance[rows] = np.einsum("naa->na", covariance)[:, LINEAR:]
 
 
 def _design(
     axes: list[np.ndarray], position: np.ndarray, sigma: np.ndarray, usable: np.ndarray
 ) -> np.ndarray:
-    """Bell; one, z, y, x of the background; derivatives of the bell: (n, 8, voxels), zero where unusable."""
-    shape = np.where(usable, bell(axes, position, sigma), 0)
+    """Gaussian; one, z, y, x of the background; its derivatives: (n, 8, voxels), zero where unusable."""
+    shape = np.where(usable, gaussian(axes, position, sigma), 0)  # (n, z, y, x)
     design = np.empty((len(position), LINEAR + 3, *shape.shape[1:]))
     design[:, 0], design[:, 1] = shape, usable
     for a, offset in enumerate(offsets(axes, position, sigma)):

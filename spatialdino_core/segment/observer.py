@@ -17,10 +17,11 @@ from functools import lru_cache
 import numpy as np
 
 from spatialdino_core.segment.channels import FACTORS, blob_signature
+from spatialdino_core.statistics import MAD_TO_SIGMA
 
 NEAR_FRAMES = 2
 """Frames before and after with a weight of their own; those further away share one."""
-OWN_SHARE = 0.35
+MIN_SINGLE_FRAME_SHARE = 0.35
 RIDGE = 1e-3
 """Least eigenvalue of the correlations between channels: what the movie hardly knows counts less."""
 OUTLIER_SIGMAS = 4.0
@@ -49,7 +50,7 @@ class TimeGroups:
         return TimeGroups(((0,), *(group for group in groups if group)))
 
 
-ALONE = TimeGroups(((0,),))
+SINGLE_FRAME = TimeGroups(((0,),))
 """A frame without help."""
 
 
@@ -70,7 +71,7 @@ def channel_covariance(responses: np.ndarray, frames: Sequence[int]) -> np.ndarr
         of frames l apart and samples that are outliers in neither; without any pair it is that of lag l - 1.
     """
     centred = responses - np.median(responses, axis=2, keepdims=True)
-    spread = 1.4826 * np.median(np.abs(centred), axis=2, keepdims=True)
+    spread = MAD_TO_SIGMA * np.median(np.abs(centred), axis=2, keepdims=True)
     usual = (np.abs(centred) <= OUTLIER_SIGMAS * np.maximum(spread, 1e-12)).all(axis=1)
     centred = np.where(usual[:, None], centred, 0.0).astype(np.float64)
     row = {frame: index for index, frame in enumerate(frames)}
@@ -92,17 +93,17 @@ class Detector:
     ----------
     weights
         Shape (sizes, groups, channels).
-    alone
+    single_frame
         Shape (sizes, 1, channels): for the frame without help.
-    least_own
+    min_single_frame_share
         Least z-score in the frame without help, relative to that with it: a share of what a particle has on
         average. Particles that were there before or will come, and the dark trails that they leave in the
         mean of other frames, have none.
     """
 
     weights: np.ndarray
-    alone: np.ndarray
-    least_own: float
+    single_frame: np.ndarray
+    min_single_frame_share: float
 
 
 @dataclass(frozen=True)
@@ -144,21 +145,21 @@ class Observer:
 
     def detector(self, groups: TimeGroups) -> Detector:
         """The detector for a frame with these groups."""
-        alone, weights = self.weights(ALONE), self.weights(groups)
+        single, weights = self.weights(SINGLE_FRAME), self.weights(groups)
         if len(groups.lags) == 1:
-            return Detector(alone, alone, -np.inf)
-        return Detector(weights, alone, OWN_SHARE * self.own_share(groups))
+            return Detector(single, single, -np.inf)
+        return Detector(weights, single, MIN_SINGLE_FRAME_SHARE * self.relative_detectability(groups))
 
-    def own_share(self, groups: TimeGroups) -> float:
+    def relative_detectability(self, groups: TimeGroups) -> float:
         """Detectability d' = √(μᵀΣ⁻¹μ) of a blob in the frame itself, relative to that with all groups."""
         blob = self.signatures[0]
-        own = np.sum(self.weights(ALONE)[0, 0] * blob)
-        together = np.sum(self.kept(groups) @ self.weights(groups)[0] * blob)
+        own = np.sum(self.weights(SINGLE_FRAME)[0, 0] * blob)
+        together = np.sum(self.group_persistence(groups) @ self.weights(groups)[0] * blob)
         return float(np.sqrt(own / together))
 
-    def kept(self, groups: TimeGroups) -> np.ndarray:
+    def group_persistence(self, groups: TimeGroups) -> np.ndarray:
         """How much of a particle's signature is left in each group's mean frame, shape (groups,)."""
-        return np.array([self._kept(lags) for lags in groups.lags])
+        return np.array([self._mean_persistence(lags) for lags in groups.lags])
 
     def _between(self, some: tuple[int, ...], others: tuple[int, ...]) -> np.ndarray:
         last = len(self.covariance) - 1
@@ -166,9 +167,9 @@ class Observer:
         return np.mean(pairs, axis=0)
 
     def _signature(self, blob: np.ndarray, groups: TimeGroups) -> np.ndarray:
-        return np.concatenate([self._kept(group) * blob for group in groups.lags])
+        return np.concatenate([self._mean_persistence(group) * blob for group in groups.lags])
 
-    def _kept(self, lags: tuple[int, ...]) -> float:
+    def _mean_persistence(self, lags: tuple[int, ...]) -> float:
         last = len(self.persistence) - 1
         return float(np.mean([self.persistence[min(abs(lag), last)] for lag in lags]))
 
@@ -186,5 +187,12 @@ def persistence(rate: float, reach: int) -> np.ndarray:
 
     A blob of standard deviation s that is filtered with its own shape has the response (1 + d²/2s²)^(−3/2) on
     average over Gaussian displacements of variance d² per axis; ``rate`` is d²/2s² per frame.
+
+    Examples
+    --------
+    >>> persistence(rate=0.0, reach=2).tolist()
+    [1.0, 1.0, 1.0]
+    >>> persistence(rate=3.0, reach=1).tolist()
+    [1.0, 0.125]
     """
     return np.asarray((1 + rate * np.arange(reach + 1)) ** -1.5)

@@ -15,13 +15,13 @@ import numpy as np
 from spatialdino_core.segment.boxes import (
     PLANE,
     Neighbours,
-    bell,
     boxes,
     chunks,
+    gaussian,
     least_squares,
-    level_out,
     offsets,
     regularised,
+    subtract_mean,
 )
 from spatialdino_core.segment.localise import Spots
 
@@ -63,17 +63,17 @@ class Pairs:
 class _Boxes:
     """Images (n, voxels) of spots without their neighbours' light, and what they are fitted with."""
 
-    axes: list[np.ndarray]
-    usable: np.ndarray
-    target: np.ndarray
-    level: np.ndarray
-    seeds: np.ndarray
-    sigma: np.ndarray
-    plane: np.ndarray
+    axes: list[np.ndarray]  # three (n, length)
+    usable: np.ndarray  # (n, z, y, x)
+    target: np.ndarray  # (n, voxels)
+    level: np.ndarray  # (n,)
+    seeds: np.ndarray  # (n, 3)
+    sigma: np.ndarray  # (n, 3)
+    plane: np.ndarray  # (n, 4, voxels)
 
-    def bell(self, position: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    def gaussian(self, position: np.ndarray, sigma: np.ndarray) -> np.ndarray:
         """Gaussians (n, voxels), zero where unusable."""
-        return np.where(self.usable, bell(self.axes, position, sigma), 0).reshape(self.target.shape)
+        return np.where(self.usable, gaussian(self.axes, position, sigma), 0).reshape(self.target.shape)
 
     def offsets(self, position: np.ndarray, sigma: np.ndarray) -> list[np.ndarray]:
         """Distances along z, y, x in standard deviations, each (n, voxels)."""
@@ -83,7 +83,7 @@ class _Boxes:
         ]
 
     def slopes(self, shape: np.ndarray, position: np.ndarray) -> list[np.ndarray]:
-        """Derivatives of bells along z, y, x, positions in standard deviations, each (n, voxels)."""
+        """Derivatives of Gaussians along z, y, x, positions in standard deviations, each (n, voxels)."""
         return [shape * offset for offset in self.offsets(position, self.sigma)]
 
 
@@ -129,29 +129,29 @@ def _boxes(
     image: np.ndarray, valid: np.ndarray | None, spots: Spots, rows: np.ndarray, sigma: np.ndarray
 ) -> Iterator[_Boxes]:
     """As many spots as fit into memory at a time."""
-    half = np.maximum(2, np.ceil(WINDOW * sigma)).astype(np.intp)
-    crowd = Neighbours(spots.position, spots.sigma, spots.amplitude, half)
+    half = np.maximum(2, np.ceil(WINDOW * sigma)).astype(np.intp)  # (3,)
+    neighbours = Neighbours(spots.position, spots.sigma, spots.amplitude, half)
     for some in chunks(rows, half, TERMS):
-        seeds = spots.position[some]
-        axes, values, usable = boxes(image, valid, seeds, half)
-        values, level = level_out(values - crowd.light(some, axes), usable)
-        width = np.broadcast_to(sigma, seeds.shape)
-        plane = np.empty((len(some), PLANE, *usable.shape[1:]))
+        seeds = spots.position[some]  # (n, 3)
+        axes, values, usable = boxes(image, valid, seeds, half)  # values, usable: (n, z, y, x)
+        values, level = subtract_mean(values - neighbours.light(some, axes), usable)  # level: (n,)
+        width = np.broadcast_to(sigma, seeds.shape)  # (n, 3)
+        plane = np.empty((len(some), PLANE, *usable.shape[1:]))  # (n, 4, z, y, x): 1, z, y, x
         plane[:, 0] = usable
         for a, offset in enumerate(offsets(axes, seeds, width)):
             plane[:, 1 + a] = usable * offset
-        target = values.reshape(len(some), -1)
+        target = values.reshape(len(some), -1)  # (n, voxels)
         yield _Boxes(axes, usable, target, level, seeds, width, plane.reshape(len(some), PLANE, -1))
 
 
 def _elongation(box: _Boxes) -> np.ndarray:
-    """The image as a Gaussian's Taylor series: bell, plane, first and second derivatives of the bell."""
-    shape = box.bell(box.seeds, box.sigma)
-    offset = box.offsets(box.seeds, box.sigma)
+    """The image as a Taylor series of a Gaussian: itself, a plane, its first and second derivatives."""
+    shape = box.gaussian(box.seeds, box.sigma)  # (n, voxels)
+    offset = box.offsets(box.seeds, box.sigma)  # three (n, voxels)
     columns = [shape, *np.moveaxis(box.plane, 1, 0), *box.slopes(shape, box.seeds)]
     columns += [shape * (offset[a] * offset[b] - (a == b)) * (0.5 if a == b else 1.0) for a, b in SECOND]
-    linear = least_squares(np.stack(columns, 1), box.target)
-    height = np.where(linear[:, 0] > 0, linear[:, 0], np.inf)
+    linear = least_squares(np.stack(columns, 1), box.target)  # (n, 14)
+    height = np.where(linear[:, 0] > 0, linear[:, 0], np.inf)  # (n,)
     moments = np.empty((len(height), 3, 3))
     for k, (a, b) in enumerate(SECOND):
         moments[:, a, b] = moments[:, b, a] = linear[:, k - len(SECOND)] / height
@@ -160,29 +160,31 @@ def _elongation(box: _Boxes) -> np.ndarray:
 
 def _fit(box: _Boxes) -> tuple[np.ndarray, ...]:
     """Excess; and of two parts, the brighter first: position, amplitude, background, noise, variance."""
-    alone = _single(box)
-    position = _starts(box)
+    alone = _single(box)  # (n,)
+    position = _starts(box)  # (n, 2, 3)
     for _ in range(STEPS):
-        design, linear, residual = _pair(box, position)
-        normal = design @ design.transpose(0, 2, 1)
+        design, linear, residual = _pair(box, position)  # (n, 12, voxels), (n, 6), (n, voxels)
+        normal = design @ design.transpose(0, 2, 1)  # (n, 12, 12)
         diagonal = np.arange(normal.shape[1])
         normal[:, diagonal, diagonal] *= 1 + DAMPING
-        shift = np.linalg.solve(regularised(normal), design @ residual[:, :, None])[:, -6:, 0]
-        step = np.clip(shift.reshape(position.shape), -MAX_STEP, MAX_STEP) * box.sigma[:, None]
-        reach = REACH * box.sigma[:, None]
+        shift = np.linalg.solve(regularised(normal), design @ residual[:, :, None])[:, -6:, 0]  # (n, 6)
+        step = np.clip(shift.reshape(position.shape), -MAX_STEP, MAX_STEP) * box.sigma[:, None]  # (n, 2, 3)
+        reach = REACH * box.sigma[:, None]  # (n, 1, 3)
         position = np.clip(position + step, box.seeds[:, None] - reach, box.seeds[:, None] + reach)
     design, linear, residual = _pair(box, position)
-    count = box.usable.sum(axis=(1, 2, 3))
+    count = box.usable.sum(axis=(1, 2, 3))  # (n,), and so freedom, left and noise
     freedom = np.maximum(count - design.shape[1], 1)
     left = np.sum(residual**2, axis=1)
     noise = np.sqrt(np.maximum(left / freedom, np.finfo(float).tiny))
-    inverse = np.linalg.inv(regularised(design @ design.transpose(0, 2, 1)))
-    weighted = inverse @ (design * residual[:, None])
-    variance = (weighted**2).sum(axis=2)[:, -6:].reshape(position.shape) * (count / freedom)[:, None, None]
-    beside = (position - box.seeds[:, None]) / box.sigma[:, None]
-    background = linear[:, 2, None] + box.level[:, None] + (beside @ linear[:, 3:6, None])[:, :, 0]
-    amplitude = linear[:, :2]
-    order = np.argsort(-amplitude, axis=1, kind="stable")
+    inverse = np.linalg.inv(regularised(design @ design.transpose(0, 2, 1)))  # (n, 12, 12)
+    weighted = inverse @ (design * residual[:, None])  # (n, 12, voxels)
+    variance = (weighted**2).sum(axis=2)[:, -6:].reshape(position.shape)  # (n, 2, 3)
+    variance = variance * (count / freedom)[:, None, None]
+    beside = (position - box.seeds[:, None]) / box.sigma[:, None]  # (n, 2, 3)
+    plane = (beside @ linear[:, 3:6, None])[:, :, 0]  # (n, 2)
+    background = linear[:, 2, None] + box.level[:, None] + plane
+    amplitude = linear[:, :2]  # (n, 2)
+    order = np.argsort(-amplitude, axis=1, kind="stable")  # (n, 2)
     parts = (position, amplitude, background, np.stack([noise, noise], 1), variance * box.sigma[:, None] ** 2)
     ordered = (np.take_along_axis(p, order.reshape(order.shape + (1,) * (p.ndim - 2)), 1) for p in parts)
     gain = alone - left
@@ -191,19 +193,19 @@ def _fit(box: _Boxes) -> tuple[np.ndarray, ...]:
 
 def _single(box: _Boxes) -> np.ndarray:
     """Sum of squared residuals (n,) of one Gaussian whose width is free."""
-    position, width = box.seeds, np.ones(len(box.seeds))
+    position, width = box.seeds, np.ones(len(box.seeds))  # (n, 3), (n,)
     for step in range(SINGLE_STEPS + 1):
-        sigma = box.sigma * width[:, None]
-        shape = box.bell(position, sigma)
-        design = np.concatenate([shape[:, None], box.plane], 1)
-        linear = least_squares(design, box.target)
-        residual = box.target - (linear[:, None] @ design)[:, 0]
+        sigma = box.sigma * width[:, None]  # (n, 3)
+        shape = box.gaussian(position, sigma)  # (n, voxels)
+        design = np.concatenate([shape[:, None], box.plane], 1)  # (n, 5, voxels)
+        linear = least_squares(design, box.target)  # (n, 5)
+        residual = box.target - (linear[:, None] @ design)[:, 0]  # (n, voxels)
         if step == SINGLE_STEPS:
             break
         offset = box.offsets(position, sigma)
         slopes = np.stack([*(shape * one for one in offset), shape * sum(one**2 for one in offset)], 1)
-        design = np.concatenate([design, linear[:, 0, None, None] * slopes], 1)
-        shift = np.clip(least_squares(design, residual)[:, -4:], -MAX_STEP, MAX_STEP)
+        design = np.concatenate([design, linear[:, 0, None, None] * slopes], 1)  # (n, 9, voxels)
+        shift = np.clip(least_squares(design, residual)[:, -4:], -MAX_STEP, MAX_STEP)  # (n, 4)
         reach = REACH * box.sigma
         position = np.clip(position + shift[:, :3] * sigma, box.seeds - reach, box.seeds + reach)
         width = np.clip(width * np.exp(shift[:, 3]), *WIDTHS)
@@ -212,17 +214,17 @@ def _single(box: _Boxes) -> np.ndarray:
 
 def _starts(box: _Boxes) -> np.ndarray:
     """The best of :data:`STARTS`, positions (n, 2, 3)."""
-    axis = np.linalg.eigh(_elongation(box))[1][:, :, -1] * box.sigma
+    axis = np.linalg.eigh(_elongation(box))[1][:, :, -1] * box.sigma  # (n, 3)
     places = [box.seeds[:, None] + np.multiply.outer(start, axis).swapaxes(0, 1) for start in STARTS]
-    left = np.stack([np.sum(_pair(box, place)[2] ** 2, axis=1) for place in places])
+    left = np.stack([np.sum(_pair(box, place)[2] ** 2, axis=1) for place in places])  # (starts, n)
     return np.asarray(np.stack(places)[left.argmin(axis=0), np.arange(len(axis))])
 
 
 def _pair(box: _Boxes, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Two bells, plane, derivatives by both positions (n, 12, voxels); linear terms (n, 6); residual."""
-    both = [box.bell(position[:, k], box.sigma) for k in range(2)]
-    design = np.concatenate([np.stack(both, 1), box.plane], 1)
-    linear = least_squares(design, box.target)
+    """Two Gaussians, plane, derivatives by both positions (n, 12, voxels); linear terms (n, 6); residual."""
+    both = [box.gaussian(position[:, k], box.sigma) for k in range(2)]  # two (n, voxels)
+    design = np.concatenate([np.stack(both, 1), box.plane], 1)  # (n, 6, voxels)
+    linear = least_squares(design, box.target)  # (n, 6)
     residual = box.target - (linear[:, None] @ design)[:, 0]
     slopes = [linear[:, k, None] * slope for k in range(2) for slope in box.slopes(both[k], position[:, k])]
     return np.concatenate([design, np.stack(slopes, 1)], 1), linear, residual

@@ -133,7 +133,7 @@ def split_spots(
         return spots, _all(spots)
     width = np.array(singles.width) * psf
     pairs = fit_pairs(image, valid, spots, rows, width)
-    is_pair = (singles.significance(pairs) > -ndtri(false_rate)) & _sane(pairs, spots, rows, width)
+    is_pair = (singles.significance(pairs) > -ndtri(false_rate)) & _plausible(pairs, spots, rows, width)
     is_pair &= np.all([_known(part.position, image.shape, valid) for part in pairs.parts], axis=0)
     kept = np.ones(len(spots.amplitude), bool)
     kept[rows[is_pair]] = False
@@ -150,20 +150,20 @@ def _all(spots: Spots) -> np.ndarray:
     return np.arange(len(spots.amplitude))
 
 
-def _sane(pairs: Pairs, spots: Spots, rows: np.ndarray, width: np.ndarray) -> np.ndarray:
+def _plausible(pairs: Pairs, spots: Spots, rows: np.ndarray, width: np.ndarray) -> np.ndarray:
     """Two parts like particles: of similar height, apart from one another and from other spots, (n,)."""
     brighter, dimmer = pairs.parts
-    sane = (dimmer.amplitude > 0) & (dimmer.amplitude >= LEAST_RATIO * brighter.amplitude)
+    plausible = (dimmer.amplitude > 0) & (dimmer.amplitude >= LEAST_RATIO * brighter.amplitude)
     distance = np.linalg.norm((brighter.position - dimmer.position) / width, axis=1)
-    sane &= distance >= SUPPRESSION
+    plausible &= distance >= SUPPRESSION
     everything = cKDTree(spots.position / width)
     for part in pairs.parts:
         beside = np.abs(part.position - spots.position[rows]) / width
-        sane &= (beside < REACH - 1e-6).all(axis=1)
+        plausible &= (beside < REACH - 1e-6).all(axis=1)
         apart, other = everything.query(part.position / width, k=[1, 2])
-        sane &= (apart[:, 0] >= SUPPRESSION) | (other[:, 0] == rows)
-        sane &= (apart[:, 1] >= SUPPRESSION) | (other[:, 1] == rows)
-    return sane
+        plausible &= (apart[:, 0] >= SUPPRESSION) | (other[:, 0] == rows)
+        plausible &= (apart[:, 1] >= SUPPRESSION) | (other[:, 1] == rows)
+    return plausible
 
 
 def _known(position: np.ndarray, shape: tuple[int, ...], valid: np.ndarray | None) -> np.ndarray:

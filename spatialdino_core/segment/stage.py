@@ -54,20 +54,22 @@ def segment_movie(
     """
     movie = DeskewedMovie(deskewed)
     evidence = StageRecord.read(features)
-    foreground = FrameStore(Path(features).parent / evidence.stores[1])
+    probabilities = FrameStore(Path(features).parent / evidence.stores[1])
     folder = Path(output).parent
     # Both stores name positions in the deskewed frame; interpolation counts from the image's first voxel.
-    first_patch: Any = np.subtract(foreground.origin_um, movie.store.origin_um)
+    first_patch: Any = np.subtract(probabilities.origin_um, movie.store.origin_um)
     shape: Any = movie.valid.shape
 
-    def likely(frame: int) -> np.ndarray:
-        return on_voxels(foreground.read(frame, 1), foreground.voxel_um, first_patch, shape, movie.voxel_um)
+    def foreground(frame: int) -> np.ndarray:
+        return on_voxels(
+            probabilities.read(frame, 1), probabilities.voxel_um, first_patch, shape, movie.voxel_um
+        )
 
     window = TimeWindow(lambda frame: movie.store.read(frame), sorted(evidence.checksums))
     single = {
         frame: digest(movie.record.checksums[frame], sum_) for frame, sum_ in evidence.checksums.items()
     }
-    calibration = _calibrate(movie, window, likely, single, folder, parameters, version)
+    calibration = _calibrate(movie, window, foreground, single, folder, parameters, version)
     stamps = {frame: _stamp(frame, single, movie.record.checksums, window, calibration) for frame in single}
     key = digest(asdict(parameters), version, asdict(calibration))
     layout = StoreLayout(
@@ -91,7 +93,7 @@ def segment_movie(
             frame,
             movie.voxel_um,
             movie.grid.valid,
-            likely(frame),
+            foreground(frame),
             calibration,
             parameters,
             where=folder.name,
@@ -117,14 +119,14 @@ def segment_movie(
 def _calibrate(
     movie: DeskewedMovie,
     window: TimeWindow,
-    likely: Callable[[int], np.ndarray],
+    foreground: Callable[[int], np.ndarray],
     stamps: dict[int, str],
     folder: Path,
     parameters: SegmentParameters,
     version: str,
 ) -> Calibration:
     def compute() -> dict[str, Any]:
-        found = calibrate(window, likely, movie.voxel_um, movie.grid.valid, parameters, where=folder.name)
+        found = calibrate(window, foreground, movie.voxel_um, movie.grid.valid, parameters, where=folder.name)
         return found.as_json()
 
     first = window.frames[: calibration_span(parameters)]

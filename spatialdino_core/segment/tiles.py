@@ -52,6 +52,11 @@ def tiles(shape: Triple, grid: Triple, halo: Triple, tile_voxels: int = TILE_VOX
     tile_voxels
         Tiles are halved along their longest axis until they hold no more voxels than this, halo included, or
         cannot be halved.
+
+    Examples
+    --------
+    >>> [tile.core[2] for tile in tiles((1, 1, 10), grid=(1, 1, 2), halo=(0, 0, 1), tile_voxels=8)]
+    [slice(0, 6, None), slice(6, 10, None)]
     """
     size = _core_size(shape, grid, halo, tile_voxels)
     for start in product(*(range(0, n, step) for n, step in zip(shape, size, strict=True))):

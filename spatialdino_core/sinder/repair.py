@@ -26,6 +26,7 @@ from spatialdino_core.sinder.gate import BlockFigures, diagnose, outliers, verdi
 from spatialdino_core.sinder.neighbours import anomalies, keep_loss, neighbour_loss
 from spatialdino_core.sinder.parameters import RepairParameters
 from spatialdino_core.sinder.reparameterise import fold, reparameterise
+from spatialdino_core.statistics import evenly_spread
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,7 @@ class _Sample:
     def __init__(self, crops: CropSource, encoder: VisionTransformer3D, parameters: RepairParameters) -> None:
         architecture = encoder.architecture
         check_source(crops, architecture.channels, architecture.patch_voxels)
-        count = min(parameters.max_crops, len(crops))
-        chosen = [int(index) for index in np.linspace(0, len(crops) - 1, count).round()]
+        chosen = evenly_spread(len(crops), parameters.max_crops).tolist()
         self.crops, self.batch_size = crops, parameters.batch_size
         self.device = encoder.cls_token.device
         self.diagnosis = chosen[::2]

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from spatialdino_core.statistics import MAD_TO_SIGMA
 from spatialdino_core.track.candidates import owners
-from spatialdino_core.track.cut import Candidates
+from spatialdino_core.track.joins import Candidates
 from spatialdino_core.track.objects import Array, Index, Objects
 
 FEWEST = 8
@@ -19,7 +20,7 @@ SMALLEST = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Light:
+class BrightnessModel:
     """Log-brightness of one particle (noise around a level that wanders) and of all.
 
     Attributes
@@ -48,18 +49,18 @@ class Light:
         return np.array(values)
 
 
-def first_light(log_brightness: Array, weight: float) -> Light:
+def prior_brightness(log_brightness: Array, weight: float) -> BrightnessModel:
     """Brightness before anything was linked; off where all are equally bright or none is known."""
     known = log_brightness[np.isfinite(log_brightness)]
     variance = float(known.var()) if len(known) else 0.0
-    return Light(
+    return BrightnessModel(
         mean=float(known.mean()) if len(known) else 0.0,
         spread=float(np.sqrt(max(variance, SMALLEST))),
         weight=weight if variance > SMALLEST else 0.0,
     )
 
 
-def measured_light(light: Light, log_brightness: Array, previous: Index) -> Light:
+def measured_brightness(light: BrightnessModel, log_brightness: Array, previous: Index) -> BrightnessModel:
     """Noise, wandering and jumps from the changes over one and over two links.
 
     Their variances are 2 noise² + wander² and 2 noise² + 2 wander²; medians keep wrong links out.
@@ -87,7 +88,7 @@ def _changes(log_brightness: Array, earlier: Index) -> Array:
 
 def _variance(change: Array) -> float:
     """Variance by the median absolute deviation."""
-    return float((1.4826 * np.median(np.abs(change - np.median(change)))) ** 2)
+    return float((MAD_TO_SIGMA * np.median(np.abs(change - np.median(change)))) ** 2)
 
 
 def with_likeness(

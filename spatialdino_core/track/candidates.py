@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from spatialdino_core.track.cut import Candidates
+from spatialdino_core.track.joins import Candidates
 from spatialdino_core.track.objects import Array, Index, Objects
 
 Mask = NDArray[np.bool_]

@@ -13,7 +13,8 @@ import pandas as pd
 from scipy.spatial import cKDTree
 from scipy.special import expit, gammaln
 
-from spatialdino_core.track.appearance import Light
+from spatialdino_core.statistics import MAD_TO_SIGMA
+from spatialdino_core.track.appearance import BrightnessModel
 from spatialdino_core.track.candidates import Mask
 from spatialdino_core.track.links import Links, Model
 from spatialdino_core.track.objects import Array, Index, Objects
@@ -81,9 +82,11 @@ def find_partners(
     """
     starts = np.flatnonzero(edges & (links.previous < 0) & (objects.frame > 0))
     ends = np.flatnonzero(edges & (links.following < 0) & (objects.frame < objects.frames - 1))
-    seen = model.seen(objects)
-    scale = _step_scale(objects, seen.position, links, reach_um)
-    scene = _Scene(objects, seen.position, seen.brightness, links.previous, links.following, scale, model)
+    measured = model.measured(objects)
+    scale = _step_scale(objects, measured.position, links, reach_um)
+    scene = _Scene(
+        objects, measured.position, measured.brightness, links.previous, links.following, scale, model
+    )
     return (
         _partners(scene, starts, parents, -1, reach_um),
         _partners(scene.reversed(), ends, parents, +1, reach_um),
@@ -134,7 +137,7 @@ def _step_scale(objects: Objects, position: Array, links: Links, reach_um: float
     if len(later) < FEWEST_STEPS:
         return np.full(3, reach_um / 4)
     steps = np.abs(position[later] - position[links.previous[later]])
-    return np.maximum(1.4826 * np.median(steps, axis=0), 0.01 * reach_um)
+    return np.maximum(MAD_TO_SIGMA * np.median(steps, axis=0), 0.01 * reach_um)
 
 
 def _partners(scene: _Scene, edges: Index, allowed: Mask, direction: int, reach_um: float) -> Partners:
@@ -216,7 +219,7 @@ def _averaged(brightness: Array, step: Index, start: Index) -> Array:
         return np.asarray(np.where(count > 0, np.log(total / count), np.nan))
 
 
-def _log_change(change: Array, light: Light) -> Array:
+def _log_change(change: Array, light: BrightnessModel) -> Array:
     """Log-density of a change of log-brightness: Gaussian, but for a few that are anything."""
     variance = 2 * light.noise**2 + light.wander**2
     wide = 2 * light.spread**2 + variance

@@ -5,9 +5,11 @@ gives three hypotheses for every step: it goes on diffusing, it goes on running,
 direction. After a measurement the last two are merged again into one Gaussian of the same moments
 (Blom & Bar-Shalom, IEEE Trans. Autom. Control 33, 780, 1988). Axes are independent given the hypothesis.
 
-A state is a row of `STATE` numbers: the probability of being directed; position and variance (z, y, x) if
+A state is an array of `STATE` numbers: the probability of being directed; position and variance (z, y, x) if
 Brownian; position, velocity, and their variances and covariance (z, y, x each) if directed. A motion is the
-array that `MotionModel.array` makes. Units are µm and frames.
+array (6,) that `MotionModel.array` makes. Units are µm and frames. Arguments are states (22,), motions (6,),
+hypotheses (3, 16), and positions and variances (3,), z, y, x, unless their function says otherwise; all else
+are numbers.
 """
 
 from __future__ import annotations
@@ -21,17 +23,20 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 STATE = 22
+# Offsets into a state (22,): a probability, then seven triples (z, y, x).
 DIRECTED, BROWN_X, BROWN_P, RUN_X, RUN_V, RUN_XX, RUN_XV, RUN_VV = 0, 1, 4, 7, 10, 13, 16, 19
 HYPOTHESES = (3, 16)
 """Going on diffusing, going on running, setting off; each a weight and (z, y, x) of the five moments."""
+# Offsets into a hypothesis (16,): its weight, then five triples (z, y, x).
 WEIGHT, X, V, XX, XV, VV = 0, 1, 4, 7, 10, 13
+# Offsets into a motion (6,).
 BROWN_VAR, RUN_VAR, SPEED_VAR, TURN_VAR, REDRAW, FRACTION = 0, 1, 2, 3, 4, 5
 LOG_TAU = math.log(2 * math.pi)
 
 
 @njit(nogil=True, cache=True)
-def begin(state: Array, position: Array, variance: Array, motion: Array) -> None:
-    """State of a particle that was seen once."""
+def initialise(state: Array, position: Array, variance: Array, motion: Array) -> None:
+    """State after the first measurement."""
     state[DIRECTED] = motion[FRACTION]
     for a in range(3):
         state[BROWN_X + a] = state[RUN_X + a] = position[a]
@@ -41,8 +46,8 @@ def begin(state: Array, position: Array, variance: Array, motion: Array) -> None
 
 
 @njit(nogil=True, cache=True)
-def predict(state: Array, motion: Array, hypotheses: Array) -> None:
-    """The three hypotheses one frame later."""
+def predict_one(state: Array, motion: Array, hypotheses: Array) -> None:
+    """The three hypotheses one frame later (mixing and Kalman prediction)."""
     running = state[DIRECTED]
     stay, redraw = 1 - motion[REDRAW], motion[REDRAW]
     # Who diffuses next was diffusing before, or was running and stopped; likewise for who sets off.
@@ -92,13 +97,13 @@ def merge(hypotheses: Array, state: Array) -> None:
 
 
 @njit(nogil=True, cache=True)
-def foresee(state: Array, frames: int, motion: Array, ahead: Array, hypotheses: Array) -> None:
-    """Hypotheses ``frames`` frames later with nothing seen in between; ``ahead`` is room for a state."""
+def predict(state: Array, frames: int, motion: Array, ahead: Array, hypotheses: Array) -> None:
+    """Hypotheses ``frames`` frames later, with no measurement in between; ``ahead`` is scratch memory."""
     ahead[:] = state
     for _ in range(frames - 1):
-        predict(ahead, motion, hypotheses)
+        predict_one(ahead, motion, hypotheses)
         merge(hypotheses, ahead)
-    predict(ahead, motion, hypotheses)
+    predict_one(ahead, motion, hypotheses)
 
 
 @njit(nogil=True, cache=True)
@@ -123,19 +128,19 @@ def log_density(hypotheses: Array, position: Array, variance: Array) -> float:
 
 
 @njit(nogil=True, cache=True)
-def measure(hypotheses: Array, position: Array, variance: Array, state: Array) -> float:
+def update(hypotheses: Array, position: Array, variance: Array, state: Array) -> float:
     """State after a measurement (Kalman update of each hypothesis); its log-density (µm⁻³)."""
     found = log_density(hypotheses, position, variance)
     for h in range(3):
-        hypothesis = hypotheses[h]
+        hypothesis = hypotheses[h]  # (16,), changed in place
         hypothesis[WEIGHT] = math.exp(_log_weight(hypothesis, position, variance) - found)
         for a in range(3):
             total = hypothesis[XX + a] + variance[a]
-            surprise = position[a] - hypothesis[X + a]
-            gain, turn = hypothesis[XX + a] / total, hypothesis[XV + a] / total
-            hypothesis[X + a] += gain * surprise
-            hypothesis[V + a] += turn * surprise
-            hypothesis[VV + a] -= turn * hypothesis[XV + a]
+            innovation = position[a] - hypothesis[X + a]
+            gain, velocity_gain = hypothesis[XX + a] / total, hypothesis[XV + a] / total
+            hypothesis[X + a] += gain * innovation
+            hypothesis[V + a] += velocity_gain * innovation
+            hypothesis[VV + a] -= velocity_gain * hypothesis[XV + a]
             hypothesis[XV + a] *= 1 - gain
             hypothesis[XX + a] *= 1 - gain
     merge(hypotheses, state)
@@ -143,7 +148,9 @@ def measure(hypotheses: Array, position: Array, variance: Array, state: Array) -
 
 
 @njit(nogil=True, cache=True)
-def follow(frame: NDArray, position: Array, variance: Array, previous: NDArray, motion: Array) -> Array:
+def filter_tracks(
+    frame: NDArray, position: Array, variance: Array, previous: NDArray, motion: Array
+) -> Array:
     """Filter all particles along their links; rows are ordered by frame.
 
     Parameters
@@ -160,13 +167,13 @@ def follow(frame: NDArray, position: Array, variance: Array, previous: NDArray, 
     numpy.ndarray
         (N,) log-density of each object's position given those before on its track; 0 for a first one.
     """
-    states = np.empty((len(frame), STATE))
-    hypotheses, ahead = np.empty(HYPOTHESES), np.empty(STATE)
-    found = np.zeros(len(frame))
+    states = np.empty((len(frame), STATE))  # (N, 22)
+    hypotheses, ahead = np.empty(HYPOTHESES), np.empty(STATE)  # (3, 16), (22,)
+    found = np.zeros(len(frame))  # (N,)
     for i in range(len(frame)):
         if previous[i] < 0:
-            begin(states[i], position[i], variance[i], motion)
+            initialise(states[i], position[i], variance[i], motion)
             continue
-        foresee(states[previous[i]], frame[i] - frame[previous[i]], motion, ahead, hypotheses)
-        found[i] = measure(hypotheses, position[i], variance[i], states[i])
+        predict(states[previous[i]], frame[i] - frame[previous[i]], motion, ahead, hypotheses)
+        found[i] = update(hypotheses, position[i], variance[i], states[i])
     return found

@@ -1,6 +1,6 @@
 """Positions in the frames in which a particle was not seen, from both sides of the gap.
 
-The filter foresees the state in each missing frame from what came before and, run backwards, from what
+The filter predicts the state in each missing frame from what came before and, run backwards, from what
 came after. For each way of moving both are averaged with the inverse of their covariances, which equals the
 smoother of Rauch, Tung & Striebel (Fraser & Potter, IEEE Trans. Autom. Control 14, 387, 1969).
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from spatialdino_core.track.cut import renew
 from spatialdino_core.track.filter import (
     BROWN_P,
     BROWN_X,
@@ -22,9 +21,10 @@ from spatialdino_core.track.filter import (
     RUN_XX,
     SPEED_VAR,
     STATE,
-    foresee,
     merge,
+    predict,
 )
+from spatialdino_core.track.joins import update_states
 from spatialdino_core.track.links import Links, Model
 from spatialdino_core.track.objects import Array, Index, Objects
 
@@ -58,12 +58,20 @@ def fill_gaps(objects: Objects, links: Links, model: Model) -> tuple[Index, Inde
 
 def _states(objects: Objects, links: Links, model: Model) -> tuple[Array, Array]:
     """State of each object's particle from all that came before, and from all that comes after."""
-    seen = model.seen(objects)
+    measured = model.measured(objects)
     found = []
-    for order, before, frame in [(1, links.previous, seen.frame), (-1, links.following, -seen.frame)]:
+    for order, before, frame in [(1, links.previous, measured.frame), (-1, links.following, -measured.frame)]:
         states, levels = np.empty((len(objects), STATE)), np.empty((len(objects), 2))
         rows = np.arange(len(objects))[::order]
-        renew(rows, before, seen._replace(frame=frame), model.motion.array, model.light.array, states, levels)
+        update_states(
+            rows,
+            before,
+            measured._replace(frame=frame),
+            model.motion.array,
+            model.light.array,
+            states,
+            levels,
+        )
         found.append(states)
     return found[0], found[1]
 
@@ -71,13 +79,14 @@ def _states(objects: Objects, links: Links, model: Model) -> tuple[Array, Array]
 def _expected(state: Array, frames: int, model: Model) -> Array:
     """State some frames away, with nothing seen in between."""
     hypotheses, ahead = np.empty(HYPOTHESES), np.empty(STATE)
-    foresee(state, frames, model.motion.array, ahead, hypotheses)
+    predict(state, frames, model.motion.array, ahead, hypotheses)
     merge(hypotheses, ahead)
     return ahead
 
 
 def _between(past: Array, future: Array, model: Model) -> Array:
     """Expected position (z, y, x) given a state from the past and one, backwards in time, from the future."""
+    # Both are states (22,); three axes at once.
     share = past[BROWN_P : BROWN_P + 3] / (past[BROWN_P : BROWN_P + 3] + future[BROWN_P : BROWN_P + 3])
     diffusing = past[BROWN_X : BROWN_X + 3] + share * (
         future[BROWN_X : BROWN_X + 3] - past[BROWN_X : BROWN_X + 3]

@@ -14,7 +14,7 @@ from spatialdino_core.track.gaps import fill_gaps
 from spatialdino_core.track.links import Links, Model, link_movie
 from spatialdino_core.track.objects import POSITION_UM, Array, Index, Objects
 from spatialdino_core.track.parameters import TrackParameters
-from spatialdino_core.track.rates import chances
+from spatialdino_core.track.rates import log_probabilities
 from spatialdino_core.track.region import Region
 
 POSITION_VOXELS = ["z", "y", "x"]
@@ -89,13 +89,13 @@ def link_objects(
 
 def _existence(objects: Objects, links: Links, model: Model, parameters: TrackParameters) -> Array:
     """Probability that each object's track is a particle, (N,); what splits from one likelier is, too."""
-    chance = chances(objects, model.rates, 1)
-    likely = track_confidence(links, chance) >= parameters.min_track_confidence
+    log_probability = log_probabilities(objects, model.rates, 1)
+    accepted = track_confidence(links, log_probability) >= parameters.min_track_confidence
     every = np.ones(len(objects), bool)
     related = np.full(len(objects), -np.inf)
-    for some in find_partners(objects, links, model, every, likely, parameters.max_displacement_um):
+    for some in find_partners(objects, links, model, every, accepted, parameters.max_displacement_um):
         related[some.edge] = np.logaddexp(related[some.edge], some.odds)
-    return track_confidence(links, chance, related)
+    return track_confidence(links, log_probability, related)
 
 
 def _number(objects: Objects, links: Links, exists: Array, parameters: TrackParameters) -> tuple[Index, int]:

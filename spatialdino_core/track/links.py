@@ -1,6 +1,6 @@
 """Links between objects: passes over the movie that cut all tracks between two frames and rejoin them.
 
-The first passes go forward and know only the past; they also teach the motion. The later ones know both sides
+The first passes go forward and know only the past; motion is measured on them. The later ones know both sides
 of each cut: joining a head and a tail is judged by the whole past of the one and the next few objects of the
 other, over several frames at once. Each rejoining is the best possible for all tracks together (a linear
 assignment), so a pass never makes the total likelihood worse.
@@ -13,16 +13,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import expit
 
-from spatialdino_core.track.appearance import Light, first_light, measured_light, with_likeness
+from spatialdino_core.track.appearance import (
+    BrightnessModel,
+    measured_brightness,
+    prior_brightness,
+    with_likeness,
+)
 from spatialdino_core.track.assignment import assign, margins
 from spatialdino_core.track.candidates import all_pairs, next_frame_pairs, owners
-from spatialdino_core.track.common import common_changes, jumps
-from spatialdino_core.track.cut import Candidates, Seen, join_gains, renew
+from spatialdino_core.track.drift import sample_jumps, shared_change
 from spatialdino_core.track.filter import STATE
+from spatialdino_core.track.joins import Candidates, Measurements, join_gains, update_states
 from spatialdino_core.track.motion import MotionModel, fitted_model, prior_model
 from spatialdino_core.track.objects import Array, Index, Objects
 from spatialdino_core.track.parameters import TrackParameters
-from spatialdino_core.track.rates import Rates, chances, counted_rates, first_rates
+from spatialdino_core.track.rates import Rates, counted_rates, first_rates, log_probabilities
 
 FORWARD_PASSES = 2
 REJOINING_PASSES = 2
@@ -46,14 +51,14 @@ class Model:
 
     motion: MotionModel
     rates: Rates
-    light: Light
+    light: BrightnessModel
     likeness: dict[str, float]
     drift_um: Array
     fading: Array
 
-    def seen(self, objects: Objects) -> Seen:
+    def measured(self, objects: Objects) -> Measurements:
         """Objects without drift and bleaching."""
-        return Seen(
+        return Measurements(
             objects.frame,
             objects.position_um - self.drift_um[objects.frame],
             self.motion.variance(objects.uncertainty),
@@ -108,29 +113,29 @@ def link_movie(objects: Objects, volume_um3: float, parameters: TrackParameters)
     model = Model(
         motion=prior,
         rates=first_rates(len(objects), objects.frames, volume_um3),
-        light=first_light(objects.log_brightness, parameters.intensity_weight),
+        light=prior_brightness(objects.log_brightness, parameters.intensity_weight),
         likeness={},
-        drift_um=jumps(objects, reach),
+        drift_um=sample_jumps(objects, reach),
         fading=np.zeros(objects.frames),
     )
     links = Links.none(len(objects))
     if objects.filled.sum() < 2:
         return links, model
-    candidates = next_frame_pairs(objects, model.seen(objects).position, reach)
-    links = _passed(objects, candidates, links, model, blind=True)
+    candidates = next_frame_pairs(objects, model.measured(objects).position, reach)
+    links = _one_pass(objects, candidates, links, model, forward=True)
     for number in range(1, FORWARD_PASSES + REJOINING_PASSES):
-        model = _learned(objects, links, model, prior, volume_um3, parameters)
+        model = _remeasured(objects, links, model, prior, volume_um3, parameters)
         if number == 1:
-            position = model.seen(objects).position
+            position = model.measured(objects).position
             gap = parameters.max_gap_frames
             candidates = all_pairs(objects, position, reach, gap, links.following, links.previous)
         candidates, likeness = with_likeness(candidates, objects, links.previous, parameters.feature_weight)
         model = replace(model, likeness=likeness)
-        links = _passed(objects, candidates, links, model, blind=number < FORWARD_PASSES)
+        links = _one_pass(objects, candidates, links, model, forward=number < FORWARD_PASSES)
     return links, model
 
 
-def _learned(
+def _remeasured(
     objects: Objects,
     links: Links,
     model: Model,
@@ -143,39 +148,54 @@ def _learned(
     later = later[objects.frame[later] == objects.frame[links.previous[later]] + 1]
     earlier = links.previous[later]
     when = objects.frame[later]
-    seen = model.seen(objects)
-    drift = common_changes(when, seen.position[later] - seen.position[earlier], objects.frames)
-    change = (seen.brightness[later] - seen.brightness[earlier])[:, None]
+    measured = model.measured(objects)
+    drift = shared_change(when, measured.position[later] - measured.position[earlier], objects.frames)
+    change = (measured.brightness[later] - measured.brightness[earlier])[:, None]
     known = np.isfinite(change[:, 0])
-    fading = common_changes(when[known], change[known], objects.frames)[:, 0]
+    fading = shared_change(when[known], change[known], objects.frames)[:, 0]
     model = replace(model, drift_um=model.drift_um + drift, fading=model.fading + fading)
-    seen = model.seen(objects)
-    motion = fitted_model(model.motion, prior, seen.frame, seen.position, objects.uncertainty, links.previous)
+    measured = model.measured(objects)
+    motion = fitted_model(
+        model.motion, prior, measured.frame, measured.position, objects.uncertainty, links.previous
+    )
     return replace(
         model,
         motion=motion,
         rates=counted_rates(objects, links.track, volume_um3, parameters.max_gap_frames),
-        light=measured_light(model.light, seen.brightness, links.previous),
+        light=measured_brightness(model.light, measured.brightness, links.previous),
     )
 
 
-def _passed(objects: Objects, candidates: Candidates, links: Links, model: Model, *, blind: bool) -> Links:
-    """Links after one pass; a blind one starts from nothing and does not say how sure it is."""
+def _one_pass(
+    objects: Objects, candidates: Candidates, links: Links, model: Model, *, forward: bool
+) -> Links:
+    """Links after one pass; a forward one starts from nothing and gives no confidence."""
     n, limits = len(objects), objects.limits
-    links = Links.none(n) if blind else links
+    links = Links.none(n) if forward else links
     previous, following = links.previous.copy(), links.following.copy()
     cost, margin = np.full(n, np.nan), np.full(n, np.nan)
     span = int((objects.frame[candidates.later] - objects.frame[owners(candidates)]).max(initial=1))
-    seen, chance = model.seen(objects), chances(objects, model.rates, span)
+    measured, log_probability = model.measured(objects), log_probabilities(objects, model.rates, span)
     motion, light = model.motion.array, model.light.array
     states, levels = np.empty((n, STATE)), np.empty((n, 2))
     for t in range(objects.frames):
-        renew(np.arange(limits[t], limits[t + 1]), previous, seen, motion, light, states, levels)
+        update_states(np.arange(limits[t], limits[t + 1]), previous, measured, motion, light, states, levels)
         heads = np.arange(limits[max(0, t + 1 - span)], limits[t + 1])
         heads = heads[(following[heads] < 0) | (objects.frame[following[heads]] > t)]
         tails = following[heads][following[heads] >= 0]
         earlier, later, costs, gains = join_gains(
-            t, blind, heads, candidates, previous, following, seen, chance, motion, light, states, levels
+            t,
+            forward,
+            heads,
+            candidates,
+            previous,
+            following,
+            measured,
+            log_probability,
+            motion,
+            light,
+            states,
+            levels,
         )
         previous[tails], following[heads] = -1, -1
         names_r, rows = np.unique(earlier, return_inverse=True)
@@ -184,7 +204,7 @@ def _passed(objects: Objects, candidates: Candidates, links: Links, model: Model
         chosen = assign(rows, columns, gains, shape)
         following[earlier[chosen]], previous[later[chosen]] = later[chosen], earlier[chosen]
         cost[later[chosen]] = costs[chosen]
-        if not blind:
+        if not forward:
             margin[later[chosen]] = margins(rows, columns, gains, chosen, shape)
     unlinked = previous < 0
     cost[unlinked] = margin[unlinked] = np.nan

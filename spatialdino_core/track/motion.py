@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from spatialdino_core.track.filter import follow
+from spatialdino_core.track.filter import filter_tracks
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -108,14 +108,14 @@ def fitted_model(
     start
         Where to begin.
     frame, position, uncertainty, previous
-        Objects ordered by frame, see `spatialdino_core.track.filter.follow`.
+        Objects ordered by frame, see `spatialdino_core.track.filter.filter_tracks`.
     """
     frame, position, uncertainty, previous = _sample(frame, position, uncertainty, previous)
     centre = prior.free
 
     def cost(free: Array) -> float:
         model = MotionModel.of(free)
-        likelihood = follow(frame, position, model.variance(uncertainty), previous, model.array).sum()
+        likelihood = filter_tracks(frame, position, model.variance(uncertainty), previous, model.array).sum()
         return float(0.5 * (((free - centre) / PRIOR_SPREAD) ** 2).sum() - likelihood)
 
     found = minimize(cost, start.free, method="L-BFGS-B", options={"maxiter": 40, "ftol": 1e-5, "eps": 1e-4})

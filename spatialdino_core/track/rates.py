@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spatialdino_core.track.cut import Chances
+from spatialdino_core.track.joins import LogProbabilities
 from spatialdino_core.track.objects import Index, Objects
 
 
@@ -79,7 +79,7 @@ def counted_rates(objects: Objects, track: Index, volume_um3: float, max_gap: in
     )
 
 
-def chances(objects: Objects, rates: Rates, span: int) -> Chances:
+def log_probabilities(objects: Objects, rates: Rates, span: int) -> LogProbabilities:
     """The rates as what the gains of links need.
 
     A detection of high confidence is less likely to be false than others, in proportion to the odds.
@@ -105,7 +105,7 @@ def chances(objects: Objects, rates: Rates, span: int) -> Chances:
         alive = alive * rates.survival * (1 - there)
         unseen[:, d] = np.log(alive + dead)
     odds = np.log(objects.confidence) - np.log1p(-objects.confidence)
-    return Chances(
+    return LogProbabilities(
         new=np.full(n, np.log(rates.births_per_um3)),
         clutter=np.log(rates.clutter_per_um3) - odds + (odds.mean() if n else 0.0),
         ending=np.log(ending)[objects.frame],

@@ -30,7 +30,15 @@ class Region:
     start_um: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def distance_to_border_um(self, positions_um: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Distance of positions (N, 3) to the nearest face, measured along the axes; negative outside."""
+        """Distance of positions (N, 3) to the nearest face, measured along the axes; negative outside.
+
+        Examples
+        --------
+        >>> upright, tilted = Region((4, 4, 4)), Region((4, 4, 4), tilt=(0, 0, 0.5))
+        >>> point = np.array([[2.0, 2.0, 1.5]])
+        >>> upright.distance_to_border_um(point).tolist(), tilted.distance_to_border_um(point).tolist()
+        ([1.5], [0.5])
+        """
         upright = positions_um - positions_um[:, :1] * np.array(self.tilt) - np.array(self.start_um)
         sides = np.array(self.size_um)
         # A movie of one plane has no border along z.

@@ -42,7 +42,7 @@ def fit(components: np.ndarray, content: np.ndarray, sums: np.ndarray | None = N
     return fit_foreground(components, nothing if sums is None else sums, content, blocks, 95.0)
 
 
-def likely(model: ForegroundModel, components: np.ndarray, sums: np.ndarray | None = None) -> np.ndarray:
+def probability(model: ForegroundModel, components: np.ndarray, sums: np.ndarray | None = None) -> np.ndarray:
     active = model.activation.of(np.zeros(len(components)) if sums is None else sums)
     return model.probability(components, active)
 
@@ -96,7 +96,7 @@ def test_probability_is_the_posterior() -> None:
     scale = components[~truth].std()
     at = np.sign(components[truth].mean()) * np.array([-1.0, 0, 1, 2, 3, 4])[:, None] * scale
     exact = expit(norm.logpdf(at, 3 * np.sign(at[-1]) * scale, scale) - norm.logpdf(at, 0, scale) - np.log(9))
-    np.testing.assert_allclose(likely(model, at), exact[:, 0], atol=0.17)
+    np.testing.assert_allclose(probability(model, at), exact[:, 0], atol=0.17)
 
 
 @pytest.mark.parametrize(("share", "surely"), [(0.03, 0.5), (0.1, 0.8), (0.25, 0.8)])
@@ -104,7 +104,7 @@ def test_planted_foreground_is_found_and_background_left_alone(share: float, sur
     """With a share of 0.03, two in five labels are wrong; that costs certainty, not the order."""
     components, content, truth = planted(share, 5.0)
     model = fit(components, content)
-    found = likely(model, components)
+    found = probability(model, components)
     assert roc_auc_score(truth, found) > 0.98
     assert found[truth].mean() > surely
     assert found[~truth].mean() < 0.05
@@ -118,7 +118,7 @@ def test_the_better_of_the_two_is_chosen() -> None:
     assert model.activation.sign == -1
     assert model.evidence["activation"].auroc > 0.9 > 0.6 > model.evidence["density"].auroc
     assert model.evidence["activation"].separation > 2
-    found = likely(model, components, sums)
+    found = probability(model, components, sums)
     assert found[truth].mean() > 0.9
     assert found[~truth].mean() < 0.05
     components, content, _ = planted(0.1, 6.0)
@@ -168,7 +168,7 @@ def test_without_contrast_or_patches_there_is_no_foreground(content: np.ndarray)
     components = np.random.default_rng(0).normal(0, 1, (len(content), 4))
     model = fit(components, content)
     assert model.chosen == "none"
-    assert (likely(model, components) == 0).all()
+    assert (probability(model, components) == 0).all()
     assert model.summary()["separation"] == 0
 
 
@@ -176,7 +176,7 @@ def test_without_contrast_or_patches_there_is_no_foreground(content: np.ndarray)
 def test_features_without_spread_say_nothing(components: np.ndarray) -> None:
     """Fresh content, equal features: no patch is likelier foreground than another."""
     model = fit(components, planted(0.1, 0.0)[1], np.zeros(N))
-    found = likely(model, components)
+    found = probability(model, components)
     assert np.isfinite(found).all()
     assert np.ptp(found) == 0
     assert found[0] < 0.5
@@ -186,5 +186,5 @@ def test_a_model_survives_json() -> None:
     components, content, _ = planted(0.1, 5.0)
     model = fit(components, content)
     again = ForegroundModel(**json.loads(json.dumps(asdict(model))))
-    np.testing.assert_array_equal(likely(again, components), likely(model, components))
+    np.testing.assert_array_equal(probability(again, components), probability(model, components))
     assert replace(again) == model

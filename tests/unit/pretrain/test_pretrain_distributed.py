@@ -58,7 +58,7 @@ def test_sinkhorn_balances_over_all_processes(folder):
     torch.testing.assert_close(two.sum(1), torch.ones(24, dtype=torch.float64))
 
 
-def test_the_loop_gives_the_same_losses_and_one_set_of_books(folder):
+def test_the_loop_gives_the_same_losses_and_one_training_log(folder):
     tables = [pd.read_csv(folder / f"run-{ranks}/metrics.csv") for ranks in (1, 2)]
     assert tables[1]["step"].tolist() == [1, 2, 3]
     names = ["loss", "dino_loss", "ibot_loss", "koleo_loss", "gradient_norm"]

@@ -18,7 +18,7 @@ from spatialdino_core.pretrain.figures import (
     target_figures,
     token_figures,
 )
-from spatialdino_core.pretrain.teaching import Teaching
+from spatialdino_core.pretrain.teacher_output import TeacherOutput
 
 
 def normal(*shape, seed=0):
@@ -85,14 +85,14 @@ def test_divergence_is_that_of_kullback_and_leibler():
 
 def test_student_is_compared_on_the_teachers_views():
     logits = normal(6, 12)
-    teaching = Teaching(
+    teacher_output = TeacherOutput(
         normal(6, 8), normal(6, 5, 8), logits, logits, (logits / 0.1).softmax(-1), logits.softmax(-1)
     )
     local = normal(12, 12, seed=1)
-    found = batch_figures(teaching, torch.cat([logits, local]), 0.1)
+    found = batch_figures(teacher_output, torch.cat([logits, local]), 0.1)
     assert found["class_divergence"] == pytest.approx(0, abs=1e-9)
     assert found["student_entropy"] == pytest.approx(found["class_target_entropy"])
-    assert batch_figures(teaching, logits, 0.2)["class_divergence"] > 0.01
+    assert batch_figures(teacher_output, logits, 0.2)["class_divergence"] > 0.01
 
 
 def test_norms_know_their_outliers():

@@ -67,7 +67,7 @@ def test_teacher_is_the_moving_average_of_students(learner):
 
 
 def test_centres_follow_the_teacher_logits(learner):
-    said = learner.learn(batch(), SETTINGS).teaching
+    said = learner.learn(batch(), SETTINGS).teacher_output
     torch.testing.assert_close(learner.class_targets.center, 0.1 * said.class_logits.mean(0))
     torch.testing.assert_close(learner.patch_targets.center, 0.1 * said.patch_logits.mean(0))
 

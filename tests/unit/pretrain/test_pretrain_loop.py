@@ -14,8 +14,8 @@ from spatialdino_core.crops.source import CropDescription
 from spatialdino_core.encoder.parameters import EncoderParameters
 from spatialdino_core.encoder.weights import load_encoder
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.pretrain import books as books_module
 from spatialdino_core.pretrain import learner as learner_module
+from spatialdino_core.pretrain import training_log
 from spatialdino_core.pretrain.checkpoint import load_latest, save_checkpoint
 from spatialdino_core.pretrain.loop import pretrain
 from spatialdino_core.pretrain.parameters import PretrainParameters
@@ -46,7 +46,7 @@ def noise_crops(count=7, side=10):
     return [np.random.default_rng(i).random((1, side, side, side), dtype=np.float32) for i in range(count)]
 
 
-LOOKS = 2 * 7  # the check before training reads all seven, and so do the books
+LOOKS = 2 * 7  # the check before training reads all seven, and so does the log
 
 
 class PowerCutError(Exception):
@@ -228,7 +228,7 @@ def test_a_collapse_warns_once_or_stops(tmp_path, monkeypatch, capfd, answer):
         monitor.raised = ["point-collapse:class"] if step >= 4 else []
         return monitor.raised
 
-    monkeypatch.setattr(books_module.CollapseMonitor, "alarms", collapse)
+    monkeypatch.setattr(training_log.CollapseMonitor, "alarms", collapse)
     if answer == "warn":
         run(tmp_path, on_collapse=answer, monitor_interval_steps=2)
         assert capfd.readouterr().err.count("alarm at step 4: point-collapse:class. Every view gets") == 1
@@ -240,9 +240,9 @@ def test_a_collapse_warns_once_or_stops(tmp_path, monkeypatch, capfd, answer):
 
 def test_pictures_show_all_that_was_logged(tmp_path, monkeypatch):
     drawn = []
-    original = books_module.training_figure
+    original = training_log.training_figure
     monkeypatch.setattr(
-        books_module, "training_figure", lambda *tables: drawn.append(tables) or original(*tables)
+        training_log, "training_figure", lambda *tables: drawn.append(tables) or original(*tables)
     )
     run(tmp_path)
     assert [len(table) for table in drawn[-1]] == [8, 2]

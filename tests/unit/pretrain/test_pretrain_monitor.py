@@ -11,7 +11,7 @@ from spatialdino_core.pretrain.alarms import MEANINGS
 from spatialdino_core.pretrain.figures import target_figures, token_figures
 from spatialdino_core.pretrain.monitor import CollapseMonitor
 from spatialdino_core.pretrain.parameters import PretrainParameters
-from spatialdino_core.pretrain.teaching import Teaching
+from spatialdino_core.pretrain.teacher_output import TeacherOutput
 
 PROTOTYPES = 64
 RECIPE = PretrainParameters(prototypes=PROTOTYPES, warmup_steps=10, uniform_alarm_steps=5)
@@ -36,9 +36,9 @@ def figures(**changed):
     return targets[0] | targets[1] | tokens[0] | tokens[1]
 
 
-def teaching(class_targets=HEALTHY["class_target"]):
+def teacher_output(class_targets=HEALTHY["class_target"]):
     tokens = HEALTHY["class"]
-    return Teaching(tokens, tokens[:, None], tokens, tokens, class_targets, HEALTHY["patch_target"])
+    return TeacherOutput(tokens, tokens[:, None], tokens, tokens, class_targets, HEALTHY["patch_target"])
 
 
 def judged(monitor, *steps, **changed):
@@ -94,19 +94,19 @@ def test_loss_that_stays_uniform_raises_an_alarm():
     ):
         monitor = CollapseMonitor(recipe)
         for step, loss in enumerate(losses, 10):
-            monitor.observe(step, loss, teaching())
+            monitor.observe(step, loss, teacher_output())
         assert judged(monitor, 17) == []
-        monitor.observe(17, uniform, teaching())
+        monitor.observe(17, uniform, teacher_output())
         assert judged(monitor, 18) == [alarm]
         assert monitor.has_collapsed == (recipe is RECIPE)
-        monitor.observe(18, 0.9 * uniform, teaching())
+        monitor.observe(18, 0.9 * uniform, teacher_output())
         assert judged(monitor, 19) == []
 
 
 def test_loss_during_the_warm_up_does_not_count():
     monitor = CollapseMonitor(RECIPE)
     for step in range(10):
-        monitor.observe(step, math.log(PROTOTYPES), teaching())
+        monitor.observe(step, math.log(PROTOTYPES), teacher_output())
     assert judged(monitor, 11) == []
 
 
@@ -131,13 +131,13 @@ def test_dead_prototypes_are_counted_once_there_were_enough_samples():
     half = functional.one_hot(torch.arange(32).repeat(2), PROTOTYPES).float()  # only the first 32 of 64
     monitor = CollapseMonitor(RECIPE)
     for step in range(9):
-        monitor.observe(step, 1.0, teaching(half))
+        monitor.observe(step, 1.0, teacher_output(half))
     assert math.isnan(monitor.figures()["class_dead_prototypes"])  # 576 of 640 samples
-    monitor.observe(9, 1.0, teaching(half))
+    monitor.observe(9, 1.0, teacher_output(half))
     assert monitor.figures()["class_dead_prototypes"] == 0.5
     everything = torch.eye(PROTOTYPES)
     for step in range(2):
-        monitor.observe(10 + step, 1.0, teaching(everything))
+        monitor.observe(10 + step, 1.0, teacher_output(everything))
     assert monitor.figures()["class_dead_prototypes"] == 0
 
 
@@ -151,7 +151,7 @@ def test_resumed_monitor_says_the_same():
             killed = CollapseMonitor(RECIPE)
             killed.load_state_dict(state)
         for monitor in (straight, killed):
-            monitor.observe(step, math.log(PROTOTYPES), teaching())
+            monitor.observe(step, math.log(PROTOTYPES), teacher_output())
         planted = PLANTED["point"][1] if step > 28 else {}
         alarms = [monitor.alarms(step, figures(**planted)) for monitor in (straight, killed)]
         assert alarms[0] == alarms[1]

@@ -97,10 +97,10 @@ def watch(
         settings = settings_at(recipe, step)
         batch = make_batch(crops, recipe, architecture, seed=seed, step=step).changed()
         outcome = learner.learn([batch], settings)
-        monitor.observe(step, outcome.dino_loss, outcome.teaching)
+        monitor.observe(step, outcome.dino_loss, outcome.teacher_output)
         if (step + 1) % interval == 0:
             logits, temperature = outcome.student_class_logits, recipe.student_temperature
-            figures = batch_figures(outcome.teaching, logits, temperature)
+            figures = batch_figures(outcome.teacher_output, logits, temperature)
             found.examination = examine(learner.teacher, views, labels)
             for name in monitor.alarms(step + 1, figures | found.examination.figures):
                 found.first.setdefault(name, step + 1)

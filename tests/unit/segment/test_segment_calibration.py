@@ -11,7 +11,7 @@ from spatialdino_core.errors import BadInputError
 from spatialdino_core.segment.blobs import find_peaks
 from spatialdino_core.segment.calibration import Calibration, calibrate, calibration_span
 from spatialdino_core.segment.frame import segment_frame
-from spatialdino_core.segment.observer import ALONE as SINGLE
+from spatialdino_core.segment.observer import SINGLE_FRAME
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.window import TimeWindow
 
@@ -44,7 +44,7 @@ def test_noise_makes_as_many_dark_maxima_as_bright_ones(scene, voxel_um):
     for seed in range(5):
         frame = scene(seed, count=0, shape=SHAPE, background=3000.0).frame
         calibration = calibrate(window([frame]), None, voxel_um, None, ALONE)
-        detector = calibration.observer(ALONE, voxel_um).detector(SINGLE)
+        detector = calibration.observer(ALONE, voxel_um).detector(SINGLE_FRAME)
         found = find_peaks([frame], detector, voxel_um, None, ALONE, where="noise", with_dark=True)
         bright.append(found[0].z_score)
         dark.append(found[1].z_score)

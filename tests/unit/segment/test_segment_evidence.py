@@ -11,9 +11,9 @@ from spatialdino_core.segment.evidence import (
     RARE_PER_FRAME,
     Evidence,
     Maxima,
-    _cut,
+    _operating_point,
     _without_texture,
-    weigh,
+    fit_evidence,
 )
 
 PER_FRAME = 4000
@@ -53,7 +53,7 @@ def learn(
     accepted: float | None = None,
     weight: float = 1.0,
 ) -> Evidence:
-    return weigh(
+    return fit_evidence(
         Maxima(made.z_score, foreground),
         Maxima(made.dark, NONE),
         FRAMES,
@@ -74,8 +74,8 @@ def test_confidence_is_the_share_of_particles(seed, particles):
         rows = (confidence >= low) & (confidence < high)
         if rows.sum() > 100:
             assert fresh.is_particle[rows].mean() == pytest.approx(confidence[rows].mean(), abs=0.15)
-    likely = confidence > 0.3
-    assert fresh.is_particle[likely].mean() == pytest.approx(confidence[likely].mean(), abs=0.06)
+    accepted = confidence > 0.3
+    assert fresh.is_particle[accepted].mean() == pytest.approx(confidence[accepted].mean(), abs=0.06)
     assert (np.diff(confidence[np.argsort(fresh.z_score)]) >= 0).all()
 
 
@@ -202,13 +202,18 @@ def test_the_weight_of_the_foreground_can_be_nothing():
 @pytest.mark.parametrize("seed", range(5))
 def test_the_cut_has_the_greatest_expected_f1(seed):
     """Against trying every threshold."""
-    likely = np.round(np.random.default_rng(seed).beta(0.5, 1.5, 300), 2)
-    threshold, f1, precision, recall = _cut(likely, 1.0, None)
+    confidence = np.round(np.random.default_rng(seed).beta(0.5, 1.5, 300), 2)
+    threshold, f1, precision, recall = _operating_point(confidence, 1.0, None)
     tried = []
-    for cut in np.unique(likely):
-        taken = likely[likely >= cut]
+    for cut in np.unique(confidence):
+        taken = confidence[confidence >= cut]
         tried.append(
-            (2 * taken.sum() / (len(taken) + likely.sum()), taken.mean(), taken.sum() / likely.sum(), cut)
+            (
+                2 * taken.sum() / (len(taken) + confidence.sum()),
+                taken.mean(),
+                taken.sum() / confidence.sum(),
+                cut,
+            )
         )
     best = max(tried)
     assert (f1, precision, recall, threshold) == pytest.approx(best)
@@ -217,11 +222,11 @@ def test_the_cut_has_the_greatest_expected_f1(seed):
 @pytest.mark.parametrize("accepted", [0.5, 3.0, 40.0, 1e6])
 def test_the_cut_accepts_no_more_false_positives_than_asked(accepted):
     """Also where many maxima share one confidence, and none without any."""
-    likely = np.concatenate([np.full(20, 0.99), np.full(30, 0.8), np.full(100, 0.5), np.zeros(50)])
-    threshold, *_ = _cut(likely, 2.0, accepted)
+    confidence = np.concatenate([np.full(20, 0.99), np.full(30, 0.8), np.full(100, 0.5), np.zeros(50)])
+    threshold, *_ = _operating_point(confidence, 2.0, accepted)
     expected = {0.5: 0.99, 3.0: 0.99, 40.0: 0.5, 1e6: 0.5}
     assert threshold == expected[accepted]
-    taken = likely[likely >= threshold]
+    taken = confidence[confidence >= threshold]
     assert np.sum(1 - taken) <= 2 * accepted
 
 

@@ -11,7 +11,7 @@ from spatialdino_core.segment.observer import Observer, TimeGroups, channel_cova
 
 SIGMA = np.array([1.6, 1.25, 1.25])
 CHANNELS = len(FACTORS)
-ALONE = TimeGroups(((0,),))
+SINGLE_FRAME = TimeGroups(((0,),))
 
 
 def _random_observer(seed: int, lags: int) -> Observer:
@@ -64,7 +64,7 @@ def test_a_direction_that_the_movie_does_not_know_gets_no_absurd_weight():
     covariance = np.eye(CHANNELS)
     covariance[0, 1] = covariance[1, 0] = 1 - 1e-12
     signature = np.array([[1.0, 0.99, 0.5, 0.2]])
-    weights = Observer(covariance[None], np.ones(1), signature).weights(ALONE)[0, 0]
+    weights = Observer(covariance[None], np.ones(1), signature).weights(SINGLE_FRAME)[0, 0]
     assert np.abs(weights).max() < 10
     assert np.isfinite(weights).all()
 
@@ -154,8 +154,10 @@ def test_in_white_noise_the_observer_is_nearly_the_matched_filter(spots):
     kernel = channel_responses(_impulse(shape), SIGMA).reshape(CHANNELS, -1).astype(np.float64)
     observer = Observer.of((kernel @ kernel.T)[None], np.ones(1), [1.0], SIGMA)
     blob = spots(shape, np.array([[24.0, 25.0, 26.0]]), 1.0, SIGMA).astype(np.float32)
-    filtered = weighted_response([blob], observer.weights(ALONE)[0], SIGMA)[24, 25, 26]
-    spread = np.sqrt(np.sum(weighted_response([_impulse(shape)], observer.weights(ALONE)[0], SIGMA) ** 2))
+    filtered = weighted_response([blob], observer.weights(SINGLE_FRAME)[0], SIGMA)[24, 25, 26]
+    spread = np.sqrt(
+        np.sum(weighted_response([_impulse(shape)], observer.weights(SINGLE_FRAME)[0], SIGMA) ** 2)
+    )
     bound = np.sqrt(np.sum(blob.astype(np.float64) ** 2))
     # The channels see no constant, which costs a matched filter something, too.
     assert 0.9 * bound < filtered / spread < bound
@@ -181,7 +183,7 @@ def test_texture_that_stands_still_is_subtracted():
     inner = (slice(None), *[slice(15, -15)] * 3)
     sample = np.stack([channel_responses(f, SIGMA)[inner].reshape(CHANNELS, -1) for f in frames])
     observer = Observer.of(channel_covariance(sample, range(9)), persistence(2.0, 4), [1.0], SIGMA)
-    single = _detectability_of_a_flash(observer, ALONE, [frames[4]])
+    single = _detectability_of_a_flash(observer, SINGLE_FRAME, [frames[4]])
     groups = TimeGroups.around(4, range(9), 4)
     means = [np.mean([frames[4 + lag] for lag in group], axis=0) for group in groups.lags]
     together = _detectability_of_a_flash(observer, groups, means)
@@ -192,8 +194,8 @@ def test_texture_that_stands_still_is_subtracted():
 def test_a_frame_has_its_share_of_what_all_groups_detect(exists):
     observer = _random_observer(5, 9)
     share = []
-    for groups in (ALONE, TimeGroups.around(4, exists, 4)):
+    for groups in (SINGLE_FRAME, TimeGroups.around(4, exists, 4)):
         covariance, blob = _whole(observer, groups)
         share.append(np.sqrt(blob @ np.linalg.solve(covariance, blob)))
-    assert observer.own_share(groups) == pytest.approx(share[0] / share[1], rel=1e-3)
-    assert observer.own_share(ALONE) == pytest.approx(1)
+    assert observer.relative_detectability(groups) == pytest.approx(share[0] / share[1], rel=1e-3)
+    assert observer.relative_detectability(SINGLE_FRAME) == pytest.approx(1)

@@ -118,7 +118,7 @@ def test_brightness_has_mean_and_spread() -> None:
     assert truth["brightness"].std() / truth["brightness"].mean() == pytest.approx(0.4, rel=0.08)
 
 
-def test_splits_and_merges_keep_books() -> None:
+def test_splits_and_merges_are_balanced_in_the_truth() -> None:
     scene = SceneParameters(
         frames=40, particles=80, split_rate_hz=0.02, merge_rate_hz=0.2, merge_distance_um=0.5
     )

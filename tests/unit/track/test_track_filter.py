@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from spatialdino_core.track.filter import follow
+from spatialdino_core.track.filter import filter_tracks
 
 NOISE = np.array([0.05, 0.02, 0.03])
 STEP, WIDE, SPEED, TURN = 0.2, 0.04, 0.3, 0.01
@@ -53,7 +53,9 @@ def motion(redraw: float, fraction: float) -> np.ndarray:
 
 def log_density(position: np.ndarray, frames: np.ndarray, redraw: float, fraction: float) -> float:
     previous = np.arange(len(frames)) - 1
-    return float(follow(frames, position, OLD[: len(frames)], previous, motion(redraw, fraction)).sum())
+    return float(
+        filter_tracks(frames, position, OLD[: len(frames)], previous, motion(redraw, fraction)).sum()
+    )
 
 
 @pytest.mark.parametrize("frames", [[0, 1, 2, 3, 4], [0, 1, 4, 5, 7]])
@@ -108,7 +110,7 @@ def test_tracks_do_not_disturb_each_other() -> None:
     generator = np.random.default_rng(4)
     position = generator.normal(0, 0.3, (10, 3))
     frame, previous = np.repeat(np.arange(5), 2), np.arange(10) - 2
-    both = follow(frame, position, np.tile(OLD, (2, 1)), np.maximum(previous, -1), motion(0.1, 0.5))
+    both = filter_tracks(frame, position, np.tile(OLD, (2, 1)), np.maximum(previous, -1), motion(0.1, 0.5))
     for k in range(2):
-        alone = follow(np.arange(5), position[k::2], OLD, np.arange(5) - 1, motion(0.1, 0.5))
+        alone = filter_tracks(np.arange(5), position[k::2], OLD, np.arange(5) - 1, motion(0.1, 0.5))
         np.testing.assert_allclose(both[k::2], alone)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from track_scenes import as_objects
 
-from spatialdino_core.track.appearance import first_light
+from spatialdino_core.track.appearance import prior_brightness
 from spatialdino_core.track.gaps import fill_gaps
 from spatialdino_core.track.links import Links, Model
 from spatialdino_core.track.motion import MotionModel
@@ -35,7 +35,7 @@ def filled(
         localisation_axial=0.1,
         localisation_lateral=0.1,
     )
-    light = first_light(objects.log_brightness, 1.0)
+    light = prior_brightness(objects.log_brightness, 1.0)
     model = Model(motion, first_rates(8, 10, 100.0), light, {}, moved, np.zeros(10))
     previous, following = np.arange(8) - 1, np.append(np.arange(1, 8), -1)
     links = Links(previous, following, np.zeros(8), np.ones(8))

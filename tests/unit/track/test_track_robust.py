@@ -11,7 +11,7 @@ from spatialdino_core.errors import BadInputError
 from spatialdino_core.track.link import link_objects
 from spatialdino_core.track.objects import Objects
 from spatialdino_core.track.parameters import TrackParameters
-from spatialdino_core.track.rates import chances, counted_rates, first_rates
+from spatialdino_core.track.rates import counted_rates, first_rates, log_probabilities
 
 
 def test_missing_time_points_use_up_no_memory_and_real_time_counts() -> None:
@@ -208,10 +208,10 @@ def test_rates_of_tracks_that_are_known(confidence: float | None, false: int) ->
 
 def test_what_may_happen_after_an_object_adds_up_to_one() -> None:
     objects = Objects.of(as_objects(movie(particles=3)), 12)
-    chance = chances(objects, first_rates(36, 12, 960.0), 5)
-    seen, unseen = np.exp(chance.seen), np.exp(chance.unseen)
+    log_probability = log_probabilities(objects, first_rates(36, 12, 960.0), 5)
+    seen, unseen = np.exp(log_probability.seen), np.exp(log_probability.unseen)
     # Seen again first after 1 … 5 frames, or not at all until then.
     np.testing.assert_allclose(seen[:7].sum(axis=1) + unseen[:7, -1], 1)
-    assert np.exp(chance.ending[-1]) == 1
+    assert np.exp(log_probability.ending[-1]) == 1
     # From the first frame on: unseen for good is less likely than unseen for five frames.
-    assert chance.ending[0] < chance.unseen[0, -1]
+    assert log_probability.ending[0] < log_probability.unseen[0, -1]

@@ -1,7 +1,7 @@
-"""The books of a training run: tables that can be followed, pictures, and alarms. Nothing here trains.
+"""The log of a training run: tables that grow as it goes, plots, and alarms. Nothing here trains.
 
-``metrics.csv`` has a row every few steps on what was trained, ``held_out.csv`` one on every look at views
-that never change; ``pretrain.png`` and ``held_out.png`` show them.
+``metrics.csv`` has a row every few steps on what was trained, ``held_out.csv`` one on every evaluation of
+views that never change; ``pretrain.png`` and ``held_out.png`` show them.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ from spatialdino_core.pretrain.networks import Network
 from spatialdino_core.pretrain.parameters import PretrainParameters
 from spatialdino_core.pretrain.pictures import held_out_figure, save_figure, training_figure
 from spatialdino_core.pretrain.schedules import StepSettings
+from spatialdino_core.statistics import evenly_spread
 
-WATCHED_VIEWS = 64
+MONITORED_VIEWS = 64
 
 
-class Books:
-    """Kept by one process of a run.
+class TrainingLog:
+    """Written by one process of a run.
 
     Parameters
     ----------
@@ -43,11 +44,11 @@ class Books:
     parameters
         How often, and what an alarm does.
     views
-        (n, C, Z, Y, X), what is looked at; see `watched_views`.
+        (n, C, Z, Y, X), what is looked at; see `monitored_views`.
     patch_voxels
         Of the encoder.
     state
-        `state_dict` of the books of the checkpoint that the run resumes from, or None.
+        `state_dict` of the log in the checkpoint that the run resumes from, or None.
     """
 
     def __init__(
@@ -72,16 +73,16 @@ class Books:
 
     def observe(self, step: int, outcome: StepOutcome) -> None:
         """Take note of a step."""
-        self.monitor.observe(step, outcome.dino_loss, outcome.teaching)
+        self.monitor.observe(step, outcome.dino_loss, outcome.teacher_output)
 
-    def look(self, step: int, outcome: StepOutcome, teacher: Network) -> None:
-        """Look at the held-out views after ``step`` steps, and judge."""
+    def evaluate(self, step: int, outcome: StepOutcome, teacher: Network) -> None:
+        """Evaluate the teacher on the held-out views after ``step`` steps, and judge."""
         found = self.found = examine(teacher, self.views, self.labels)
         judged = self._figures(outcome) | found.figures
         alarms = self.monitor.alarms(step, judged)
         self.held_out.append({"step": step} | found.figures | self.baseline | {"alarms": ";".join(alarms)})
 
-    def log(
+    def append(
         self, step: int, outcome: StepOutcome, settings: StepSettings, others: dict[str, float | int]
     ) -> None:
         """Add a row about the step that ended."""
@@ -90,8 +91,8 @@ class Books:
         row |= asdict(settings) | self._figures(outcome) | self.monitor.figures() | others
         self.metrics.append(row | {"alarms": ";".join(self.monitor.raised)})
 
-    def show(self, step: int) -> None:
-        """Draw the tables and the last look, and announce alarms that are new.
+    def publish(self, step: int) -> None:
+        """Plot the tables and the last evaluation, and announce alarms that are new.
 
         Raises
         ------
@@ -105,12 +106,12 @@ class Books:
             self._announce(step, alarm)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the books of a resumed run need."""
+        """What the log of a resumed run needs."""
         return {"monitor": self.monitor.state_dict(), "tables": (self.metrics.text, self.held_out.text)}
 
     def _figures(self, outcome: StepOutcome) -> dict[str, float]:
         temperature = self.parameters.student_temperature
-        return batch_figures(outcome.teaching, outcome.student_class_logits, temperature)
+        return batch_figures(outcome.teacher_output, outcome.student_class_logits, temperature)
 
     def _draw(self) -> None:
         tables = [_read(table) for table in (self.metrics, self.held_out)]
@@ -131,12 +132,11 @@ class Books:
         print(f"pretrain: alarm at step {step}: {alarm}. {meaning}", file=sys.stderr, flush=True)
 
 
-def watched_views(crops: CropSource, channels: int, side: int) -> Tensor:
+def monitored_views(crops: CropSource, channels: int, side: int) -> Tensor:
     """Central cubes of some crops, evenly spread, (n, C, side, side, side); the same ones each time."""
-    chosen = np.unique(np.linspace(0, len(crops) - 1, WATCHED_VIEWS).round().astype(int))
     cubes = []
-    for index in chosen:
-        crop = crops[int(index)]
+    for index in evenly_spread(len(crops), MONITORED_VIEWS).tolist():
+        crop = crops[index]
         starts = [(length - side) // 2 for length in crop.shape[1:]]
         cube = crop[(slice(0, channels), *(slice(start, start + side) for start in starts))]
         cubes.append(torch.from_numpy(np.ascontiguousarray(cube, np.float32)))

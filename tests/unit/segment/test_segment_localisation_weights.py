@@ -7,8 +7,8 @@ import pytest
 from scipy.optimize import minimize
 
 from spatialdino_core.segment.channels import FACTORS
+from spatialdino_core.segment.localisation_weights import FIT_LOSS, localisation_weights
 from spatialdino_core.segment.observer import Observer, TimeGroups
-from spatialdino_core.segment.present import FIT_LOSS, present_weights
 
 SIGMA_UM = np.array([0.32, 0.14, 0.14])
 CHANNELS = len(FACTORS)
@@ -43,7 +43,7 @@ def test_no_other_weights_place_a_random_walker_better(step_um, z_score, texture
     peak = np.exp(-np.sum(path**2 / (4 * SIGMA_UM**2), axis=2, keepdims=True))
     slope = path / (2 * SIGMA_UM**2) * peak
     steep = peak * (1 - path**2 / (2 * SIGMA_UM**2)) / (2 * SIGMA_UM**2)  # how a shift now changes the slope
-    alone = z_score * observer.own_share(GROUPS) / np.sqrt(FIT_LOSS)
+    alone = z_score * observer.relative_detectability(GROUPS) / np.sqrt(FIT_LOSS)
     still, new = rng.normal(0, 1, (2, *path.shape)) / np.sqrt(2) / SIGMA_UM / alone
     still[:] = still[:, :1]
     slope += (np.sqrt(texture) * still + new) / np.sqrt(1 + texture)
@@ -53,24 +53,24 @@ def test_no_other_weights_place_a_random_walker_better(step_um, z_score, texture
         found = np.einsum("g,nga->na", weights, groups) / (weights @ curve)
         return float(np.sqrt(np.mean(np.sum(found**2, axis=1))))
 
-    mine = present_weights(observer, GROUPS, z_score, SIGMA_UM)
+    mine = localisation_weights(observer, GROUPS, z_score, SIGMA_UM)
     best = min(minimize(error, start, method="Nelder-Mead").fun for start in (mine, [1.0, 0, 0, 0]))
     assert error(mine) < 1.015 * best
     assert error(mine) <= error(np.array([1.0, 0, 0, 0])) * 1.001
 
 
 def test_particles_that_rest_are_seen_alike_in_all_frames():
-    found = present_weights(_observer(np.ones(REACH + 1)), GROUPS, 5.0, SIGMA_UM)
+    found = localisation_weights(_observer(np.ones(REACH + 1)), GROUPS, 5.0, SIGMA_UM)
     assert found == pytest.approx([len(group) / len(LAGS) for group in GROUPS.lags])
 
 
 def test_bright_fast_particles_are_where_the_frame_itself_shows_them():
-    found = present_weights(_observer(_left(0.5)), GROUPS, 100.0, SIGMA_UM)
+    found = localisation_weights(_observer(_left(0.5)), GROUPS, 100.0, SIGMA_UM)
     assert found == pytest.approx([1, 0, 0, 0], abs=0.02)
 
 
 def test_texture_that_stays_is_subtracted():
-    found = present_weights(_observer(_left(0.3), texture=20.0), GROUPS, 4.0, SIGMA_UM)
+    found = localisation_weights(_observer(_left(0.3), texture=20.0), GROUPS, 4.0, SIGMA_UM)
     assert found[0] > 1
     assert found[-1] < -0.4
 
@@ -79,5 +79,5 @@ def test_texture_that_stays_is_subtracted():
 def test_particles_keep_their_height_wherever_frames_are_missing(exists):
     groups = TimeGroups.around(REACH, exists, REACH)
     observer = _observer(_left(0.15), texture=1.0)
-    found = present_weights(observer, groups, 5.0, SIGMA_UM)
-    assert found @ observer.kept(groups) == pytest.approx(1)
+    found = localisation_weights(observer, groups, 5.0, SIGMA_UM)
+    assert found @ observer.group_persistence(groups) == pytest.approx(1)

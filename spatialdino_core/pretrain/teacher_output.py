@@ -1,4 +1,4 @@
-"""What the teacher said about a batch: tokens, logits of its heads, and the targets made of them."""
+"""The teacher's output for a batch: tokens, logits of its heads, and the targets made of them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Teaching:
-    """The teacher's say about n views of N patches each, m of which the student has to guess.
+class TeacherOutput:
+    """For n views of N patches each, m of which are masked for the student.
 
     Attributes
     ----------

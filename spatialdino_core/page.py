@@ -9,26 +9,24 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from spatialdino_core.files import write_text
 
-TEMPLATES = Path(__file__).with_name("templates")
 
-
-def write_page(path: Path | str, template: str, **content: Any) -> None:
-    """Fill in a template of ``report/templates`` and publish it.
+def write_page(path: Path | str, template: Path, **content: Any) -> None:
+    """Fill in a template and publish it.
 
     Parameters
     ----------
     path
         The page.
     template
-        File name of the template.
+        The template's file; what it includes or extends lies beside it.
     content
         Its variables; one that is missing is an error. Text is escaped.
     """
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader(template.parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    write_text(path, environment.get_template(template).render(**content))
+    write_text(path, environment.get_template(template.name).render(**content))

@@ -1,4 +1,4 @@
-"""Where particles are now: the share of each mean frame in the image that positions are fitted in.
+"""Weights of the mean frames in the image that positions are fitted in: where particles are now.
 
 Frames around the one that is segmented lower noise and subtract texture that stands still, and particles are
 elsewhere in them. Detection forgives that, a position does not. Not the fit: that is :mod:`.localise`.
@@ -9,14 +9,14 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import brentq
 
-from spatialdino_core.segment.observer import ALONE, Observer, TimeGroups
+from spatialdino_core.segment.observer import SINGLE_FRAME, Observer, TimeGroups
 
 FIT_LOSS = 3.0
 """Variance of a fitted position relative to the 2 σ² / z² of a matched filter in white noise, measured on
 simulated movies: the background is fitted, too, and noise is correlated."""
 
 
-def present_weights(
+def localisation_weights(
     observer: Observer, groups: TimeGroups, z_score: float, sigma_um: np.ndarray
 ) -> np.ndarray:
     """Weights of the groups' mean frames in the image that gives the best positions.
@@ -52,9 +52,9 @@ def present_weights(
         return np.ones(1)
     lags = np.concatenate(groups.lags)
     far = np.abs(lags)
-    alone = observer.weights(ALONE)[0, 0]
+    alone = observer.weights(SINGLE_FRAME)[0, 0]
     noise = np.einsum("c,lcd,d->l", alone, observer.covariance, alone)
-    noise = noise / noise[0] * FIT_LOSS / (z_score * observer.own_share(groups)) ** 2
+    noise = noise / noise[0] * FIT_LOSS / (z_score * observer.relative_detectability(groups)) ** 2
     together = np.where(np.multiply.outer(lags, lags) > 0, np.minimum.outer(far, far), 0)
     rate = _rates(float(observer.persistence[1]), sigma_um)
     left, error = np.zeros(len(lags)), noise[np.minimum(np.abs(lags[:, None] - lags), len(noise) - 1)]
@@ -64,7 +64,7 @@ def present_weights(
         error = error + share * one * together * np.multiply.outer(slope, slope)
     mean = np.array([np.isin(lags, group) / len(group) for group in groups.lags])
     found = np.linalg.solve(mean @ error @ mean.T, mean @ left)
-    return np.asarray(found / (found @ observer.kept(groups)))
+    return np.asarray(found / (found @ observer.group_persistence(groups)))
 
 
 def _fading(rate: np.ndarray, far: np.ndarray) -> np.ndarray:

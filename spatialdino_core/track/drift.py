@@ -1,4 +1,4 @@
-"""What all objects of a movie do together: drift of the sample, bleaching and flicker of the light."""
+"""What all objects of a movie share: drift and jumps of the sample, bleaching and flicker of the light."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from itertools import pairwise
 import numpy as np
 from scipy.spatial import cKDTree
 
+from spatialdino_core.statistics import MAD_TO_SIGMA
 from spatialdino_core.track.objects import Array, Index, Objects
 
 FEWEST = 8
-"""Fewer links say nothing about what is common to them."""
+"""Fewer links say nothing about what is shared by all."""
 SIGNIFICANCE = 4.0
 """Standard errors; one frame in thousands is corrected without need."""
 JUMP_REACHES = 5.0
 """Jumps of the whole sample are looked for this many reaches far."""
 
 
-def common_changes(frame: Index, changes: Array, frames: int) -> Array:
-    """Change that all links of a frame share, summed up over the movie.
+def shared_change(frame: Index, changes: Array, frames: int) -> Array:
+    """Change of position, or of log-brightness, that all links of a frame share, summed up over the movie.
 
     The median of all links, and of each frame what differs from it, each only where it is significant:
     otherwise the motion of a few particles would pass for that of the sample.
@@ -52,12 +53,12 @@ def _significant(changes: Array) -> Array:
     if len(changes) < FEWEST:
         return np.zeros(changes.shape[1])
     middle = np.median(changes, axis=0)
-    spread = 1.4826 * np.median(np.abs(changes - middle), axis=0)
+    spread = MAD_TO_SIGMA * np.median(np.abs(changes - middle), axis=0)
     error = 1.2533 * spread / np.sqrt(len(changes))
     return np.where(np.abs(middle) > SIGNIFICANCE * error, middle, 0.0)
 
 
-def jumps(objects: Objects, reach_um: float) -> Array:
+def sample_jumps(objects: Objects, reach_um: float) -> Array:
     """Jumps of the whole sample between frames, farther than particles go, summed up over the movie.
 
     Of all shifts between two neighbouring frames the one is taken under which most objects find another

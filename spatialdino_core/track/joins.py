@@ -1,8 +1,8 @@
-"""Gains of joining tracks across a cut between two frames, compiled. What is joined, `links` decides.
+"""Log-likelihood ratios of joining track segments, compiled. Which are joined, `links` decides.
 
-At a cut, all tracks fall into heads (what came before) and tails (what comes after). Joining a head and a
-tail is judged by its log-likelihood ratio against leaving both alone, with the tail's next objects as
-witnesses. Every term is a log-likelihood, so none needs a weight.
+Between two frames all tracks are cut into heads (what came before) and tails (what comes after). The gain of
+joining a head and a tail is its log-likelihood ratio against leaving both alone, the tail's next few objects
+included. Every term is a log-likelihood, so none needs a weight.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from spatialdino_core.track.filter import HYPOTHESES, STATE, begin, foresee, log_density, measure
+from spatialdino_core.track.filter import HYPOTHESES, STATE, initialise, log_density, predict, update
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
 LEVEL, LEVEL_VAR = 0, 1
 NOISE_VAR, DRIFT_VAR, MEAN, VAR, OUTLIERS, INTENSITY_WEIGHT = 0, 1, 2, 3, 4, 5
-WITNESSES = 4
-"""Objects of a tail, beyond the first, that are asked whether the head could be theirs."""
-HOPELESS = -12.0
-"""A first step this unlikely (nats) is not looked at further."""
+LOOK_AHEAD = 4
+"""Objects of a tail, beyond the first, that count in the gain of a join."""
+MIN_GAIN = -12.0
+"""Joins of a lower log-likelihood ratio (nats), their first step alone counted, are no candidates."""
 
 
 @njit(nogil=True, cache=True)
-def begin_level(level: Array, brightness: float, light: Array) -> None:
+def initialise_level(level: Array, brightness: float, light: Array) -> None:
     """Brightness of a particle that was seen once: its level and the variance of that."""
     unknown = math.isnan(brightness)
     level[LEVEL] = light[MEAN] if unknown else brightness
@@ -58,7 +58,7 @@ def brightness_gain(level: Array, brightness: float, frames: int, light: Array) 
 
 
 @njit(nogil=True, cache=True)
-def measure_level(level: Array, brightness: float, frames: int, light: Array) -> None:
+def update_level(level: Array, brightness: float, frames: int, light: Array) -> None:
     """The level after one more measurement; where it jumped it begins anew."""
     if math.isnan(brightness):
         level[LEVEL_VAR] += frames * light[DRIFT_VAR]
@@ -73,7 +73,7 @@ def measure_level(level: Array, brightness: float, frames: int, light: Array) ->
     level[LEVEL_VAR] = kept + jumped * (1 - jumped) * apart * apart
 
 
-class Seen(NamedTuple):
+class Measurements(NamedTuple):
     """Objects ordered by frame: frame (N,), position and its variance (N, 3), log-brightness (N,) or NaN."""
 
     frame: Index
@@ -82,7 +82,7 @@ class Seen(NamedTuple):
     brightness: Array
 
 
-class Chances(NamedTuple):
+class LogProbabilities(NamedTuple):
     """Log-probabilities of being there and being seen.
 
     ``new`` and ``clutter`` (N,) are log-densities (µm⁻³) of an object as a particle's first and as a false
@@ -106,40 +106,52 @@ class Candidates(NamedTuple):
 
 
 @njit(nogil=True, cache=True)
-def renew(
-    rows: Index, previous: Index, seen: Seen, motion: Array, light: Array, states: Array, levels: Array
+def update_states(
+    rows: Index,
+    previous: Index,
+    measured: Measurements,
+    motion: Array,
+    light: Array,
+    states: Array,
+    levels: Array,
 ) -> None:
     """States of objects from those of their predecessors, which must be up to date."""
     hypotheses, ahead = np.empty(HYPOTHESES), np.empty(STATE)
     for i in rows:
         before = previous[i]
         if before < 0:
-            begin(states[i], seen.position[i], seen.variance[i], motion)
-            begin_level(levels[i], seen.brightness[i], light)
+            initialise(states[i], measured.position[i], measured.variance[i], motion)
+            initialise_level(levels[i], measured.brightness[i], light)
             continue
-        frames = seen.frame[i] - seen.frame[before]
-        foresee(states[before], frames, motion, ahead, hypotheses)
-        measure(hypotheses, seen.position[i], seen.variance[i], states[i])
+        frames = measured.frame[i] - measured.frame[before]
+        predict(states[before], frames, motion, ahead, hypotheses)
+        update(hypotheses, measured.position[i], measured.variance[i], states[i])
         levels[i] = levels[before]
-        measure_level(levels[i], seen.brightness[i], frames, light)
+        update_level(levels[i], measured.brightness[i], frames, light)
 
 
 @njit(nogil=True, cache=True)
-def _testimony(
-    state: Array, level: Array, here: int, following: Index, seen: Seen, motion: Array, light: Array
+def _look_ahead(
+    state: Array,
+    level: Array,
+    here: int,
+    following: Index,
+    measured: Measurements,
+    motion: Array,
+    light: Array,
 ) -> float:
-    """Log-likelihood of the witnesses after the first object of a tail, whose state and level are used up."""
+    """Log-likelihood of the next objects of a tail after its first, whose state and level are overwritten."""
     hypotheses, ahead = np.empty(HYPOTHESES), np.empty(STATE)
     total = 0.0
-    for _ in range(WITNESSES):
+    for _ in range(LOOK_AHEAD):
         there = following[here]
         if there < 0:
             break
-        frames = seen.frame[there] - seen.frame[here]
-        foresee(state, frames, motion, ahead, hypotheses)
-        total += measure(hypotheses, seen.position[there], seen.variance[there], state)
-        total += brightness_gain(level, seen.brightness[there], frames, light)
-        measure_level(level, seen.brightness[there], frames, light)
+        frames = measured.frame[there] - measured.frame[here]
+        predict(state, frames, motion, ahead, hypotheses)
+        total += update(hypotheses, measured.position[there], measured.variance[there], state)
+        total += brightness_gain(level, measured.brightness[there], frames, light)
+        update_level(level, measured.brightness[there], frames, light)
         here = there
     return total
 
@@ -153,13 +165,13 @@ def _log_sum(a: float, b: float) -> float:
 @njit(nogil=True, cache=True)
 def join_gains(
     cut: int,
-    blind: bool,
+    forward: bool,
     heads: Index,
     candidates: Candidates,
     previous: Index,
     following: Index,
-    seen: Seen,
-    chances: Chances,
+    measured: Measurements,
+    log_probability: LogProbabilities,
     motion: Array,
     light: Array,
     states: Array,
@@ -169,9 +181,9 @@ def join_gains(
 
     Parameters
     ----------
-    blind
-        Whether only objects of the very next frame count, and none of their successors: so it is in the
-        first pass, when the future is not linked yet.
+    forward
+        Whether only objects of the very next frame count, and none of their successors: so it is in a
+        forward pass, when the future is not linked yet.
     heads
         Last objects of the heads, whose states and levels are up to date.
     previous, following
@@ -180,49 +192,57 @@ def join_gains(
     Returns
     -------
     earlier, later, cost, gain
-        Candidates that are not hopeless; ``cost`` is the negative log-likelihood of the link.
+        Candidates of at least `MIN_GAIN`; ``cost`` is the negative log-likelihood of the link.
     """
-    hypotheses, ahead, forked = np.empty(HYPOTHESES), np.empty(STATE), np.empty(HYPOTHESES)
-    state, level = np.empty(STATE), np.empty(2)
+    hypotheses, ahead, forked = np.empty(HYPOTHESES), np.empty(STATE), np.empty(HYPOTHESES)  # (3, 16), (22,)
+    state, level = np.empty(STATE), np.empty(2)  # (22,), (2,)
     alone: dict[int, float] = {-1: 0.0}
     earlier, later, costs, gains = [0], [0], [0.0], [0.0]
     for i in heads:
-        foreseen = 0
+        predicted = 0
         for k in range(candidates.starts[i], candidates.starts[i + 1]):
             j = candidates.later[k]
-            if seen.frame[j] <= cut or (previous[j] >= 0 and seen.frame[previous[j]] > cut):
+            if measured.frame[j] <= cut or (previous[j] >= 0 and measured.frame[previous[j]] > cut):
                 continue
-            if blind and seen.frame[j] > cut + 1:
+            if forward and measured.frame[j] > cut + 1:
                 continue
-            frames = seen.frame[j] - seen.frame[i]
-            if frames != foreseen:
-                foresee(states[i], frames, motion, ahead, hypotheses)
-                foreseen = frames
-            position, variance, brightness = seen.position[j], seen.variance[j], seen.brightness[j]
+            frames = measured.frame[j] - measured.frame[i]
+            if frames != predicted:
+                predict(states[i], frames, motion, ahead, hypotheses)
+                predicted = frames
+            position, variance, brightness = (
+                measured.position[j],
+                measured.variance[j],
+                measured.brightness[j],
+            )
             likelihood = log_density(hypotheses, position, variance) + candidates.likeness[k]
             likelihood += brightness_gain(levels[i], brightness, frames, light)
-            likelihood += chances.seen[seen.frame[i], frames - 1]
-            head = chances.unseen[seen.frame[i], frames - 1] if blind else chances.ending[i]
+            likelihood += log_probability.seen[measured.frame[i], frames - 1]
+            head = (
+                log_probability.unseen[measured.frame[i], frames - 1]
+                if forward
+                else log_probability.ending[i]
+            )
             if previous[i] < 0:
-                head = _log_sum(chances.clutter[i] - chances.new[i], head)
-            tail = chances.new[j]
-            if blind:
-                tail = _log_sum(chances.clutter[j], tail)
+                head = _log_sum(log_probability.clutter[i] - log_probability.new[i], head)
+            tail = log_probability.new[j]
+            if forward:
+                tail = _log_sum(log_probability.clutter[j], tail)
             elif following[j] < 0:
-                tail = _log_sum(chances.clutter[j] - chances.ending[j], tail)
+                tail = _log_sum(log_probability.clutter[j] - log_probability.ending[j], tail)
             gain = likelihood - head - tail
-            if gain < HOPELESS:
+            if gain < MIN_GAIN:
                 continue
-            if not blind and following[j] >= 0:
+            if not forward and following[j] >= 0:
                 if j not in alone:
-                    begin(state, position, variance, motion)
-                    begin_level(level, brightness, light)
-                    alone[j] = _testimony(state, level, j, following, seen, motion, light)
+                    initialise(state, position, variance, motion)
+                    initialise_level(level, brightness, light)
+                    alone[j] = _look_ahead(state, level, j, following, measured, motion, light)
                 forked[:] = hypotheses
-                measure(forked, position, variance, state)
+                update(forked, position, variance, state)
                 level[:] = levels[i]
-                measure_level(level, brightness, frames, light)
-                gain += _testimony(state, level, j, following, seen, motion, light) - alone[j]
+                update_level(level, brightness, frames, light)
+                gain += _look_ahead(state, level, j, following, measured, motion, light) - alone[j]
             earlier.append(i)
             later.append(j)
             costs.append(-likelihood)
