@@ -82,7 +82,7 @@ def main() -> None:
         "# The start of each stage's job\n\n"
         f"Median of {options.runs} imports of the stage's script (lowest–highest), on one thread of "
         f"{os.cpu_count()} × {processor} (load {os.getloadavg()[0]:.0f}), Python "
-        f"{platform.python_version()}, version {software()['version']}; made by `benchmarks/job_start.py`.\n\n"
+        f"{platform.python_version()}, version {software()['version']}, by `benchmarks/job_start.py`.\n\n"
     ) + table(measured(checkouts, options.runs), names)
     print(text)
     if options.out:
