@@ -81,8 +81,8 @@ def main() -> None:
     text = (
         "# The start of each stage's job\n\n"
         f"Median of {options.runs} imports of the stage's script (lowest–highest), on one thread of "
-        f"{os.cpu_count()} × {processor}, Python {platform.python_version()}, version "
-        f"{software()['version']}; made by `benchmarks/job_start.py`.\n\n"
+        f"{os.cpu_count()} × {processor} (load {os.getloadavg()[0]:.0f}), Python "
+        f"{platform.python_version()}, version {software()['version']}, by `benchmarks/job_start.py`.\n\n"
     ) + table(measured(checkouts, options.runs), names)
     print(text)
     if options.out:
