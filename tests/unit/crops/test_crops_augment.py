@@ -158,7 +158,8 @@ def test_a_background_ramp_rises_by_its_fields():
 
 def test_draws_fill_their_ranges_and_what_is_off_stays_off():
     generator = np.random.default_rng(0)
-    defaults = AugmentationParameters()
+    off = ("contrast_change", "blur_max_voxels", "bleaching_max", "photons_min", "gradient_max")
+    defaults = AugmentationParameters(gamma_min=0.25, noise_max=0.05, **dict.fromkeys(off, 0.0))
     drawn = np.array([draw_change(defaults, generator) for _ in range(4000)])
     gamma, noise = drawn[:, 0], drawn[:, 2]
     assert gamma.min() == pytest.approx(0.25, rel=0.02)

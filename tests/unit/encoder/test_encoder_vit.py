@@ -14,7 +14,9 @@ from spatialdino_core.encoder.parameters import PRESETS, EncoderParameters
 from spatialdino_core.encoder.vit import Block, build_encoder, draw_branch_factors, empty_encoder
 from spatialdino_core.errors import BadInputError
 
-TINY = EncoderParameters(embed_dim=24, depth=3, heads=3, patch_voxels=4, layer_scale=0.7, registers=2)
+TINY = EncoderParameters(
+    embed_dim=24, depth=3, heads=3, patch_voxels=4, layer_scale=0.7, registers=2, drop_path=0.0
+)
 VARIANTS = [
     replace(TINY, positions=positions, feed_forward=feed_forward, position_grid=(2, 3, 2))
     for positions in ("none", "sincos", "learned", "rope")
@@ -265,7 +267,7 @@ def test_compiles_whole_with_dynamic_shapes():
         )
 
 
-def test_named_sizes_set_widths_whatever_else_is_said():
+def test_named_sizes_set_widths():
     small = EncoderParameters(size="small")
     assert (small.embed_dim, small.depth, small.heads, small.patch_voxels) == (384, 12, 6, 8)
     assert all(EncoderParameters(size=name).head_dim == 64 for name in PRESETS)
@@ -273,7 +275,10 @@ def test_named_sizes_set_widths_whatever_else_is_said():
     assert replace(small, drop_path=0.1).mlp_dim == 1536
     assert replace(small, feed_forward="swiglu").mlp_dim == 1024
     assert EncoderParameters(embed_dim=20, heads=2, feed_forward="swiglu").mlp_dim == 56  # 80 * 2 / 3 = 53.3
-    assert EncoderParameters(size="small", embed_dim=96, depth=4) == small
+    assert EncoderParameters() == small
+    assert EncoderParameters(embed_dim=96, heads=3).size == "custom"
+    with pytest.raises(ValueError, match="small has depth 12, and 4 is given"):
+        EncoderParameters(size="small", depth=4)
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ TAMPERED = {
     "rotations that the header lacks": (put("encoder.positions.frequencies", torch.ones(3, 4)), "rope"),
     "positions that the file lacks": (architecture(positions="learned"), "missing tensors"),
     "another feed-forward layer": (architecture(feed_forward="swiglu"), "feed_forward = mlp"),
-    "a size that it does not have": (architecture(size="small"), "embed_dim = 16|depth = 2"),
+    "a size that it does not have": (architecture(size="small"), "embed_dim 384, and 16|depth 12, and 2"),
     "unlisted extra": (put("pca.more", torch.ones(1)), "unexpected"),
     "wrong shape": (put("encoder.norm.bias", torch.ones(17)), "norm.bias of shape"),
     "wrong type": (put("encoder.norm.bias", torch.ones(16).half()), "float16"),

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from small import GENTLE, small_recipe
 
 from spatialdino_core.crops.parameters import AugmentationParameters
 from spatialdino_core.crops.source import check_source
@@ -16,9 +17,8 @@ from spatialdino_core.pretrain import batches as batches_module
 from spatialdino_core.pretrain.batches import crop_order, make_batch, step_batches
 from spatialdino_core.pretrain.distributed import World
 from spatialdino_core.pretrain.loader import batches_ahead
-from spatialdino_core.pretrain.parameters import PretrainParameters
 
-RECIPE = PretrainParameters(steps=4, batch_size=3, global_crop_voxels=8, local_crop_voxels=4, local_crops=2)
+RECIPE = small_recipe(steps=4, batch_size=3, global_crop_voxels=8, local_crop_voxels=4, local_crops=2)
 
 
 ARCHITECTURE = EncoderParameters(embed_dim=8, depth=2, heads=2, patch_voxels=4)
@@ -116,7 +116,7 @@ def test_augmentation_changes_the_input():
 
 
 def test_no_local_views():
-    recipe = PretrainParameters(batch_size=3, global_crop_voxels=8, local_crop_voxels=4, local_crops=0)
+    recipe = small_recipe(batch_size=3, global_crop_voxels=8, local_crop_voxels=4, local_crops=0)
     assert len(made(crops(), recipe, seed=0, step=0).local_views) == 0
 
 
@@ -155,7 +155,7 @@ def test_the_order_follows_the_files_of_the_source(monkeypatch):
 
 def plain(recipe=RECIPE, **changes):
     """A recipe without changes of intensity, but those that are given."""
-    unchanged = {"gamma_min": 1.0, "gamma_max": 1.0, "contrast_change": 0.0, "noise_max": 0.0}
+    unchanged = GENTLE | {"gamma_min": 1.0, "gamma_max": 1.0, "noise_max": 0.0}
     return replace(recipe, augmentation=AugmentationParameters(**(unchanged | changes)))
 
 

@@ -5,16 +5,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from small import small_recipe
 from watched_training import ENCODER, SMALL, noise, spots
 
 from spatialdino_core.pretrain.examine import baseline_figures, examine
 from spatialdino_core.pretrain.figures import mean_cosine, rank_me
 from spatialdino_core.pretrain.foreground import foreground_labels
 from spatialdino_core.pretrain.networks import new_network
-from spatialdino_core.pretrain.parameters import PretrainParameters
 from spatialdino_core.pretrain.probe import linear_probe
 
-RECIPE = PretrainParameters(**SMALL)
+RECIPE = small_recipe(**SMALL)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from small import small_recipe
 
 from spatialdino_core.encoder.parameters import EncoderParameters
 from spatialdino_core.pretrain import learner as learner_module
@@ -13,10 +14,9 @@ from spatialdino_core.pretrain.batches import make_batch
 from spatialdino_core.pretrain.learner import Learner
 from spatialdino_core.pretrain.networks import new_network
 from spatialdino_core.pretrain.optimiser import adamw, set_rates
-from spatialdino_core.pretrain.parameters import PretrainParameters
 from spatialdino_core.pretrain.schedules import StepSettings
 
-RECIPE = PretrainParameters(
+RECIPE = small_recipe(
     batch_size=3,
     global_crop_voxels=8,
     local_crop_voxels=4,
@@ -24,7 +24,7 @@ RECIPE = PretrainParameters(
     head_hidden_dim=12,
     head_bottleneck_dim=6,
 )
-TINY = EncoderParameters(embed_dim=8, depth=1, heads=2, patch_voxels=4, registers=1)
+TINY = EncoderParameters(embed_dim=8, depth=1, heads=2, patch_voxels=4, registers=1, drop_path=0.0)
 CPU = torch.device("cpu")
 SETTINGS = StepSettings(learning_rate=1e-2, weight_decay=0.1, ema_momentum=0.8, teacher_temperature=0.04)
 

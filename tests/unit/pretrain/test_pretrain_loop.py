@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from small import small_recipe
 
 from spatialdino_core.crops.parameters import AugmentationParameters
 from spatialdino_core.crops.source import CropDescription
@@ -18,7 +19,6 @@ from spatialdino_core.pretrain import learner as learner_module
 from spatialdino_core.pretrain import training_log
 from spatialdino_core.pretrain.checkpoint import load_latest, save_checkpoint
 from spatialdino_core.pretrain.loop import pretrain
-from spatialdino_core.pretrain.parameters import PretrainParameters
 
 TINY = EncoderParameters(embed_dim=16, depth=2, heads=2, patch_voxels=4, registers=1, drop_path=0.2)
 SMALL = dict(
@@ -67,7 +67,7 @@ class CropsUntil(list):
 
 
 def run(folder, crops=None, seed=0, architecture=TINY, **changes):
-    recipe = PretrainParameters(**{**SMALL, "steps": 8, **changes})
+    recipe = small_recipe(**{**SMALL, "steps": 8, **changes})
     crops = noise_crops() if crops is None else crops
     return pretrain(crops, recipe, architecture, folder, description=DESCRIPTION, seed=seed)
 

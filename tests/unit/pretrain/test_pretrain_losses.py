@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
+from small import small_recipe
 
 from spatialdino_core.pretrain.losses import dino_loss, ibot_loss, koleo_loss
-from spatialdino_core.pretrain.parameters import PretrainParameters
 from spatialdino_core.pretrain.targets import TeacherTargets, sinkhorn_knopp
 
 
@@ -87,7 +87,7 @@ def test_sinkhorn_knopp_equals_plain_scaling():
 
 
 def test_centring_subtracts_the_running_mean():
-    targets = TeacherTargets(PretrainParameters(prototypes=5, center_momentum=0.9)).double()
+    targets = TeacherTargets(small_recipe(prototypes=5, center_momentum=0.9)).double()
     first, second = normal(8, 5), normal(8, 5, seed=1)
     torch.testing.assert_close(targets(first, 0.2), (first / 0.2).softmax(-1))
     targets.update()
@@ -99,13 +99,13 @@ def test_centring_subtracts_the_running_mean():
 
 
 def test_sinkhorn_is_chosen_by_the_parameters():
-    targets = TeacherTargets(PretrainParameters(prototypes=5, targets="sinkhorn", sinkhorn_iterations=2))
+    targets = TeacherTargets(small_recipe(prototypes=5, targets="sinkhorn", sinkhorn_iterations=2))
     logits = normal(8, 5)
     torch.testing.assert_close(targets(logits, 0.2), sinkhorn_knopp(logits, 0.2, 2))
 
 
 def test_what_was_forgotten_does_not_move_the_centre():
-    targets = TeacherTargets(PretrainParameters(prototypes=5)).double()
+    targets = TeacherTargets(small_recipe(prototypes=5)).double()
     targets(normal(8, 5), 0.2)
     targets.forget()
     targets.update()

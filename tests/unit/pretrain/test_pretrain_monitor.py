@@ -4,17 +4,17 @@ import math
 
 import pytest
 import torch
+from small import small_recipe
 from torch.nn import functional
 from watched_training import SMALL, noise, watch
 
 from spatialdino_core.pretrain.alarms import MEANINGS
 from spatialdino_core.pretrain.figures import target_figures, token_figures
 from spatialdino_core.pretrain.monitor import CollapseMonitor
-from spatialdino_core.pretrain.parameters import PretrainParameters
 from spatialdino_core.pretrain.teacher_output import TeacherOutput
 
 PROTOTYPES = 64
-RECIPE = PretrainParameters(prototypes=PROTOTYPES, warmup_steps=10, uniform_alarm_steps=5)
+RECIPE = small_recipe(prototypes=PROTOTYPES, warmup_steps=10, uniform_alarm_steps=5)
 
 
 def normal(*shape, seed=0):
@@ -90,7 +90,7 @@ def test_loss_that_stays_uniform_raises_an_alarm():
     losses = [uniform, uniform, 0.9 * uniform, *[0.99 * uniform] * 4]
     for recipe, alarm in (
         (RECIPE, "uniform-collapse:class"),
-        (PretrainParameters(**{**vars(RECIPE), "targets": "sinkhorn"}), "too-few-samples:class"),
+        (small_recipe(**{**vars(RECIPE), "targets": "sinkhorn"}), "too-few-samples:class"),
     ):
         monitor = CollapseMonitor(recipe)
         for step, loss in enumerate(losses, 10):
@@ -121,7 +121,7 @@ def test_loss_during_the_warm_up_does_not_count():
     ],
 )
 def test_too_few_samples_are_known_before_the_first_step(changes, starves):
-    monitor = CollapseMonitor(PretrainParameters(**changes))
+    monitor = CollapseMonitor(small_recipe(**changes))
     assert monitor.raised == (["too-few-samples:class"] if starves else [])
     assert not monitor.has_collapsed
     assert monitor.alarms(1, {}) == monitor.raised

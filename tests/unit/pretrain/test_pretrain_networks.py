@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
+from small import small_recipe
 
 from spatialdino_core.encoder.parameters import EncoderParameters
 from spatialdino_core.pretrain.networks import OFFSET_SHARE, STRUCTURE_GAIN, new_network, smooth_filters
-from spatialdino_core.pretrain.parameters import PretrainParameters
 
 SIGMA = 1.2
 
@@ -41,7 +41,7 @@ def test_offset_is_turned_down_and_structure_up():
 @pytest.mark.parametrize("sigma", [0.0, 1.5])
 def test_fresh_networks_start_as_the_recipe_says(sigma):
     """Smoothing takes high frequencies out of the filters: neighbouring weights become alike."""
-    recipe = PretrainParameters(patch_smoothing_voxels=sigma)
+    recipe = small_recipe(patch_smoothing_voxels=sigma)
     encoder = new_network(recipe, EncoderParameters(embed_dim=48, depth=1, heads=2), 0).encoder
     weight = encoder.patch_embed.proj.weight.detach()
     left, right = weight[..., :-1].flatten(), weight[..., 1:].flatten()

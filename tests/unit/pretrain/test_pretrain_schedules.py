@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from small import small_recipe
 
-from spatialdino_core.pretrain.parameters import PretrainParameters
 from spatialdino_core.pretrain.schedules import cosine, linear, settings_at, warmup_cosine
 
-RECIPE = PretrainParameters(
+RECIPE = small_recipe(
     steps=101,
     warmup_steps=20,
     learning_rate=1e-3,
@@ -72,10 +72,10 @@ def test_degenerate_lengths():
 
 def test_ranges_must_be_ordered():
     with pytest.raises(ValueError, match="mask_ratio_min"):
-        PretrainParameters(mask_ratio_min=0.6, mask_ratio_max=0.5)
+        small_recipe(mask_ratio_min=0.6, mask_ratio_max=0.5)
     with pytest.raises(ValueError, match="local_crop_voxels"):
-        PretrainParameters(local_crop_voxels=64)
+        small_recipe(local_crop_voxels=64)
     with pytest.raises(ValueError, match="frozen_encoder_steps"):
-        PretrainParameters(frozen_encoder_steps=5)
+        small_recipe(frozen_encoder_steps=5)
     with pytest.raises(ValueError, match="accumulation"):
-        PretrainParameters(batch_size=6, accumulation=4)
+        small_recipe(batch_size=6, accumulation=4)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from small import small_recipe
 
 from spatialdino_core.crops.source import CropDescription
 from spatialdino_core.encoder.parameters import EncoderParameters
@@ -21,14 +22,13 @@ from spatialdino_core.pretrain.learner import LOSSES, Learner
 from spatialdino_core.pretrain.loop import pretrain
 from spatialdino_core.pretrain.losses import koleo_loss
 from spatialdino_core.pretrain.networks import new_network
-from spatialdino_core.pretrain.parameters import PretrainParameters
 from spatialdino_core.pretrain.schedules import settings_at
 from spatialdino_core.pretrain.targets import sinkhorn_knopp
 
 CPU = torch.device("cpu")
 SEED = 3
 STEPS = 3
-RECIPE = PretrainParameters(
+RECIPE = small_recipe(
     steps=STEPS,
     batch_size=8,
     global_crop_voxels=8,

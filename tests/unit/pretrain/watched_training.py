@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 import torch
+from small import small_recipe
 
 from spatialdino_core.crops.parameters import AugmentationParameters
 from spatialdino_core.encoder.parameters import EncoderParameters
@@ -17,7 +18,6 @@ from spatialdino_core.pretrain.foreground import foreground_labels
 from spatialdino_core.pretrain.learner import LOSSES, Learner
 from spatialdino_core.pretrain.monitor import CollapseMonitor
 from spatialdino_core.pretrain.networks import new_network
-from spatialdino_core.pretrain.parameters import PretrainParameters
 from spatialdino_core.pretrain.schedules import settings_at
 
 SMALL = dict(
@@ -83,7 +83,7 @@ def watch(
     crop=spots, *, seed=0, interval=20, base=SMALL, architecture=ENCODER, crops=None, held=None, **changes
 ) -> Watched:
     """Train, examine every ``interval`` steps, and note when alarms go up."""
-    recipe = PretrainParameters(**{**base, **changes})
+    recipe = small_recipe(**{**base, **changes})
     crops = [crop(index) for index in range(64)] if crops is None else crops
     held = [crop(index) for index in range(1000, 1032)] if held is None else held
     start = (held[0].shape[1] - recipe.global_crop_voxels) // 2
