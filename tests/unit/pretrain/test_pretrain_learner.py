@@ -144,7 +144,7 @@ def test_every_weight_receives_a_gradient(heads):
     learner = new_learner(recipe, replace(TINY, depth=3))
     (views,) = batch(0, recipe)
     answer = learner.student(views)
-    learner._losses(views, answer, learner._teach(views, 0.04))[0].backward()
+    learner._losses(views, answer, learner._teacher_output(views, 0.04))[0].backward()
     for name, weight in learner.student.named_parameters():
         assert weight.grad is not None, name
         assert weight.grad.isfinite().all(), name
