@@ -29,5 +29,6 @@ rule pretrain:
         name=CONFIG.model.version,
         version=version_of("pretrain"),
     shell:
-        "SRUN_CPUS_PER_TASK={threads} {params.launcher} -m workflow_scripts.pretrain --shards {input.shards:q} --output {output.weights:q} "
+        "SRUN_CPUS_PER_TASK={threads} {params.launcher} -m workflow_scripts.pretrain "
+        "--shards {input.shards:q} --output {output.weights:q} "
         "--name {params.name:q} --settings {params.settings:q} 2>&1 | tee {log:q}"

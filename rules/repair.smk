@@ -26,4 +26,5 @@ rule repair:
         version=version_of("repair"),
     shell:
         "python -m workflow_scripts.repair --weights {input.weights:q} --shards {input.shards:q} "
-        "--output {output.weights:q} --report {output.report:q} --key {params.key} --source {params.source} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        "--output {output.weights:q} --report {output.report:q} --key {params.key} --source {params.source} "
+        "--settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -37,4 +37,5 @@ rule summary:
         version=version_of("summary"),
     shell:
         "python -m workflow_scripts.summary --standings {params.standings:q} --tracks {input.tracks:q} "
-        "--repair {input.repair:q} --training {params.training:q} --page {output.page:q} --table {output.table:q} 2>&1 | tee {log:q}"
+        "--repair {input.repair:q} --training {params.training:q} --page {output.page:q} "
+        "--table {output.table:q} 2>&1 | tee {log:q}"
