@@ -62,6 +62,7 @@ def measures_of_frames(folder: Path) -> dict[str, Any]:
         "usual": usual,
         "dim": scene(1, brightness=20),
         "blurred": scene(2, sigma=2.6, brightness=600),
+        "sharp": scene(6, sigma=0.55, brightness=2000),
         "noise": scene(3, spots=0),
         "faint": scene(4, brightness=9),
         "broken": broken,
