@@ -107,11 +107,21 @@ def decisions_of_people(folder: Path) -> dict[str, Any]:
     ]
     rows = [{"movie": m, "verdict": v, "reason": r, "judged": f"of {m}"} for m, v, r in automatic]
     write_table(folder / "metrics.tsv", ["movie", "verdict", "reason", "judged"], rows)
-    found: dict[str, Any] = {"no file": [read_decisions(path), read_table(path), standings(folder)]}
+
+    def stand() -> dict[str, Any]:
+        given = {"", "r", "dim", "no file", "fine", "blurred", "last", 'so, "so"', "x"}
+        found = {}
+        for movie, s in standings(folder).items():
+            reason = s.reason if s.reason in given else "in words of ours"
+            by = s.decided_by if s.decided_by in ("me", "you", "automatic") else "a table"
+            found[movie] = [s.verdict, s.judged, reason, by, s.decided_when]
+        return found
+
+    found: dict[str, Any] = {"no file": [read_decisions(path), read_table(path), stand()]}
     digests = {}
     for name, text in texts.items():
         path.write_text(text, encoding="utf-8")
-        found[name] = [outcome(read_decisions, path), outcome(standings, folder)]
+        found[name] = [outcome(read_decisions, path), outcome(stand)]
         digests[name] = outcome(human_decisions, path)
         added = outcome(add_new_movies, path, ["a", "z", "b"])
         found[f"{name} with new ones"] = "refused" if added else path.read_text(encoding="utf-8")
@@ -132,10 +142,11 @@ def decisions_of_people(folder: Path) -> dict[str, Any]:
 
 def page_numbers(page: str) -> dict[str, Any]:
     """What a contact sheet says in numbers: not its words."""
+    page = page.replace("−", "-").replace("–", "")
     cards = re.findall(r'data-verdict="(.*?)".*?data-measures="(.*?)"', page)
     return {
         "cells": re.findall(r"<td>(.*?)</td>", page),
-        "on cards": re.findall(r"<dd>(.*?)</dd>", page),
+        "on cards": re.findall(r"<dd>([-\d.]*)", page),
         "counts": re.findall(r'data-count="\w+">(\d+)<', page),
         "verdicts": [verdict for verdict, _ in cards],
         "sortable": [json.loads(measures.replace("&#34;", '"')) for _, measures in cards],

@@ -58,6 +58,7 @@ from spatialdino_core.crops.transforms import (
     ResampleIsotropicd,
 )
 from spatialdino_core.geometry.deskewed import DeskewedMovie
+from spatialdino_core.geometry.grid import output_grid
 from spatialdino_core.geometry.scan import ScanGeometry
 from spatialdino_core.movies.ledger import StageRecord
 from spatialdino_core.movies.store import FrameStore, StoreLayout
@@ -345,8 +346,14 @@ def shard_files(folder: Path) -> dict[str, Any]:
     return found
 
 
-def movie_of(folder: Path, frames: Sequence[np.ndarray], skipped: Sequence[int] = ()) -> Path:
-    """A finished deskewed movie of an upright scan; its completion record."""
+UPRIGHT = ScanGeometry(scan="none", step_um=VOXEL_UM[0], pixel_um=VOXEL_UM[1])
+
+
+def movie_of(
+    folder: Path, frames: Sequence[np.ndarray], skipped: Sequence[int] = (), scan: ScanGeometry = UPRIGHT,
+    raw_shape: Sequence[int] = (),
+) -> Path:  # fmt: skip
+    """A finished deskewed movie; its completion record."""
     shape = (frames[0].shape[0], *frames[0].shape[1:])
     layout = StoreLayout(
         shape_czyx=(shape[0], shape[1], shape[2], shape[3]),
@@ -358,9 +365,9 @@ def movie_of(folder: Path, frames: Sequence[np.ndarray], skipped: Sequence[int] 
     store = FrameStore.prepare(folder / "deskewed.ome.zarr", layout, len(frames), {})
     checksums = {n: store.write(n, data) for n, data in enumerate(frames) if n not in skipped}
     about = {
-        "geometry": asdict(ScanGeometry(scan="none", step_um=VOXEL_UM[0], pixel_um=VOXEL_UM[1])),
+        "geometry": asdict(scan),
         "acquisition": {"interval_s": 2.0},
-        "raw_shape_zyx": list(shape[1:]),
+        "raw_shape_zyx": list(raw_shape or shape[1:]),
         "parameters": dict(frame="deskewed", isotropic=False, crop="full", grid_offset_um=0.0),
         "roi_um": None,
     }
@@ -392,11 +399,26 @@ def shards_of_movies(folder: Path) -> dict[str, Any]:
         "no such channel": (dict(channel=2), usual, 0),
         "fallback": (dict(low_percentile=99.999, high_percentile=99.9999, frames_per_movie=1), usual, 0),
     }
-    found: dict[str, Any] = {}
+    skew = ScanGeometry(scan="stage", angle_deg=31.5, step_um=0.4, pixel_um=0.104, skew_axis="x", scan_sign=1)
+    shape = output_grid(skew, (9, 16, 14)).shape
+    skewed = movie_of(folder / "skewed", [frame_of(60, shape)[None]], scan=skew, raw_shape=(9, 16, 14))
+    found: dict[str, Any] = {"valid": float(DeskewedMovie(skewed).valid.mean())}
+    cases["skewed"] = (dict(crops_per_frame=12, low_percentile=60.0, fallback_percentile=50.0), usual, 0)
+    cases["skewed, coarse"] = (
+        dict(crops_per_frame=12, low_percentile=99.99, high_percentile=99.995, voxel_um=0.17),
+        usual,
+        0,
+    )
     for name, (changes, scale, seed) in cases.items():
         index = folder / name / "index.json"
         refused = outcome(
-            shard_movie, record, index, CropParameters(**(CROPS | changes)), scale, seed, version="1"
+            shard_movie,
+            skewed if "skewed" in name else record,
+            index,
+            CropParameters(**(CROPS | changes)),
+            scale,
+            seed,
+            version="1",
         )
         if refused:
             found[name] = refused
