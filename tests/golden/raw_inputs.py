@@ -109,7 +109,7 @@ class CziText:
     """What the metadata of a CZI file say."""
 
     shear: str = "Skew60"
-    xyz_m: tuple[float, ...] = (1e-7, 1.1e-7, 2e-7)
+    xyz_m: tuple[float, ...] = (1e-7, 1e-7, 2e-7)
     interval: str = "2.5"
     channels: Sequence[str] = ("488nm", "560nm")
     scenes: Sequence[str] = field(default_factory=tuple)

@@ -404,13 +404,17 @@ def tiff_movies(folder: Path) -> dict[str, Any]:
     found["registered"] = registered(rows)
     found["no such channel"] = opened([sheet_row(path, channel=c) for c in ("488nm", "b", "c")])
     hyper = folder / "hyper.tif"
-    for n, (unit, per) in enumerate({"\\u00B5m": 1 / 0.1, "nm": 0.01, "inch": 3, "micron": 0}.items()):
+    for n, (unit, per) in enumerate(
+        {"\\u00B5m": 1 / 0.1, "nm": 0.01, "inch": 3, "micron": 0, "um": 1 / 0.2}.items()
+    ):
         options: dict[str, Any] = dict(
             axes="TZCYX", unit=unit, spacing=0.25 * (n + 1), finterval=1.5, tunit="ms"
         )
         options |= {} if n % 2 else dict(tunit="sec")
         data = counts(3, (3, 4, 2, 20, 23))
-        tifffile.imwrite(hyper, data, imagej=True, resolution=(per, per * 0.9), metadata=options)
+        tifffile.imwrite(
+            hyper, data, imagej=True, resolution=(per, per * (0.9 if unit == "um" else 1)), metadata=options
+        )
         rows = [blank_row(hyper, channel=c, scan="objective") for c in "ab"]
         found[f"imagej {unit}"] = [opened(rows), registered(rows)]
     with tifffile.TiffWriter(folder / "thumbnail.tif") as writer:
@@ -558,6 +562,8 @@ def czi_movies(folder: Path) -> dict[str, Any]:
         write_czi(path, planes[:3], CziText(shear=shear, interval="0"))
         found[f"shear {shear}"] = [said_of(open_channels(rows(path)[1:], READING)[0].metadata[0])]
         found[f"shear {shear}"].append(registered(rows(path, scan="none", interval_s=1)[1:]))
+    write_czi(path, planes, CziText(xyz_m=(1e-7, 1.1e-7, 2e-7)))
+    found["oblong"] = [said_of(open_channels(rows(path), READING)[0].metadata[0]), registered(rows(path))]
     write_czi(path, planes[:3], CziText(xyz_m=(2e-7,), channels=()))
     found["little is said"] = [said_of(open_channels(rows(path)[1:], READING)[0].metadata[0])]
     write_czi(path, planes[:3], None)
