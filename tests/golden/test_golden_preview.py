@@ -1,0 +1,241 @@
+"""Golden values of the preview: measures of raw frames and of what changes between them, and its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from golden import Stage
+from PIL import Image
+from raw_inputs import counts, outcome, sheet_row
+
+from spatialdino_core.files import read_json
+from spatialdino_core.movies.parameters import ReadingParameters
+from spatialdino_core.movies.record import Acquisition, MovieRecord
+from spatialdino_core.quality.bleaching import signal_trend
+from spatialdino_core.quality.channel import channel_metrics, frames_to_look_at, look_at
+from spatialdino_core.quality.metrics import frame_metrics
+from spatialdino_core.quality.motion import motion_image, rigid_shift
+from spatialdino_core.quality.pictures import grey, grey_range, max_projection, middle_plane, reduced, tiled
+from spatialdino_core.quality.preview import check_preview, preview_movie
+
+MODULES = ["bleaching", "channel", "metrics", "motion", "pictures", "preview"]
+STAGE = Stage("preview", [f"quality/{name}.py" for name in MODULES])
+SHAPE = (5, 36, 44)
+ACQUISITION = Acquisition(
+    scan="stage", angle_deg=31.5, step_um=0.4, pixel_um=0.13, interval_s=2.5, skew_axis="x", scan_sign=1
+)
+
+
+def scene(
+    seed: int,
+    brightness: float = 900,
+    shift: tuple[float, float] = (0, 0),
+    sigma: float = 1.3,
+    spots: int = 14,
+) -> np.ndarray:
+    """Particles over an offset, with photon and camera noise, uint16 (z, y, x)."""
+    places = np.random.default_rng(1)
+    light = np.full(SHAPE, 20.0)
+    z, y, x = np.meshgrid(*map(np.arange, SHAPE), indexing="ij", sparse=True)
+    for _ in range(spots):
+        cz, cy, cx = places.uniform([0, 5, 6], [4, 30, 37])
+        square = (z - cz) ** 2 / 2 + (y - cy - shift[0]) ** 2 + (x - cx - shift[1]) ** 2
+        light += brightness * places.uniform(0.3, 1) * np.exp(-square / (2 * sigma**2))
+    noise = np.random.default_rng(seed)
+    return np.rint(np.clip(noise.poisson(light) + noise.normal(100, 3, SHAPE), 0, 65535)).astype(np.uint16)
+
+
+@STAGE.scene
+def measures_of_frames(folder: Path) -> dict[str, Any]:
+    """Stacks of every kind: dim, blurred, saturated, broken, of other types, very small."""
+    usual = scene(0)
+    broken = usual.copy()
+    broken[1] = 0
+    broken[2] = 777
+    broken[4] = broken[3]
+    stacks: dict[str, np.ndarray] = {
+        "usual": usual,
+        "dim": scene(1, brightness=20),
+        "blurred": scene(2, sigma=2.6, brightness=600),
+        "sharp": scene(6, sigma=0.55, brightness=2000),
+        "noise": scene(3, spots=0),
+        "faint": scene(4, brightness=9),
+        "broken": broken,
+        "floats": usual.astype(np.float32) + np.float32(0.4),
+        "small floats": usual.astype(np.float32) / 7 - 12,
+        "bytes": np.clip(usual // 2, 0, 255).astype(np.uint8),
+        "steps of one": np.random.default_rng(5).integers(100, 102, SHAPE).astype(np.uint16),
+        "narrow": usual[:, :, :2],
+        "just wide enough": usual[:, :3, :7],
+        "too narrow for detail": usual[:, :4, :5],
+        "a gradient": np.rint(usual + 40 * np.arange(44)).astype(np.uint16),
+        "zeros": np.zeros(SHAPE, np.uint16),
+        "constant": np.full(SHAPE, 300, np.uint16),
+        "integers": usual.astype(np.int32) * 150,
+    }
+    for full in (255, 1023, 1024, 2047, 4095, 16383, 65535, 65534):
+        stacks[f"saturated at {full}"] = np.where(usual > 800, full, np.minimum(usual, full)).astype(
+            np.uint16
+        )
+    return {name: frame_metrics(stack) for name, stack in stacks.items()}
+
+
+@STAGE.scene
+def trends_of_signals(folder: Path) -> dict[str, Any]:
+    """Bleaching, scatter that is none, frames without signal."""
+    signals: dict[str, Sequence[float]] = {
+        "steady": [100, 101, 99.5, 100.2, 100.1],
+        "bleaching": [100, 78, 62, 50, 39],
+        "scattered": [100, 108, 81, 97, 79],
+        "barely": [100, 88, 93, 80, 84],
+        "growing": [50, 60, 70, 90, 100],
+        "dark from the third": [100, 90, 0, 80, 70],
+        "dark from the fourth": [100, 80, 66, 0, 70],
+        "dark": [0, 90, 80],
+        "two": [100, 70],
+        "three": [100, 80.2, 64],
+        "one": [100],
+        "exact": [100, 90, 81],
+    }
+    frames = [0, 2, 3, 7, 9]
+    return {
+        name: [signal_trend(frames[: len(s)], s, interval) for interval in (2.5, None)]
+        for name, s in signals.items()
+    }
+
+
+@STAGE.scene
+def motion_between_frames(folder: Path) -> dict[str, Any]:
+    """Shifts of the sample, and images that have too little in common."""
+    before = motion_image(scene(0, sigma=1.6))
+    found: dict[str, Any] = {"image": before}
+    shifts = {"down": (3.4, 0), "left": (0, -2.2), "both": (-1.7, 4.15), "none": (0, 0)}
+    for name, shift in shifts.items():
+        moved = rigid_shift(before, motion_image(scene(1, shift=shift, sigma=1.6)))
+        found[name] = [moved, moved.length_um(0.13) if moved else None]
+    others = {
+        "far": motion_image(np.roll(scene(2, sigma=1.6), 16, axis=2)),
+        "not so far": motion_image(np.roll(scene(2, sigma=1.6), 11, axis=1)),
+        "noise": motion_image(scene(3, spots=0)),
+        "nothing": np.zeros_like(before),
+        "hot": motion_image(np.where(np.arange(44) == 20, 4000, scene(3))),
+        "little": np.float32(0.4) * before + motion_image(np.roll(scene(5, spots=9), 9, axis=1)),
+        "less": np.float32(0.1) * before + motion_image(np.roll(scene(5, spots=9), 9, axis=1)),
+    }
+    for name, image in others.items():
+        found[name] = [rigid_shift(before, image), rigid_shift(image, before)]
+    return found
+
+
+@STAGE.scene
+def channels_over_time(folder: Path) -> dict[str, Any]:
+    """What is put together from several frames, and which frames are looked at."""
+    shifts = [(0, 0), (0.9, 0.2), (2.4, 1.1), (3.1, 2.2)]
+    stacks = [scene(n, brightness=900 * 0.8**n, shift=shift) for n, shift in enumerate(shifts)]
+    stacks[2][1] = stacks[2][0]
+    stacks[1][3] = 5
+    stacks[3] = np.minimum(stacks[3] + 7, 255).astype(np.uint16)
+    looks = [look_at(frame, stack) for frame, stack in zip((0, 1, 5, 9), stacks, strict=True)]
+    twice = [*looks[:2], replace(looks[1], frame=6), replace(looks[0], frame=7)]
+    return {
+        "four": channel_metrics(looks, ACQUISITION),
+        "one": channel_metrics(looks[:1], replace(ACQUISITION, interval_s=None)),
+        "two, no interval": channel_metrics(looks[:2], replace(ACQUISITION, interval_s=None)),
+        "repeated": channel_metrics(twice, ACQUISITION),
+        "strided": look_at(0, np.asfortranarray(stacks[0])).content == looks[0].content,
+        "frames": [
+            frames_to_look_at(usable, number)
+            for usable in ([3], [3, 4], [0, 2, 3, 5, 8, 9, 12, 13, 14, 20, 21])
+            for number in (1, 2, 3, 5, 20)
+        ],
+    }
+
+
+@STAGE.scene
+def pictures_of_frames(folder: Path) -> dict[str, Any]:
+    """Projections, planes, grey values, sheets of pictures."""
+    stack = counts(0, (4, 12, 15))
+    wide = counts(1, (403, 9), 0, 5000)
+    images = {f"{y}x{x}": reduced(counts(y, (y, x), 0, 900)) for y, x in ((400, 3), (401, 3), (5, 803))}
+    image = max_projection(stack)
+    return images | {
+        "wide": reduced(wide),
+        "projection": image,
+        "middle": [middle_plane(stack), middle_plane(stack[:3]), middle_plane(stack[:1])],
+        "range": grey_range(wide.astype(np.float32)),
+        "grey": [grey(image, grey_range(image)), grey(image, (150.0, 150.0)), grey(image, (0.0, 400.0))],
+        "tiled": tiled([[np.full((3, 5), 10 * r + c, np.uint8) for c in range(1, 4)] for r in range(1, 3)]),
+    }
+
+
+@STAGE.scene
+def previews_of_movies(folder: Path) -> dict[str, Any]:
+    """Whole previews: two channels, bad frames, movies that cannot be used."""
+    reading = ReadingParameters(time_point=r"_t(\d+)")
+    for channel, seed in (("a", 0), ("b", 50)):
+        for frame in range(8):
+            stack = scene(
+                seed + frame, brightness=(900 + 4 * seed) * 0.85**frame, shift=(0.7 * frame, -0.3 * frame)
+            )
+            tifffile.imwrite(folder / f"{channel}_t{frame}.tif", stack, photometric="minisblack")
+    zeros = np.zeros(SHAPE, np.uint16)
+    bad = {
+        "first": [0],
+        "second": [1],
+        "middle": [4],
+        "last": [7],
+        "all": list(range(8)),
+        "all-but-one": list(range(1, 8)),
+    }
+    for name, frames in bad.items():
+        for frame in range(8):
+            stack = zeros if frame in frames else scene(frame, shift=(0.5 * frame, 0))
+            tifffile.imwrite(folder / f"{name}_t{frame}.tif", stack, photometric="minisblack")
+
+    def record(channels: Sequence[str], **changes: Any) -> MovieRecord:
+        about: dict[str, Any] = dict(acquisition=ACQUISITION, frames=8, shape_zyx=SHAPE, dtype="uint16")
+        return MovieRecord(
+            **({"movie": "m", "channels": channels, "paths": [], "train": False} | about | changes)
+        )
+
+    def previewed(of: MovieRecord, frames: int = 4, skip_bad: bool = False) -> dict[str, Any]:
+        rows = [sheet_row(folder / f"{channel}_t*.tif", channel=channel) for channel in of.channels]
+        measures, picture = folder / "m.json", folder / "m.png"
+        preview_movie(rows, of, measures, picture, reading, frames=frames, skip_bad=skip_bad)
+        found = read_json(measures)
+        return found | {
+            "panels": len(found.get("panels", [])),
+            "problem": found["problem"] is not None,
+            "passes": outcome(check_preview, measures) is None,
+            "picture": np.asarray(Image.open(picture)),
+        }
+
+    found = {
+        "two channels": previewed(record("ab")),
+        "all frames": previewed(record("a"), frames=20),
+        "one frame": previewed(record("a"), frames=1),
+        "two frames": previewed(record("b"), frames=2),
+        "skipped": previewed(record("a", skipped={0: "x", 3: "y", 7: "z"}), frames=3),
+        "unusable": previewed(record("a", problem="no")),
+        "no files": previewed(record("c")),
+    }
+    for name in bad:
+        for skip_bad in (False, True):
+            found[f"{name} bad {skip_bad}"] = previewed(record([name]), frames=3, skip_bad=skip_bad)
+    return {name: thinned(preview) for name, preview in found.items()}
+
+
+def thinned(preview: dict[str, Any]) -> dict[str, Any]:
+    """Measures of each channel as a list: their names once are enough."""
+    channels: dict[str, Any] = preview.get("channels", {})
+    numbers = {name: list(measures.values()) for name, measures in channels.items()}
+    return preview | {"channels": numbers, "measures": list(next(iter(channels.values()), {}))}
+
+
+def test_results_of_the_preview(tmp_path: Path, write_golden: bool) -> None:
+    STAGE.check(tmp_path, write=write_golden)
