@@ -55,7 +55,9 @@ def shear_fourier(
             continue
         array_plane = plane_map.planes - 1 - k if plane_map.reversed_planes else k
         plane = raw[array_plane : array_plane + 1]
-        values = torch.from_numpy((plane if correction is None else correction(plane, 0))[0]).to(device)
+        corrected = plane if correction is None else correction(plane, 0)
+        # A flipped plane is a view with a negative stride, which torch does not take.
+        values = torch.from_numpy(np.ascontiguousarray(corrected[0])).to(device)
         first = start + plane_map.pixel[0] * k + plane_map.pixel[2]
         whole = math.floor(first + SNAP)
         lines = values.to(torch.float32) if pixel_last else values.to(torch.float32).T

@@ -69,7 +69,8 @@ class StoreLayout:
         while self.kind == "image" and max(shape // factors[-1]) > SMALLEST_LEVEL:
             current = np.array(factors[-1])
             sizes = voxel * current
-            halved = (sizes < 1.5 * sizes.min()) & (shape // current > 1)
+            can_halve = shape // current > 1
+            halved = can_halve & (sizes < 1.5 * sizes[can_halve].min())
             z, y, x = (int(f) for f in current * np.where(halved, 2, 1))
             factors.append((z, y, x))
         return factors

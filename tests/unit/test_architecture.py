@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import spatialdino_core
+from spatialdino_core import versions
 from spatialdino_core.movies import provenance
 
 CORE = Path(spatialdino_core.__file__).parent
@@ -70,7 +71,7 @@ STAGES: dict[str, tuple[set[str], set[str]]] = {
     "report": (UPPER - {"report"}, {"torch", "monai", "numba"}),
     "summary": ({"sinder", "features", "segment", "track"}, {"torch", "monai", "numba", "sklearn"}),
 }
-"""Stage, rooms that its script does not depend on, and packages that starting it does not load: what a change
+"""Stage, rooms that its code does not depend on, and packages that starting it does not load: what a change
 costs (``provenance.code_hash``), and what every job pays before it reads a voxel."""
 
 
@@ -84,7 +85,7 @@ def loaded_by(*modules: str) -> set[str]:
 @pytest.mark.parametrize("stage", STAGES)
 def test_what_a_stage_depends_on(stage: str) -> None:
     apart, _ = STAGES[stage]
-    ours = {name.split(".")[1] for name in provenance._closure(f"workflow_scripts.{stage}") if "." in name}
+    ours = {name.split(".")[1] for name in provenance._closure(versions.STAGES[stage].module) if "." in name}
     assert not ours & (apart | APART)
 
 
@@ -101,7 +102,7 @@ def test_every_stage_is_in_the_table() -> None:
 
 
 def test_summary_knows_of_the_training_only_what_it_shows() -> None:
-    ours = provenance._closure("workflow_scripts.summary")
+    ours = provenance._closure(versions.STAGES["summary"].module)
     assert {name for name in ours if name.split(".")[1:2] == ["pretrain"]} == {
         "spatialdino_core.pretrain",
         "spatialdino_core.pretrain.alarms",

@@ -9,7 +9,7 @@ import pytest
 import zarr
 from ome_zarr_models.v05 import Image, ImageLabel
 
-from spatialdino_core.movies.store import FrameStore, StoreLayout, checksum
+from spatialdino_core.movies.store import SMALLEST_LEVEL, FrameStore, StoreLayout, checksum
 
 LAYOUT = StoreLayout(
     shape_czyx=(2, 20, 50, 210),
@@ -95,3 +95,13 @@ def test_another_layout_replaces_the_store(tmp_path: Path) -> None:
     FrameStore.prepare(tmp_path / "a.zarr", LAYOUT, 1, {}).write(0, frame(0))
     other = StoreLayout(**(LAYOUT.__dict__ | {"voxel_um": (0.3, 0.1, 0.1)}))
     assert not FrameStore.prepare(tmp_path / "a.zarr", other, 1, {}).has(0)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(("shape", "voxel_um"), [((2, 512, 512), 0.1), ((1, 2048, 9), 0.05)])
+def test_coarse_levels_of_a_thin_stack_come_to_an_end(shape: tuple[int, int, int], voxel_um: float) -> None:
+    """Its finest axis may have no voxel left to halve."""
+    layout = StoreLayout(**(LAYOUT.__dict__ | {"shape_czyx": (1, *shape), "voxel_um": (voxel_um, 0.1, 0.1)}))
+    factors = layout.level_factors()
+    assert max(np.array(shape) // factors[-1]) <= SMALLEST_LEVEL
+    assert (np.array(shape) // factors[-1]).min() >= 1
