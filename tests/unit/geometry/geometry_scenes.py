@@ -5,6 +5,7 @@ Independent of ``geometry/``: the laboratory frame is the specimen's, and the im
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -35,6 +36,7 @@ class Beads:
 
     def __init__(self, scan="stage", sign=1, angle=31.5, step=0.5, count=40, seed=0, peak=20000.0):
         self.scan, self.sign, self.angle, self.step, self.peak = scan, sign, angle, step, peak
+        self._light = {}
         planes = max(24, round(7 / spacing(scan, angle, step)))
         self.shape = (planes, 24, 110)
         random = np.random.default_rng(seed)
@@ -63,6 +65,7 @@ class Beads:
             total += self.peak * np.exp(-lateral) * np.exp(-axial)
         return total
 
+    @functools.cache  # noqa: B019, a handful of scenes lives as long as the tests
     def raw(self):
         """The recorded stack, uint16."""
         indices = np.meshgrid(*map(np.arange, self.shape), indexing="ij", sparse=True)
@@ -70,7 +73,13 @@ class Beads:
 
     def truth(self, matrix, shape, valid):
         """Counts above the offset in the voxels of an output, from its declared affine to raw indices."""
+        known = (matrix.tobytes(), shape)
+        if known not in self._light:
+            self._light[known] = self._light_at(matrix, shape)
+        return np.where(valid, self._light[known], 0)
+
+    def _light_at(self, matrix, shape):
         k, j, i = np.meshgrid(*map(np.arange, shape), indexing="ij", sparse=True)
         plane = matrix[0, 0] * k + matrix[0, 2] * i + matrix[0, 3]
         pixel = matrix[2, 0] * k + matrix[2, 2] * i + matrix[2, 3]
-        return np.where(valid, self.light(plane, matrix[1, 1] * j + matrix[1, 3], pixel), 0)
+        return self.light(plane, matrix[1, 1] * j + matrix[1, 3], pixel)

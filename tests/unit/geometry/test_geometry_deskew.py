@@ -173,6 +173,16 @@ def test_a_region_reads_its_block_alone_and_gives_the_same_bits(frame, flip):
         assert np.array_equal(channel(seen[channel.region]).voxels, whole[cut])
 
 
+@pytest.mark.parametrize("flip", ["x", "y"])
+def test_flipped_planes_are_sheared_by_fft_as_they_are_seen(flip):
+    raw = Beads().raw()
+    grid = output_grid(scanned(), raw.shape)
+    seen = np.flip(raw, {"y": 1, "x": 2}[flip])
+    whole = Deskew(grid=grid, interpolation="fft", fill=9)(raw).voxels
+    flipped = Deskew(grid=grid, interpolation="fft", fill=9, camera=Camera(flip=flip))(seen).voxels
+    assert np.array_equal(flipped, whole)
+
+
 def test_input_that_is_no_stack_is_refused():
     deskew = Deskew(grid=output_grid(scanned(), (9, 6, 21)))
     with pytest.raises(BadInputError, match="float32"):

@@ -336,9 +336,12 @@ from test_kernels_combine import rotation_map, shear_map, stack
 from spatialdino_core.kernels.combine import combine_reference
 from spatialdino_core.kernels.combine_triton import combine_triton
 from spatialdino_core.kernels.taps import make_taps
-for make in (shear_map, rotation_map):
+def turned():
+    return rotation_map().cropped(range(12, 17), range(20, 130))
+for make in (shear_map, turned):
     for order in (1, 3):
         taps = make_taps(make(), order)
+        assert 128 < len(taps.start) < 600, "several blocks; the interpreter is slow"
         raw = torch.from_numpy(stack(taps.block_shape[0], {batch}, taps.block_shape[1]))
         expected = combine_reference(raw, taps, 7.0).clamp(0, 65535)
         for laid in (raw, raw.transpose(1, 2).contiguous().transpose(1, 2)):
