@@ -71,7 +71,7 @@ onsuccess:
         say_first(
             [f"Reviewed {len(UNREVIEWED)} movies; planning the accepted ones."]
         )
-        plan_again(workflow.workdir_init)
+        plan_again()
     leave_run(RESULTS)
 
 
