@@ -24,13 +24,15 @@ ROOT = Path(__file__).resolve().parents[2]
 FRAMES = 6
 COLUMNS = ["movie", "channel", "path", "scan", "angle_deg", "step_um", "pixel_um", "interval_s"]
 COLUMNS += ["skew_axis", "scan_sign", "train"]
+DEMO = yaml.safe_load((ROOT / "recipes" / "demo.yaml").read_text())
 SETTINGS = {
     "movies": "movies.tsv",
     "results": "results",
     "model": {"source": "train"},
-    "crops": {"crop_voxels": 32, "crops_per_frame": 4, "frames_per_movie": 3},
-    "encoder": {"embed_dim": 24, "depth": 2, "heads": 2},
-    "pretrain": {
+    "crops": DEMO["crops"] | {"crop_voxels": 32, "crops_per_frame": 4, "frames_per_movie": 3},
+    "encoder": DEMO["encoder"] | {"embed_dim": 24, "depth": 2, "heads": 2},
+    "pretrain": DEMO["pretrain"]
+    | {
         "steps": 6,
         "batch_size": 4,
         "global_crop_voxels": 24,
