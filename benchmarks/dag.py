@@ -49,14 +49,14 @@ def write_sheet(folder: Path, movies: int, frames: int, frames_per_job: int) -> 
 
 
 def helpers(folder: Path) -> dict[str, Any]:
-    """What rules/common.smk defines for this sheet."""
+    """What rules/sheet.smk defines for this sheet."""
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     config |= yaml.safe_load((folder / "settings.yaml").read_text())
     scope: dict[str, Any] = {"workflow": SimpleNamespace(basedir=str(ROOT)), "config": config}
     here = Path.cwd()
     os.chdir(folder)
     try:
-        exec(compile((ROOT / "rules" / "common.smk").read_text(), "common.smk", "exec"), scope)
+        exec(compile((ROOT / "rules" / "sheet.smk").read_text(), "sheet.smk", "exec"), scope)
         scope["judged"] = {movie: scope["judgement"](movie) for movie in scope["SHEET"]}
     finally:
         os.chdir(here)

@@ -208,7 +208,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--recipe", type=Path, action="append", default=[])
+    parser.add_argument("--recipe", type=Path, default=Path("recipes/demo.yaml"))
     parser.add_argument("--set", type=setting, action="append", default=[], metavar="SECTION.KEY=VALUE")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=7, help="0: no comparison")
@@ -217,8 +217,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    base: Settings = yaml.safe_load(Path("config.yaml").read_text())
-    changes = [yaml.safe_load(path.read_text()) for path in options.recipe] + options.set
+    base: Settings = {"movies": "movies.tsv", "results": "results"}
+    changes = [yaml.safe_load(options.recipe.read_text()), *options.set]
     config = load_config(functools.reduce(with_settings, changes, base))
 
     name = torch.cuda.get_device_name() if options.device == "cuda" else platform.machine()

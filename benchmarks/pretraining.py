@@ -1,7 +1,7 @@
 """What pretraining teaches: frozen patch tokens beside raw intensity, and what each ingredient is worth.
 
     python benchmarks/pretraining.py --folder DIR [--arms baseline ...] [--seeds 3] [--steps 300]
-        [--config config.yaml] [--set pretrain.learning_rate=0.001] [--threads 1]
+        [--config recipes/demo.yaml] [--set pretrain.learning_rate=0.001] [--threads 1]
         [--out build/benchmarks/pretraining.json]
 
 Trains on the corpus of ``spatialdino_core.simulate.corpus`` (made in DIR if it is not there) through deskew,
@@ -381,7 +381,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--folder", type=Path, required=True, help="of the corpus")
-    parser.add_argument("--config", type=Path, default=Path("config.yaml"))
+    parser.add_argument("--config", type=Path, default=Path("recipes/demo.yaml"))
     parser.add_argument("--set", type=setting, action="append", default=[], metavar="SECTION.KEY=VALUE")
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--seeds", type=int, default=3)

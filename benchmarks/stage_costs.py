@@ -50,7 +50,9 @@ def simulate(folder: Path, frames: int) -> None:
         path = f"raw/{name}/*.tif"
         rows.append([name, "488nm", path, "stage", 31.5, 0.4, 0.104, 2.0, "x", "+1", "yes"])
     pd.DataFrame(rows, columns=COLUMNS).to_csv(folder / "movies.tsv", sep="\t", index=False)
-    settings = {"movies": "movies.tsv", "results": "results", "pretrain": {"steps": 4, "warmup_steps": 1}}
+    demo = yaml.safe_load((ROOT / "recipes" / "demo.yaml").read_text())
+    short = demo["pretrain"] | {"steps": 4, "warmup_steps": 1}
+    settings = demo | {"movies": "movies.tsv", "results": "results", "pretrain": short}
     (folder / "settings.yaml").write_text(yaml.safe_dump(settings))
 
 
