@@ -69,6 +69,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "rope": dict(embed_dim=28, positions="rope", registers=0, norm_eps=1e-2, position_base=20.0),
 }
 
+TOLD = ("channels", "embed_dim", "depth", "heads", "patch_voxels", "feed_forward", "mlp_ratio", "positions")
+TOLD += ("registers", "test_time_registers", "norm_eps")
+
 
 def volume(seed: int, *shape: int) -> torch.Tensor:
     """Noise in [0, 1]."""
@@ -120,7 +123,10 @@ def architectures(_: Path) -> Mapping[str, Any]:
     odd += [dict(embed_dim=4, positions="rope", heads=1), dict(embed_dim=6, heads=1, positions="rope")]
     odd += [dict(embed_dim=4, positions="sincos"), dict(embed_dim=6, positions="sincos")]
     return {
-        "sizes": [asdict(EncoderParameters(size=size, embed_dim=6)) for size in ("tiny", "small", "base")],
+        "sizes": [
+            (sized.embed_dim, sized.depth, sized.heads)
+            for sized in (EncoderParameters(size=size, embed_dim=6) for size in ("tiny", "small", "base"))
+        ],
         "odd": [refused(architecture, **changes) for changes in odd],
         "arithmetic": [
             str(arithmetic(precision, device))
@@ -192,7 +198,7 @@ def weights(folder: Path) -> Mapping[str, Any]:
             refused(weights_room.WeightsHeader, **(vars(header) | {"voxel_um": size})) for size in sizes
         ],
         "not saved": [
-            refused(weights_room.save_encoder, folder / "x", model, header, {name: token})
+            refused(weights_room.save_encoder, folder / "x", model, header, {name: token.clone()})
             for name in ("pca", "pca.mean", "encoder.mean")
         ]
         + [refused(weights_room.save_encoder, folder / "x", other, header)],
@@ -237,7 +243,7 @@ def foreign(folder: Path) -> Mapping[str, Any]:
         output = model.eval()(volume(5, 1, 1, patch, 2 * patch, 2 * patch))
         found[name] = {
             "kind": read.kind,
-            "architecture": asdict(model.architecture),
+            "architecture": [getattr(model.architecture, name) for name in TOLD],
             "side": side,
             "notes": [len(read.notes), len(notes)],
             "weights": flat(list(model.state_dict().values())),
@@ -291,14 +297,15 @@ def foreign(folder: Path) -> Mapping[str, Any]:
         main([str(f), "--out", str(folder / "cli.safetensors"), *options.split()])
         for f in (folder / "published.safetensors", folder / "damaged.pth")
     ]
+    command = weights_room.read_header(folder / "cli.safetensors")
     found["file"] = {
         "header": [header.voxel_um, header.field_of_view_voxels, header.normalisation["tail_fraction"]],
         "kind": header.provenance["imported"]["kind"],
         "weights": flat(
             list(weights_room.load_encoder(folder / "ours.safetensors")[0].state_dict().values())
         ),
-        "command": [*both, asdict(weights_room.read_header(folder / "cli.safetensors").architecture)],
-        "tail": weights_room.read_header(folder / "cli.safetensors").normalisation["tail_fraction"],
+        "command": [*both, header.architecture == command.architecture],
+        "tail": command.normalisation["tail_fraction"],
         "unreadable": [refused(read_tensors, f) for f in sorted(folder.glob("*.pth"))],
     }
     return found
@@ -357,7 +364,7 @@ def attentions(_: Path) -> Mapping[str, Any]:
         ),
         "parts": attention.attend_in_parts(reference, query, parts),
         "library": [*attend_cpu(query, key, value), *attend_cpu(query, key, value, weight)],
-        "half": [t for t in attend_cpu(query.double(), key.double(), value.double(), weight[:1])],
+        "half": list(attend_cpu(query.double(), key.double(), value.double(), weight[:1])),
         "spread": [spread[0].float(), spread[1].float().sum(-1), spread[1][..., 5:].float()],
         "whole": with_log_weight(query, key, weight[:1], 0.3),
         "gpu": list(on_gpu()),
@@ -589,11 +596,10 @@ def written(folder: Path, maps: int) -> dict[str, Any]:
     record = StageRecord.read(folder / "features.json")
     features, foreground = (FrameStore(folder / name) for name in record.stores[:2])
     frames = sorted(record.checksums)
-    lines = [
-        json.loads(line)
-        for file in sorted((folder / "ledger").glob("features*.jsonl"))
-        for line in file.read_text().splitlines()
+    ledgers = [
+        path for path in sorted((folder / "ledger").glob("features*.jsonl")) if "high" not in path.name
     ]
+    lines = [json.loads(line) for path in ledgers for line in path.read_text().splitlines()]
     kept = json.loads((folder / "ledger" / "foreground.json").read_text())["value"]
     places = np.array([[1.3, 3.1, 4.2], [2.0, 2.0, 3.0], [4.0, 6.0, 9.5], [1.9, 5.5, 30.0]])
     about = {key: record.about[key] for key in ("foreground", "explained_variance")}
