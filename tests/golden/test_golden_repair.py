@@ -187,11 +187,11 @@ def singular(_: Path) -> Mapping[str, Any]:
 
 @STAGE.scene
 def repairs(_: Path) -> Mapping[str, Any]:
-    """A planted defect: repaired, not enough, at the price of other tokens; and an encoder without one."""
+    """A planted defect: repaired, not enough, or at the price of other tokens; and an encoder without one."""
     crops = sinder_plant.crops(9)
     crops[0] = np.pad(crops[0], ((0, 0), (0, 1), (0, 3), (0, 2)), mode="edge")
     cases: dict[str, RepairParameters] = {
-        "repaired": settings(steps=60),
+        "longer": settings(steps=20, stop_window_steps=30, learning_rate=0.005, min_cosine=0.9),
         "too short": settings(steps=3, max_crops=5, stop_window_steps=40, batch_size=2),
         "strict": settings(steps=6, min_reduction=1.0, min_cosine=0.99999),
         "free": settings(
