@@ -29,6 +29,8 @@ VALUES = Path(__file__).parent / "values"
 LEAST_SHARE = 0.9
 TOLERANCE = 1e-4
 """Relative, beside the largest value of an array: processors round differently, and sums of many more so."""
+DIGITS = 7
+"""Significant ones that are kept."""
 COMPILED = ("njit", "jit", "vectorize", "guvectorize")
 """Decorators of functions whose lines Python does not run."""
 
@@ -80,7 +82,7 @@ class Stage:
         version = STAGES[self.name].version
         if write and kept["version"] != version:
             content = {"version": version, "values": found}
-            path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+            path.write_text(text_of(content), encoding="utf-8")
             return
         moved = list(differences(kept["values"], found))
         if kept["version"] != version:
@@ -90,6 +92,19 @@ class Stage:
                 f"results of {self.name} moved: raise its version in spatialdino_core/versions.py, then "
                 "make golden.\n" + "\n".join(moved[:20])
             )
+
+
+def text_of(content: Mapping[str, Any]) -> str:
+    """JSON with one line for each result of a scene."""
+
+    def short(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False)
+
+    def lines(items: Mapping[str, Any], written: Callable[[Any], str]) -> str:
+        return "{\n" + ",\n".join(f"{short(name)}: {written(value)}" for name, value in items.items()) + "\n}"
+
+    scenes = lines(content["values"], lambda scene: lines(scene, short))
+    return lines({"version": short(content["version"]), "values": scenes}, str) + "\n"
 
 
 def plain(value: Any) -> Any:
@@ -111,7 +126,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, str | bool | int | type(None)):
         return value
     if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
+        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else str(value)
     if isinstance(value, Sequence | set | frozenset):
         return [plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
     raise TypeError(f"no golden value of a {type(value)}")
@@ -131,12 +146,12 @@ def numbers_of(array: np.ndarray) -> dict[str, Any]:
     weights = np.modf(np.arange(1, flat.size + 1) * 0.6180339887498949)[0]
     return about | {
         "finite": int(finite.sum()),
-        "scale": float(np.abs(known).max()),
-        "min": float(known.min()),
-        "max": float(known.max()),
-        "mean": float(known.mean()),
-        "rms": float(np.sqrt(np.mean(known**2))),
-        "placed": float(np.mean(known * weights)),
+        "scale": plain(np.abs(known).max()),
+        "min": plain(known.min()),
+        "max": plain(known.max()),
+        "mean": plain(known.mean()),
+        "rms": plain(np.sqrt(np.mean(known**2))),
+        "placed": plain(np.mean(known * weights)),
     }
 
 
