@@ -618,7 +618,9 @@ def written(folder: Path, maps: int) -> dict[str, Any]:
         "features": [features.read(frame, slice(None)) for frame in frames],
         "maps": [foreground.read(frame, slice(None)) for frame in frames],
         "class tokens": class_tokens(features.path),
-        "objects": [object_features(features, frames[-1], p) for p in (places, places[:1], places[:0])],
+        "objects": [
+            object_features(features, frames[-1], p).round(4) for p in (places, places[:1], places[:0])
+        ],
         "about": about,
         "context": [context["kind"], context.get("difference_from_windows")],
         "fraction": {line["frame"]: line["facts"]["foreground_fraction"] for line in lines},

@@ -101,16 +101,17 @@ def crops(number: int = 7, channels: int = 1) -> list[np.ndarray]:
     ]
 
 
-def moved(network: Network, before: Mapping[str, Tensor]) -> dict[str, list[float]]:
-    """How far weights went: size and direction, of each; not key biases, whose gradient is rounding alone."""
+def moved(network: Network, before: Mapping[str, Tensor]) -> dict[str, float]:
+    """How far weights went, and whither; not key biases, whose gradient is rounding alone."""
     found = {}
     for name, weight in network.named_parameters():
         change = (weight.detach() - before[name]).double()
         if name.endswith("qkv.bias"):
             change = torch.cat([part for n, part in enumerate(change.chunk(3)) if n != 1])
-        change = change.flatten()
+        change = 1000 * change.flatten()
         weights = torch.linspace(0.3, 1, len(change)).double()
-        found[name] = [1000 * float(change.square().mean().sqrt()), 1000 * float((change * weights).mean())]
+        # Where they went alone could be a small difference of large numbers.
+        found[name] = float(2 * change.square().mean().sqrt() + (change * weights).mean())
     return found
 
 
@@ -444,7 +445,8 @@ def foreground(_: Path) -> Mapping[str, Any]:
         "features": [features, raw_voxels(seen, 8)],
         "baseline": baseline_figures(seen, labels, 8),
         "nothing": baseline_figures(seen, labels & False, 8),
-        "figures": found.figures,
+        "figures": {name: value for name, value in found.figures.items() if not name.startswith("probe")},
+        "probed": 0.7 < found.figures["probe_auroc"] < 0.9,
         "shown": [found.views, found.patch_tokens, found.grid],
         "probe": asdict(linear_probe(features[..., ::2].reshape(216, -1), flags, grouped // 2)),
         "refused": [
@@ -606,16 +608,18 @@ def records(folder: Path) -> Mapping[str, Any]:
     }
 
 
-SPEED = ("crops_per_s", "tokens_per_s", "mfu_percent", "data_wait_percent", "peak_memory_mb")
+NOT_KEPT = ("crops_per_s", "tokens_per_s", "mfu_percent", "data_wait_percent", "peak_memory_mb")
+# A swapped rank or a clipped gradient after some steps is more than rounding.
+NOT_KEPT += ("probe_auroc", "probe_average_precision", "gradient_norm")
 
 
 def tables(folder: Path) -> list[dict[str, Any]]:
-    """The tables of a training without its speed; numbers, as a table in a file has few digits."""
+    """The tables of a training without its speed and what hangs on rounding."""
     found = []
     for name in ("metrics.csv", "held_out.csv"):
         table = pd.read_csv(folder / name, dtype={"alarms": str})
         table["alarms"] = table["alarms"].fillna("")
-        found.append({str(c): table[c].tolist() for c in table if c not in SPEED})
+        found.append({str(c): table[c].tolist() for c in table if c not in NOT_KEPT})
     return found
 
 
