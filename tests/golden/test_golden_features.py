@@ -222,7 +222,7 @@ def foreign(folder: Path) -> Mapping[str, Any]:
     full_heads = foreign_files.dinov3(width=128, heads=2, depth=1, registers=1)
     zeros = {"tt_register_tokens": torch.zeros(1, 2, 24)}
     states: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-        "3D": (foreign_files.spatialdino(positions=3) | zeros, {}),
+        "3D": (foreign_files.spatialdino(positions=2) | zeros, {}),
         "3D dropped": (foreign_files.spatialdino(positions=2, feed_forward="swiglu"), {"positions": "drop"}),
         "3D checkpoint": (checkpoint | {"optimiser": torch.zeros(2)}, {"field_of_view_voxels": 12}),
         "2D": (foreign_files.dinov2(registers=1), {"field_of_view_voxels": 18}),
