@@ -568,7 +568,7 @@ def pictures(folder: Path) -> Mapping[str, Any]:
     return {
         "curves": drawn(norms),
         "nothing": drawn(training_figure(table[:0].assign(alarms=[]), held[:0])),
-        "views": drawn(held_out_figure(examination)),  # type: ignore[arg-type]
+        "views": drawn(held_out_figure(examination)),
         "spans": [asdict(span) for span in alarm_spans(table)],
         "picture": (folder / "curves.png").stat().st_size > 1000,
     }
@@ -638,7 +638,7 @@ def end(folder: Path) -> dict[str, Any]:
     }
 
 
-class Sheet(list):  # type: ignore[type-arg]
+class Sheet(list):
     """Crops, of which one asks the process to stop when it is read the n-th time."""
 
     reads = 0
@@ -669,7 +669,7 @@ def training(folder: Path) -> Mapping[str, Any]:
     everything = crops(9)
     names = ("cell-a", "cell-b", "cell-c", "cell-d", "cell-e")
     indices = [shards(folder, name, everything[n : n + 4 + n % 2]) for n, name in enumerate(names)]
-    normalisation = NormalisationParameters(**NORMALISATION)  # type: ignore[arg-type]
+    normalisation = NormalisationParameters(**NORMALISATION)
     shape = architecture(drop_path=0.2, registers=2)
 
     def train(
@@ -715,6 +715,9 @@ def training(folder: Path) -> Mapping[str, Any]:
         **{str(size): refused(quickly, f"size {size}", short, [index]) for size, index in other.items()},
         "global": refused(quickly, "x", recipe(global_crop_voxels=14)),
         "local": refused(quickly, "x", recipe(local_crop_voxels=6)),
+        "two crops": refused(
+            quickly, "two", replace(short, start_from="", frozen_encoder_steps=0, batch_size=2)
+        ),
         "one crop in each": refused(quickly, "x", recipe(accumulation=4)),
         "collapse": refused(
             quickly,

@@ -91,12 +91,12 @@ def gate(_: Path) -> Mapping[str, Any]:
     for angle in (27.0, 29.5, 30.5, 33.0):
         for upright in (40.0, 44.0, 46.0, 90.0):
             turned = Turned(angle, upright)
-            diagnosed = diagnose(turned, [torch.zeros(1)], line[None], settings(min_outlier_rate=0.02))  # type: ignore[arg-type]
+            diagnosed = diagnose(turned, [torch.zeros(1)], line[None], settings(min_outlier_rate=0.02))
             diagnoses[f"{angle}, {upright}"] = asdict(diagnosed[0])
     rates = [
         diagnose(Turned(0.0, 90.0), [torch.zeros(1)], line[None], settings(min_outlier_rate=rate))[
             0
-        ].defective  # type: ignore[arg-type]
+        ].defective
         for rate in (0.029, 0.0301, 0.032)
     ]
     even = Turned(0.0, 90.0, length=1.0)
@@ -117,7 +117,7 @@ def gate(_: Path) -> Mapping[str, Any]:
         ],
         "diagnoses": diagnoses,
         "enough": rates,
-        "none": asdict(diagnose(even, [torch.zeros(1)], line[None], settings())[0]),  # type: ignore[arg-type]
+        "none": asdict(diagnose(even, [torch.zeros(1)], line[None], settings())[0]),
     }
 
 
@@ -224,7 +224,7 @@ def repairs(_: Path) -> Mapping[str, Any]:
     return found
 
 
-class Read(list):  # type: ignore[type-arg]
+class Read(list):
     """Crops that remember which of them were read."""
 
     read: list[int] = []  # noqa: RUF012 - one list
