@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass
@@ -80,7 +81,9 @@ class Stage:
         version = STAGES[self.name].version
         if write and kept["version"] != version:
             content = {"version": version, "values": found}
-            path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+            text = json.dumps(content, indent=1, ensure_ascii=False)
+            # Numbers of one list on one line.
+            path.write_text(re.sub(r"\[\s+([^][{}\"]*?)\s+\]", _on_one_line, text) + "\n")
             return
         moved = list(differences(kept["values"], found))
         if kept["version"] != version:
@@ -90,6 +93,10 @@ class Stage:
                 f"results of {self.name} moved: raise its version in spatialdino_core/versions.py, then "
                 "make golden.\n" + "\n".join(moved[:20])
             )
+
+
+def _on_one_line(found: re.Match[str]) -> str:
+    return f"[{' '.join(found[1].split())}]"
 
 
 def plain(value: Any) -> Any:
