@@ -11,7 +11,7 @@ DIGITS = 7
 
 
 def brief(table: pd.DataFrame) -> dict[str, Any]:
-    """Per column: mean, root of the mean square and a mean that tells rows apart, and how many are missing."""
+    """Per column: mean, root mean square, a mean that tells rows apart, and how many are missing if any."""
     return {"rows": len(table)} | {str(name): _column(table[name]) for name in table}
 
 

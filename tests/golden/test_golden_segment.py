@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from golden import Stage
 from scipy import ndimage
-from tables import brief, short, voxels
+from golden_tables import brief, voxels
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.geometry.parameters import DeskewParameters
@@ -272,7 +272,12 @@ def bad_frames(folder: Path) -> dict[str, Any]:
     return {
         "as it should": [tried(image, fits, map_), tried(broken, spared)],
         "voxels": [tried(image, voxel_um=size) for size in ((0.2, 0.1), (0.0, 0.1, 0.1), (np.inf, 0.1, 0.1))],
-        "shapes": [tried(image[0]), tried(image[:, :0]), tried(image, fits[1:]), tried(image, None, map_[1:])],
+        "shapes": [
+            tried(image[0]),
+            tried(image[:, :0]),
+            tried(image, fits[1:]),
+            tried(image, None, map_[1:]),
+        ],
         "contents": [tried(None), tried(broken), tried(image, np.zeros_like(spared))],
         "axes": [tried(image, None, map_[:, :1]), tried(image, fits[:, 0])],
     }
@@ -333,7 +338,11 @@ def statistics(folder: Path) -> dict[str, Any]:
         sure = Maxima(high, chance.astype(np.float32)), Maxima(low, np.zeros(len(low), np.float32))
         for accepted in (None, 3.0)[: 2 if name in ("particles", "few") else 1]:
             evidence = weigh(
-                *sure, 4.0, 3.2, false_positives_per_frame=accepted, foreground_weight=0.8 if accepted else 1.0
+                *sure,
+                4.0,
+                3.2,
+                false_positives_per_frame=accepted,
+                foreground_weight=0.8 if accepted else 1.0,
             )
             heights = np.array([1.9, 3.0, 4.0, 5.0, 7.0, 12.0])
             tail = evidence.tail
@@ -370,9 +379,16 @@ def movies(folder: Path) -> dict[str, Any]:
     } | common
     layouts = {
         "deskewed.ome.zarr": StoreLayout(
-            shape_czyx=(1, *shape), dtype="uint16", voxel_um=voxel_um, origin_um=origin, channels=("a",), **common
+            shape_czyx=(1, *shape),
+            dtype="uint16",
+            voxel_um=voxel_um,
+            origin_um=origin,
+            channels=("a",),
+            **common,
         ),
-        "features.zarr": StoreLayout(shape_czyx=(3, *grid), channels=("0", "1", "2"), kind="features", **coarse),
+        "features.zarr": StoreLayout(
+            shape_czyx=(3, *grid), channels=("0", "1", "2"), kind="features", **coarse
+        ),
         "foreground.ome.zarr": StoreLayout(shape_czyx=(2, *grid), channels=("a", "f"), kind="map", **coarse),
     }
     about = {
@@ -391,7 +407,9 @@ def movies(folder: Path) -> dict[str, Any]:
             image = np.zeros(shape) + 40
             axes = np.ogrid[tuple(slice(0, n) for n in shape)]
             for centre in rng.uniform(4, np.array(shape) - 5, (14, 3)):
-                image += 150 * np.exp(-0.5 * sum((a - c) ** 2 for a, c in zip(axes, centre, strict=True)) / 1.6)
+                image += 150 * np.exp(
+                    -0.5 * sum((a - c) ** 2 for a, c in zip(axes, centre, strict=True)) / 1.6
+                )
             drawn = {
                 "deskewed.ome.zarr": counted(rng, image)[None],
                 "features.zarr": rng.normal(0, 1, (3, *grid)).astype(np.float16),
