@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from golden_tables import brief, short
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 from PIL import Image
-from golden_tables import brief, short
 
 from spatialdino_core.files import write_json
 from spatialdino_core.movies.ledger import StageRecord

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from golden import Stage
-from scipy import ndimage
 from golden_tables import brief, voxels
+from scipy import ndimage
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.geometry.parameters import DeskewParameters
@@ -317,15 +317,15 @@ def statistics(folder: Path) -> dict[str, Any]:
     """Evidence of samples that are larger than those of small movies."""
     rng = np.random.default_rng(11)
 
-    def of_noise(count: int, scale: float = 1.0) -> np.ndarray:
-        return np.sqrt(4 + scale * rng.exponential(2.0, count))
+    def of_noise(count: int, scale: float = 1.0, least: float = 4.0) -> np.ndarray:
+        return np.sqrt(least + scale * rng.exponential(2.0, count))
 
     particles = rng.normal(9, 1.5, 500)
     texture = rng.normal(4.6, 0.25, 500)
     samples = {
         "particles": (np.r_[of_noise(6000), particles], of_noise(6000)),
         "texture": (np.r_[of_noise(6000, 1.2), texture, particles], of_noise(6000)),
-        "skewed": (np.r_[of_noise(9000, 1.15), particles[:80]], of_noise(6000)),
+        "skewed": (np.r_[of_noise(9000, 1.15, 2.25), particles[:80]], of_noise(6000, 1.0, 2.25)),
         "heavy": (np.r_[of_noise(5000, 3.0), particles[:200] + 4], of_noise(5000, 2.5)),
         "noise": (of_noise(3000), of_noise(3000)),
         "few": (np.r_[of_noise(200), particles[:60]], of_noise(90)),

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import torch
 from golden import Stage
-from PIL import Image
 from golden_results import Folder, figures, numbers_in, write_results
+from PIL import Image
 
 from spatialdino_core.encoder.parameters import EncoderParameters
 from spatialdino_core.encoder.vit import build_encoder
