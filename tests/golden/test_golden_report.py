@@ -124,6 +124,7 @@ def hardly_a_movie(folder: Path) -> dict[str, Any]:
     strip = Folder(
         movie="strip", frames=3, shape=(1, 16, 800), voxel_um=(0.3, 0.5, 0.04), interval_s=None, seed=4
     )
+    long = Folder(movie="long", frames=66, particles=3, shape=(2, 16, 24), voxel_um=(0.01, 0.2, 2.0), seed=5)
     no_evidence = ABOUT | {"labels": {"calibration": {"evidence": {}}}, "features": {}}
     return {
         "one frame": reported(
@@ -132,6 +133,7 @@ def hardly_a_movie(folder: Path) -> dict[str, Any]:
         "none": reported(folder, Folder(movie="none", frames=3, particles=0, about=ABOUT, **small)),  # type: ignore[arg-type]
         "unlinked": report(folder, unlinked, record),
         "strip": reported(folder, strip),
+        "long": reported(folder, long),
     }
 
 
@@ -214,6 +216,7 @@ def times(folder: Path) -> list[Any]:
         ("features", "a.0-5.tsv", ["100.5\t900"]),
         ("features", "a.5-9.tsv", ["59.0\tNA"]),
         ("segment", "b.tsv", ["1\t1"]),
+        ("track", "a.0-5.tsv", ["1\t1"]),
         (".", "repair.tsv", ["60\t1"]),
     ]:
         (folder / stage).mkdir(exist_ok=True)

@@ -99,19 +99,19 @@ def refused(call: Any, *args: Any, **options: Any) -> bool:
 
 
 @cache
-def bright(shape: tuple[int, int, int] = (24, 52, 68), seed: int = 0) -> dict[int, np.ndarray]:
+def bright(shape: tuple[int, int, int] = (24, 52, 87), seed: int = 0) -> dict[int, np.ndarray]:
     """Particles of several heights and widths, some of them close pairs, on a slope of background."""
     rng = np.random.default_rng(seed)
     slope = 30 + 10 * np.linspace(0, 1, shape[2]) + 6 * np.linspace(1, 0, shape[0])[:, None, None]
     frames = {}
     for number in range(4):
-        some = places(rng, shape, 26)
+        some = places(rng, shape, 30)
         heights = rng.uniform(60, 400, len(some))
         image = slope + light(shape, some, heights)
-        image += light(shape, places(rng, shape, 4), 200, 1.6)
-        pairs = places(rng, shape, 5)
+        image += light(shape, places(rng, shape, 1), 200, 1.6)
+        pairs = places(rng, shape, 3)
         beside = rng.normal(0, 1, pairs.shape)
-        beside *= rng.uniform(1.6, 2.2, (5, 1)) / np.linalg.norm(beside, axis=1, keepdims=True)
+        beside *= rng.uniform(1.6, 2.4, (3, 1)) / np.linalg.norm(beside, axis=1, keepdims=True)
         image += light(shape, pairs, 500) + light(shape, pairs + beside * PSF_VOXELS, 380)
         frames[number] = counted(rng, image)
     return frames
@@ -195,13 +195,15 @@ def with_foreground_and_fill(folder: Path) -> dict[str, Any]:
 def several_frames_help(folder: Path) -> dict[str, Any]:
     parameters = SegmentParameters(calibration_frames=6)
     found: dict[str, Any] = {}
-    for name, motion in (("slow", 0.35), ("fast", 1.1)):
+    for name, motion in (("still", 0.0), ("slow", 0.35), ("fast", 1.1)):
         movie = window(dim(motion))
         calibration = calibrate(movie, None, VOXEL_UM, None, parameters)
         assert calibration.reach == 8
         found[name] = {
             "calibration": known(calibration),
-            "frames": segmented(movie, [9, 10, 0, 19], calibration, None, None, parameters),
+            "frames": segmented(
+                movie, [9, 10, 0, 19][: 2 if motion == 0 else 4], calibration, None, None, parameters
+            ),
         }
     short = window({number: frame.astype(np.float32) for number, frame in dim().items() if number < 8})
     near = SegmentParameters(temporal_reach_frames=1, temporal_below_f1=1.0, size_factors=(1.2,))
@@ -212,6 +214,11 @@ def several_frames_help(folder: Path) -> dict[str, Any]:
             "frames": segmented(short, [3, 5], calibration, None, None, near),
         }
     }
+
+
+@STAGE.scene
+def defaults(folder: Path) -> dict[str, Any]:
+    return asdict(SegmentParameters())
 
 
 @STAGE.scene
@@ -232,11 +239,12 @@ def one_frame(folder: Path) -> dict[str, Any]:
 @STAGE.scene
 def frames_without_particles(folder: Path) -> dict[str, Any]:
     rng = np.random.default_rng(9)
-    shape = (16, 40, 44)
+    shape = (16, 60, 88)
     noise = {number: counted(rng, np.full(shape, 40.0)) for number in range(5)}
     noise[5] = counted(rng, 40 + light(shape, places(rng, shape, 3), 300))
     noise[6] = np.full(shape, 100, np.uint16)
-    noise[6][:, :, :15] = counted(rng, np.full((16, 40, 15), 40.0))
+    noise[6][:, :, :30] = counted(rng, np.full((16, 60, 30), 40.0))
+    noise[6] += np.round(light(shape, np.array([[8, 20, 60], [7.5, 41, 70.3]]), [60, 30])).astype(np.uint16)
     movie = window(noise)
     calibration = calibrate(movie, None, VOXEL_UM, None, SINGLE)
     constant = window({0: np.full(shape, 7, np.uint16)})
@@ -253,7 +261,7 @@ def frames_without_particles(folder: Path) -> dict[str, Any]:
 @STAGE.scene
 def bad_frames(folder: Path) -> dict[str, Any]:
     image = bright()[0].astype(np.float32)
-    fits, map_ = np.ones((24, 1, 68), bool), np.zeros(image.shape, np.float32)
+    fits, map_ = np.ones((24, 1, 87), bool), np.zeros(image.shape, np.float32)
     broken = image.copy()
     broken[3, 4, 5] = np.nan
     spared = np.ones(image.shape, bool)

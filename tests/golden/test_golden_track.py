@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from golden_tables import brief
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.record import Acquisition, MovieRecord
 from spatialdino_core.track.link import link_objects
+from spatialdino_core.track.motion import fitted_model, prior_model
 from spatialdino_core.track.parameters import TrackParameters
 from spatialdino_core.track.region import Region, imaged_region
 from spatialdino_core.track.stage import track_movie
@@ -127,6 +128,8 @@ def doubtful_detections(folder: Path) -> dict[str, Any]:
     rng = np.random.default_rng(4)
     frames, particles = 10, 30
     truth = missing(rng, paths(rng, particles, frames, 0.12), 0.12)
+    age = truth["frame"] - truth["particle"] % 9
+    truth = truth[(truth["particle"] < 12) | ((age >= 0) & (age < 1 + truth["particle"] % 4))]
     clutter = pd.DataFrame(rng.uniform(0, 1, (110, 3)) * SIDES_UM, columns=["z_um", "y_um", "x_um"])
     clutter = clutter.assign(
         frame=rng.integers(0, frames, 110), particle=-1, intensity_sum=rng.lognormal(6.6, 0.5, 110)
@@ -177,12 +180,12 @@ def splitting_and_merging(folder: Path) -> dict[str, Any]:
         after = one & ((truth["frame"] >= when) if number < 7 else (truth["frame"] < when))
         part = truth[after].copy()
         share = rng.uniform(0.35, 0.6)
-        aside = rng.normal(0, 0.25, 3)
+        aside = rng.normal(0, 0.2 + 0.05 * number, 3)
         far = np.abs(part["frame"] - when).to_numpy()[:, None] + 1
         part[["z_um", "y_um", "x_um"]] += aside * (1 + 0.3 * far)
         part["intensity_sum"] *= share
         part["particle"] = 100 + number
-        truth.loc[after, "intensity_sum"] *= 1 - share
+        truth.loc[after, "intensity_sum"] *= (1 - share) * (1 + 0.1 * (number % 4))
         parts.append(part)
     lone = truth["particle"] >= 20
     truth = truth[~(lone & (truth["frame"] < 3)) & ~(lone & (truth["frame"] > 8))]
@@ -213,6 +216,27 @@ def hardly_a_movie(folder: Path) -> dict[str, Any]:
         "no object": [linked(none, 3), linked(none, 1, None)],
         "equally bright": linked(objects(truth.assign(intensity_sum=50.0)), 3),
     }
+
+
+@STAGE.scene
+def motion(folder: Path) -> dict[str, Any]:
+    """Of so many objects that only some are looked at."""
+    rng = np.random.default_rng(10)
+    prior = prior_model(1.0, False)
+    found = {}
+    for particles in (126, 190):
+        truth = paths(rng, particles, 50, 0.1, 0.1)
+        previous = np.arange(len(truth)) - particles
+        previous[previous < 0] = -1
+        previous[rng.random(len(truth)) < 0.05] = -1
+        frame, place = truth["frame"].to_numpy(), truth[["z_um", "y_um", "x_um"]].to_numpy().copy(order="C")
+        found[str(particles)] = fitted_model(prior, prior, frame, place, np.ones_like(place), previous)
+    return found
+
+
+@STAGE.scene
+def defaults(folder: Path) -> dict[str, Any]:
+    return asdict(TrackParameters())
 
 
 @STAGE.scene
