@@ -193,11 +193,11 @@ def figures() -> Iterator[list[dict[str, Any]]]:
         clear = to_rgba(self.get_facecolor())[3] == 0
         Image.new("RGBA", (2, 2), (0, 0, 0, 0 if clear else 255)).save(target, format="png")
 
-    Figure.savefig = savefig  # type: ignore[method-assign, assignment]
+    Figure.savefig = savefig
     try:
         yield found
     finally:
-        Figure.savefig = original  # type: ignore[method-assign]
+        Figure.savefig = original
 
 
 def drawn_in(figure: Figure) -> dict[str, Any]:

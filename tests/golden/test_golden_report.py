@@ -117,7 +117,7 @@ def limits_of_warnings(folder: Path) -> dict[str, Any]:
 def hardly_a_movie(folder: Path) -> dict[str, Any]:
     """One frame; no particle; no link; one plane; a strip that is wider than the screen."""
     small = {"shape": (6, 20, 30), "seed": 3}
-    unlinked = Folder(movie="unlinked", frames=2, particles=3, **small)  # type: ignore[arg-type]
+    unlinked = Folder(movie="unlinked", frames=2, particles=3, **small)
     record = write_results(folder, unlinked)
     tracks = folder / "unlinked" / "tracks.csv"
     pd.read_csv(tracks).assign(track_id=lambda table: range(len(table))).to_csv(tracks, index=False)
@@ -129,8 +129,8 @@ def hardly_a_movie(folder: Path) -> dict[str, Any]:
     return {
         "one frame": reported(
             folder, Folder(movie="one", frames=1, interval_s=None, about=no_evidence, **small)
-        ),  # type: ignore[arg-type]
-        "none": reported(folder, Folder(movie="none", frames=3, particles=0, about=ABOUT, **small)),  # type: ignore[arg-type]
+        ),
+        "none": reported(folder, Folder(movie="none", frames=3, particles=0, about=ABOUT, **small)),
         "unlinked": report(folder, unlinked, record),
         "strip": reported(folder, strip),
         "long": reported(folder, long),
@@ -177,7 +177,12 @@ def numbers(folder: Path) -> dict[str, Any]:
     still = mean_squared_displacement(tracks.assign(z_um=0.0, y_um=0.0, x_um=0.0), 8)
     sparse = mean_squared_displacement(tracks[tracks["track_id"] == 3].head(18))
     values = {"tail": rng.lognormal(1, 1, 4000), "few": rng.normal(5, 1, 15), "same": np.full(3, 2.0)}
-    lengths = {"long": rng.integers(1, 400, 500), "short": rng.integers(2, 9, 40), "one": np.full(5, 3)}
+    lengths = {
+        "long": rng.integers(1, 400, 500),
+        "short": rng.integers(2, 9, 40),
+        "one": np.full(5, 3),
+        "edge": np.arange(1, 62),
+    }
     image = rng.integers(0, 900, (45, 61)).astype(np.uint16)
     labels = (rng.random((9, 11)) < 0.4) * rng.integers(1, 4, (9, 11))
     components = rng.normal(0, 1, (2, 4, 5, 6))

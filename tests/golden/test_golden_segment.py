@@ -161,16 +161,16 @@ def single_frames(folder: Path) -> dict[str, Any]:
 
 @STAGE.scene
 def with_foreground_and_fill(folder: Path) -> dict[str, Any]:
-    shape = (28, 60, 68)
+    shape = (22, 48, 68)
     rng = np.random.default_rng(5)
     z, x = np.arange(shape[0])[:, None, None], np.arange(shape[2])
-    valid = (x > 0.7 * z) & (x < 50 + 0.6 * z)
+    valid = (x > 0.7 * z) & (x < 55 + 0.6 * z)
     frames, maps = {}, {}
     for number in range(5):
-        some = places(rng, shape, 45)
+        some = places(rng, shape, 34)
         image = 35 + light(shape, some, rng.uniform(15, 90, len(some)))
         frames[number] = np.where(valid, counted(rng, image), 0).astype(np.uint16)
-        blurred = ndimage.gaussian_filter(light(shape, some[:40], 1.0), 1)
+        blurred = ndimage.gaussian_filter(light(shape, some[:30], 1.0), 1)
         maps[number] = np.clip(blurred * 3 + rng.uniform(0, 0.3, shape), 0, 1).astype(np.float32)
     movie = window(frames)
     found = {}

@@ -15,7 +15,7 @@ from golden_tables import brief
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.record import Acquisition, MovieRecord
 from spatialdino_core.track.link import link_objects
-from spatialdino_core.track.motion import fitted_model, prior_model
+from spatialdino_core.track.motion import MotionModel, fitted_model, prior_model
 from spatialdino_core.track.parameters import TrackParameters
 from spatialdino_core.track.region import Region, imaged_region
 from spatialdino_core.track.stage import track_movie
@@ -173,10 +173,11 @@ def splitting_and_merging(folder: Path) -> dict[str, Any]:
     """Wholes whose parts leave them, and parts that come together, mass being kept."""
     rng = np.random.default_rng(5)
     truth = paths(rng, 24, 12, 0.07)
+    truth.loc[truth["particle"] == 0, "z_um"] -= 6.0
     parts = []
     for number in range(12):
         one = truth["particle"] == number
-        when = 5 + number % 3
+        when = 5 + number % 3 if number else 2
         after = one & ((truth["frame"] >= when) if number < 7 else (truth["frame"] < when))
         part = truth[after].copy()
         share = rng.uniform(0.35, 0.6)
@@ -223,7 +224,7 @@ def motion(folder: Path) -> dict[str, Any]:
     """Of so many objects that only some are looked at."""
     rng = np.random.default_rng(10)
     prior = prior_model(1.0, False)
-    found = {}
+    found = {str(free): MotionModel.of(np.full(8, free)) for free in (-20.0, 0.5, 20.0)}
     for particles in (126, 190):
         truth = paths(rng, particles, 50, 0.1, 0.1)
         previous = np.arange(len(truth)) - particles
@@ -255,7 +256,7 @@ def refused(folder: Path) -> list[bool]:
         return False
 
     tries = [{}, {"z_um": np.nan}, {"frames": 2}, {"frame": -1}, {"frame": 3}, {"label": 1}]
-    return [tried(**each) for each in tries]  # type: ignore[arg-type]
+    return [tried(**each) for each in tries]
 
 
 @STAGE.scene
@@ -293,7 +294,7 @@ def published(folder: Path) -> dict[str, Any]:
         scan="none", angle_deg=None, step_um=0.4, pixel_um=0.11, interval_s=3.0, skew_axis=None, scan_sign=1
     )
     files = (folder / name for name in ("objects.parquet", "tracks.csv", "events.csv", "about.json"))
-    track_movie(_record(scan), *files, TrackParameters(min_length_frames=2))  # type: ignore[call-arg]
+    track_movie(_record(scan), *files, TrackParameters(min_length_frames=2))
     tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("tracks", "events")}
     digits = (folder / "tracks.csv").read_text().splitlines()[1].split(",")[3]
     return {name: brief(table) for name, table in tables.items()} | {"digits": len(digits.split(".")[1])}
