@@ -39,13 +39,15 @@ def summary(
 def several_movies(folder: Path) -> dict[str, Any]:
     small: dict[str, Any] = {"shape": (6, 20, 30)}
     for made in (
-        Folder(movie="long", frames=30, particles=5, skipped={4: "dark"}, seed=1, **small),
+        Folder(movie="long", frames=29, particles=5, skipped={4: "dark"}, seed=1, **small),
         Folder(movie="short", frames=6, particles=9, seed=2, **small),
         Folder(movie="one", frames=1, interval_s=None, particles=4, **small),
         Folder(movie="none", frames=3, particles=0, **small),
+        Folder(movie="single", frames=4, particles=2, **small),
+        Folder(movie="dark", frames=2, particles=2, skipped={0: "dark", 1: "dark"}, **small),
     ):
         write_results(folder, made)
-    accepted = ["long", "short", "one", "none"]
+    accepted = ["long", "short", "one", "none", "single", "dark"]
     standings = {movie: ["accept", "as \t it is", "automatic"] for movie in accepted}
     standings |= {"blurred": ["reject", "focus", "anna"], "broken": ["problem", "torn", "automatic"]}
     report = {"decision": "repaired", "reasons": [], "steps": 30, "weights": "w", "before": [{"block": 0}]}
@@ -53,7 +55,8 @@ def several_movies(folder: Path) -> dict[str, Any]:
     return {
         "all": summary(folder, standings, accepted, folder / "repair.json"),
         "some": summary(folder, standings, accepted[1:3]),
-        "last": summary(folder, standings, accepted[3:]),
+        "last": summary(folder, standings, accepted[3:4]),
+        "dark": summary(folder, standings, accepted[5:]),
     }
 
 
