@@ -36,12 +36,12 @@ PSF_VOXELS = np.array([0.33, 0.13, 0.13]) / VOXEL_UM
 SINGLE = SegmentParameters(temporal_reach_frames=2, temporal_below_f1=0.0)
 
 
-def light(shape: tuple[int, ...], places: np.ndarray, heights: Any, width: float = 1.0) -> np.ndarray:
+def light(shape: tuple[int, ...], places: np.ndarray, heights: Any, width: Any = 1.0) -> np.ndarray:
     """Sum of Gaussians of a width in point spread functions."""
     image = np.zeros(shape)
     grids = np.ogrid[tuple(slice(0, n) for n in shape)]
     for place, height in zip(places, np.broadcast_to(heights, len(places)), strict=True):
-        far = sum(((g - p) / (width * s)) ** 2 for g, p, s in zip(grids, place, PSF_VOXELS, strict=True))
+        far = sum(((g - p) / s) ** 2 for g, p, s in zip(grids, place, width * PSF_VOXELS, strict=True))
         image += height * np.exp(-0.5 * far)
     return image
 
@@ -160,6 +160,23 @@ def single_frames(folder: Path) -> dict[str, Any]:
 
 
 @STAGE.scene
+def coarse_planes(folder: Path) -> dict[str, Any]:
+    """A point spread function that is thinner than a plane."""
+    rng = np.random.default_rng(4)
+    shape = (12, 44, 70)
+    thin = np.array([0.085, 0.13, 0.13]) / VOXEL_UM
+    images = [30 + light(shape, places(rng, shape, 30), 150, thin / PSF_VOXELS) for _ in range(2)]
+    movie = window({number: counted(rng, image) for number, image in enumerate(images)})
+    parameters = replace(SINGLE, sigma_axial_um=0.085, split_false_rate=0.1)
+    calibration = calibrate(movie, None, VOXEL_UM, None, parameters)
+    assert calibration.singles is not None
+    return {
+        "calibration": known(calibration),
+        "frames": segmented(movie, [0], calibration, None, None, parameters),
+    }
+
+
+@STAGE.scene
 def with_foreground_and_fill(folder: Path) -> dict[str, Any]:
     shape = (22, 48, 68)
     rng = np.random.default_rng(5)
@@ -202,7 +219,7 @@ def several_frames_help(folder: Path) -> dict[str, Any]:
         found[name] = {
             "calibration": known(calibration),
             "frames": segmented(
-                movie, [9, 10, 0, 19][: 2 if motion == 0 else 4], calibration, None, None, parameters
+                movie, [9, 10, 0, 19] if name == "slow" else [9, 19], calibration, None, None, parameters
             ),
         }
     short = window({number: frame.astype(np.float32) for number, frame in dim().items() if number < 8})
