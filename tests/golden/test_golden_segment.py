@@ -361,7 +361,7 @@ def statistics(folder: Path) -> dict[str, Any]:
     for name, (high, low) in samples.items():
         chance = np.clip(0.25 + 0.05 * high + rng.normal(0, 0.15, len(high)), 0, 1)
         sure = Maxima(high, chance.astype(np.float32)), Maxima(low, np.zeros(len(low), np.float32))
-        for accepted in (None, 3.0)[: 2 if name in ("particles", "few") else 1]:
+        for accepted in (None, 3.0, 1e-6)[: 3 if name in ("particles", "few") else 1]:
             evidence = weigh(
                 *sure,
                 4.0,
