@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
+
+from spatialdino_core.compiled import njit
 
 QUERY_TILE, KEY_TILE = 1024, 1024
 LOG2_E = 1.4426950408889634

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from spatialdino_core.compiled import njit
 from spatialdino_core.kernels.combine import Stack
 from spatialdino_core.kernels.combine_cpu import _rounded
 from spatialdino_core.kernels.taps import SNAP, cubic_weights

@@ -12,7 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from spatialdino_core.compiled import njit
 
 BLOCK_ROWS = 64
 TILE = 32

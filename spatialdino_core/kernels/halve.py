@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from spatialdino_core.compiled import njit
 
 
 def halved(volume: NDArray[Any], factors: Sequence[int]) -> NDArray[np.float32]:

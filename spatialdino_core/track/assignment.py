@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+from spatialdino_core.compiled import njit
 
 Index = NDArray[np.intp]
 Gain = NDArray[np.float64]

@@ -11,9 +11,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from spatialdino_core.compiled import njit
 from spatialdino_core.track.filter import HYPOTHESES, STATE, initialise, log_density, predict, update
 
 Array = NDArray[np.float64]

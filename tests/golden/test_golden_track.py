@@ -6,10 +6,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import pandas as pd
-from golden import CORE, Stage
+from golden import Stage
 from golden_tables import brief
 
 from spatialdino_core.errors import BadInputError
@@ -25,16 +24,6 @@ VOXEL_UM = (0.25, 0.11, 0.13)
 SIDES_UM = np.array([7.0, 9.0, 11.0])
 REGION = Region((7.0, 9.0, 11.0))
 Table = pd.DataFrame
-
-
-def forget_stale_code() -> None:
-    """Numba keeps a function compiled when one that it calls changed in another file."""
-    sources = [path for path in STAGE.files() if "njit" in path.read_text(encoding="utf-8")]
-    newest = max(path.stat().st_mtime for path in sources)
-    kept = CORE / "track" / "__pycache__" if not numba.config.CACHE_DIR else Path(numba.config.CACHE_DIR)
-    for path in [*kept.rglob("*.nbi"), *kept.rglob("*.nbc")]:
-        if path.stat().st_mtime < newest and path.name.split(".")[0] in {each.stem for each in sources}:
-            path.unlink()
 
 
 def paths(rng: np.random.Generator, particles: int, frames: int, step: Any = 0.1, run: float = 0.0) -> Table:
@@ -314,5 +303,4 @@ def _record(acquisition: Acquisition) -> MovieRecord:
 
 
 def test_results_of_tracking_stay(tmp_path: Path, write_golden: bool) -> None:
-    forget_stale_code()
     STAGE.check(tmp_path, write=write_golden)
