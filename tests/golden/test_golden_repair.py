@@ -110,7 +110,18 @@ def gate(_: Path) -> Mapping[str, Any]:
         diagnose(Turned(0.0, 90.0), [torch.zeros(1)], line[None], settings(min_outlier_rate=rate))[
             0
         ].defective
-        for rate in (0.029, 0.0301, 0.032)
+        for rate in (0.029, 0.03, 0.0301, 0.032)
+    ]
+    seen = diagnose(Turned(20.0, 60.0), [torch.zeros(1)], line[None], settings())[0]
+    assert seen.outlier_angle_deg is not None
+    assert seen.normal_angle_deg is not None
+    at_the_border = [
+        dict(max_angle_deg=seen.outlier_angle_deg),
+        dict(min_contrast_deg=seen.normal_angle_deg - seen.outlier_angle_deg),
+    ]
+    borders = [
+        diagnose(Turned(20.0, 60.0), [torch.zeros(1)], line[None], settings(**changes))[0].defective
+        for changes in at_the_border
     ]
     even = Turned(0.0, 90.0, length=1.0)
     return {
@@ -130,6 +141,7 @@ def gate(_: Path) -> Mapping[str, Any]:
         ],
         "diagnoses": diagnoses,
         "enough": rates,
+        "border": borders,
         "none": asdict(diagnose(even, [torch.zeros(1)], line[None], settings())[0]),
     }
 
