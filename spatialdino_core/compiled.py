@@ -1,7 +1,7 @@
 """Numba's compiler, and where it keeps machine code between processes.
 
 For a function Numba looks at the file that it stands in: what was compiled into it from another file would
-stay as it was after an update. So machine code lies in a folder named after all sources with compiled functions.
+stay as it was after an update. So machine code lies in a folder named after all sources with such functions.
 """
 
 from __future__ import annotations

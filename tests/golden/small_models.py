@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from spatialdino_core.crops.shards import Crop, write_shards
+from spatialdino_core.encoder.header import WeightsHeader
 from spatialdino_core.encoder.parameters import EncoderParameters
 from spatialdino_core.encoder.vit import VisionTransformer3D, build_encoder
-from spatialdino_core.encoder.weights import WeightsHeader, save_encoder
+from spatialdino_core.encoder.weights import save_encoder
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.geometry.deskewed import recorded_grid
 from spatialdino_core.movies.ledger import StageRecord

@@ -17,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from small_models import architecture, deskewed_movie, encoder, flat, refused, shards, spots, weights_file
 
+from spatialdino_core.encoder import header as header_room
 from spatialdino_core.encoder import weights as weights_room
 from spatialdino_core.encoder.conversion import convert
 from spatialdino_core.encoder.importers import import_weights, main, read_tensors
@@ -34,12 +35,12 @@ from spatialdino_core.features.model import finish_model
 from spatialdino_core.features.parameters import FeatureParameters
 from spatialdino_core.features.shares import devices, owned
 from spatialdino_core.features.stage import extract_features
-from spatialdino_core.features.stores import class_tokens, object_features
 from spatialdino_core.features.upsample import guided_on_voxels
 from spatialdino_core.features.windows import encode_windows, whole_patches
 from spatialdino_core.kernels import attention
 from spatialdino_core.kernels.attention_cpu import attend_bfloat16
 from spatialdino_core.kernels.attention_sdpa import attend_cpu, on_gpu, with_log_weight
+from spatialdino_core.movies.features import class_tokens, object_features
 from spatialdino_core.movies.ledger import StageRecord
 from spatialdino_core.movies.part import Part
 from spatialdino_core.movies.store import FrameStore
@@ -50,10 +51,7 @@ STAGE = Stage(
     "features",
     (
         "features/*.py",
-        # All of encoder/ but clustered attention, which goes.
-        "encoder/[!c]*.py",
-        "encoder/conversion.py",
-        "encoder/*/*.py",
+        "encoder/**/*.py",
         "kernels/attention.py",
         "kernels/attention_cpu.py",
         "kernels/attention_sdpa.py",
@@ -125,7 +123,7 @@ def architectures(_: Path) -> Mapping[str, Any]:
     return {
         "sizes": [
             (sized.embed_dim, sized.depth, sized.heads)
-            for sized in (EncoderParameters(size=size, embed_dim=6) for size in ("tiny", "small", "base"))
+            for sized in (EncoderParameters(size=size) for size in ("tiny", "small", "base"))
         ],
         "odd": [refused(architecture, **changes) for changes in odd],
         "arithmetic": [
@@ -140,12 +138,12 @@ def altered(source: Path, target: Path, changes: dict[str, Any], header: dict[st
     """A weights file with other tensors (None: without) and other metadata."""
     with safe_open(source, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        metadata = json.loads(file.metadata()[weights_room.METADATA_KEY])
+        metadata = json.loads(file.metadata()[header_room.METADATA_KEY])
     tensors = {name: tensor for name, tensor in (tensors | changes).items() if tensor is not None}
     extra = header.pop("extra", metadata["extra"])
     described = {key: value for key, value in (metadata["header"] | header).items() if value is not None}
     text = json.dumps(metadata | {"extra": extra, "header": described})
-    save_file(tensors, target, {weights_room.METADATA_KEY: text})
+    save_file(tensors, target, {header_room.METADATA_KEY: text})
     return target
 
 
@@ -189,13 +187,13 @@ def weights(folder: Path) -> Mapping[str, Any]:
     other = encoder(embed_dim=8)
     return {
         "again": [flat(list(again.state_dict().values())), kept["pca.mean"]],
-        "header": [asdict(header), asdict(weights_room.read_header(path))],
+        "header": [asdict(header), asdict(header_room.read_header(path))],
         "trainable": all(weight.requires_grad for weight in again.parameters()),
         "refused": {name: refused(weights_room.load_encoder, file) for name, file in files.items()},
-        "header refused": {name: refused(weights_room.read_header, file) for name, file in files.items()},
+        "header refused": {name: refused(header_room.read_header, file) for name, file in files.items()},
         "same": {name: weights_room.weights_hash(files[name]) == whole for name in readable},
         "voxel sizes": [
-            refused(weights_room.WeightsHeader, **(vars(header) | {"voxel_um": size})) for size in sizes
+            refused(header_room.WeightsHeader, **(vars(header) | {"voxel_um": size})) for size in sizes
         ],
         "not saved": [
             refused(weights_room.save_encoder, folder / "x", model, header, {name: token.clone()})
@@ -297,7 +295,7 @@ def foreign(folder: Path) -> Mapping[str, Any]:
         main([str(f), "--out", str(folder / "cli.safetensors"), *options.split()])
         for f in (folder / "published.safetensors", folder / "damaged.pth")
     ]
-    command = weights_room.read_header(folder / "cli.safetensors")
+    command = header_room.read_header(folder / "cli.safetensors")
     found["file"] = {
         "header": [header.voxel_um, header.field_of_view_voxels, header.normalisation["tail_fraction"]],
         "kind": header.provenance["imported"]["kind"],
@@ -693,7 +691,7 @@ def finished(folder: Path) -> Mapping[str, Any]:
     ends = {}
     for name, given in (("taken", []), ("fitted", [index])):
         out, report = folder / f"{name}.safetensors", folder / f"{name}.json"
-        finish_model(path, given, out, report, settings, seed=1, device="cpu", key="k")
+        finish_model(path, given, out, report, settings, seed=1, device="cpu", key="k", source="train")
         ends[name] = [weights_room.load_encoder(out)[2][tensor] for tensor in BASIS_TENSORS]
     return {"bases": ends, "decision": json.loads((folder / "fitted.json").read_text())["decision"]}
 

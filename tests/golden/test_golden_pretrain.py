@@ -26,7 +26,8 @@ from torch import Tensor
 
 from spatialdino_core.crops.parameters import AugmentationParameters, NormalisationParameters
 from spatialdino_core.crops.shards import CropShards
-from spatialdino_core.encoder.weights import load_encoder, read_header
+from spatialdino_core.encoder.header import read_header
+from spatialdino_core.encoder.weights import load_encoder
 from spatialdino_core.pretrain import loop
 from spatialdino_core.pretrain.batches import crop_order, make_batch
 from spatialdino_core.pretrain.checkpoint import checkpoints, load_latest, save_checkpoint
@@ -303,7 +304,7 @@ def learning(_: Path) -> Mapping[str, Any]:
             outcome = learner.learn(parts, settings_at(settings, step))
             numbers = [outcome.loss, outcome.dino_loss, outcome.ibot_loss, outcome.koleo_loss]
             outcomes.append([*numbers, outcome.gradient_norm, outcome.finite])
-        said = outcome.teaching
+        said = outcome.teacher_output
         figures = batch_figures(said, outcome.student_class_logits, 0.1)
         found[name] = {
             "fresh": {key: float(value.std(correction=0)) for key, value in before.items()},

@@ -93,7 +93,7 @@ def opened(rows: Sequence[SheetRow], region: Any = PART) -> Any:
 
 def registered(rows: Sequence[SheetRow], policy: Any = "fail") -> dict[str, Any]:
     """What the register makes of a movie, without texts."""
-    record = asdict(register_movie(rows, READING, policy))
+    record = told(register_movie(rows, READING, policy))
     if record["problem"]:
         return {"problem": True} | {name: record[name] for name in ("movie", "channels", "train")}
     record["acquisition"]["sources"] = sorted(record["acquisition"]["sources"])
@@ -772,6 +772,11 @@ def counts_of_a_stack(folder: Path) -> dict[str, Any]:
     }
 
 
+def told(record: MovieRecord) -> dict[str, Any]:
+    """All of a record but the software that made it."""
+    return {name: value for name, value in asdict(record).items() if name != "made"}
+
+
 @STAGE.scene
 def records(folder: Path) -> dict[str, Any]:
     """A movie's record, written and read again."""
@@ -787,7 +792,7 @@ def records(folder: Path) -> dict[str, Any]:
     for name, one in {"good": record, "bad": bad, "odd": replace(record, problem="no")}.items():
         one.write(folder / f"{name}.json")
         again = MovieRecord.read(folder / f"{name}.json")
-        found[name] = [again, again == one, outcome(again.usable)]
+        found[name] = [told(again), again == one, outcome(again.usable)]
     found["bare"] = outcome(MovieRecord(movie="a", channels=[], paths=[], train=False).usable)
     patterns = [r"t(\d+)", r"t\d+", r"(t)(\d+)", r"t(\d+"]
     found["time points"] = [_is_valid(pattern) for pattern in patterns]

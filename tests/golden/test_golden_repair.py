@@ -290,7 +290,7 @@ def finished(folder: Path) -> Mapping[str, Any]:
     index = shards(folder, "cell", sinder_plant.crops(6))
     basis = {name: torch.full((2,), float(n)) for n, name in enumerate(BASIS_TENSORS)}
     whole = weights_file(folder / "whole.safetensors", planted, basis, 0.2, 16)
-    options: dict[str, Any] = dict(seed=6, device="cpu", key="k")
+    options: dict[str, Any] = dict(seed=6, device="cpu", key="k", source="train")
     keys = ("key", "diagnosed", "decision", "steps", "before", "after")
     chosen = settings(steps=3, learning_rate=0.005, min_reduction=2.0, min_cosine=0.5)
     found: dict[str, Any] = {

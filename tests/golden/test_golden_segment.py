@@ -20,11 +20,12 @@ from spatialdino_core.geometry.scan import ScanGeometry
 from spatialdino_core.movies.ledger import StageRecord
 from spatialdino_core.movies.part import Part
 from spatialdino_core.movies.store import FrameStore, StoreLayout
+from spatialdino_core.optics import OpticsParameters
 from spatialdino_core.segment.blobs import Peaks, find_peaks, responses_at, share_of_frame
 from spatialdino_core.segment.calibration import Calibration, calibrate
-from spatialdino_core.segment.evidence import Maxima, weigh
+from spatialdino_core.segment.evidence import Maxima, fit_evidence
 from spatialdino_core.segment.frame import segment_frame
-from spatialdino_core.segment.observer import ALONE, TimeGroups
+from spatialdino_core.segment.observer import SINGLE_FRAME, TimeGroups
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.stage import segment_movie
 from spatialdino_core.segment.threshold import NoiseTail, bimodality
@@ -167,7 +168,7 @@ def coarse_planes(folder: Path) -> dict[str, Any]:
     thin = np.array([0.085, 0.13, 0.13]) / VOXEL_UM
     images = [30 + light(shape, places(rng, shape, 30), 150, thin / PSF_VOXELS) for _ in range(2)]
     movie = window({number: counted(rng, image) for number, image in enumerate(images)})
-    parameters = replace(SINGLE, sigma_axial_um=0.085, split_false_rate=0.1)
+    parameters = replace(SINGLE, optics=OpticsParameters(sigma_axial_um=0.085), split_false_rate=0.1)
     calibration = calibrate(movie, None, VOXEL_UM, None, parameters)
     assert calibration.singles is not None
     return {
@@ -315,7 +316,7 @@ def maxima(folder: Path) -> dict[str, Any]:
     image = movie.frame(0)
     parameters = replace(SINGLE, noise_window_um=0.9)
     calibration = calibrate(movie, None, VOXEL_UM, None, parameters)
-    detector = calibration.observer(parameters, VOXEL_UM).detector(ALONE)
+    detector = calibration.observer(parameters, VOXEL_UM).detector(SINGLE_FRAME)
     options: list[dict[str, Any]] = [
         {"with_dark": True},
         {"tile_voxels": 45_000, "with_dark": True},
@@ -362,7 +363,7 @@ def statistics(folder: Path) -> dict[str, Any]:
         chance = np.clip(0.25 + 0.05 * high + rng.normal(0, 0.15, len(high)), 0, 1)
         sure = Maxima(high, chance.astype(np.float32)), Maxima(low, np.zeros(len(low), np.float32))
         for accepted in (None, 3.0, 1e-6)[: 3 if name in ("particles", "few") else 1]:
-            evidence = weigh(
+            evidence = fit_evidence(
                 *sure,
                 4.0,
                 3.2,
@@ -473,7 +474,7 @@ def movies(folder: Path) -> dict[str, Any]:
         }
 
     del rng
-    parameters = replace(SINGLE, sigma_axial_um=0.13, temporal_reach_frames=1)
+    parameters = replace(SINGLE, optics=OpticsParameters(sigma_axial_um=0.13), temporal_reach_frames=1)
     write(3)
     for bounds in ((0, 0), (0, 2), (2, None)):
         run("part.json" if bounds[1] is not None else "labels.json", Part(*bounds), parameters)

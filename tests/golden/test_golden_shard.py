@@ -42,12 +42,7 @@ from spatialdino_core.crops.parameters import (
     CropParameters,
     NormalisationParameters,
 )
-from spatialdino_core.crops.resample import (
-    isotropic_shape,
-    resample_axis,
-    resample_isotropic,
-    resampled_length,
-)
+from spatialdino_core.crops.resample import isotropic_shape, resample_isotropic
 from spatialdino_core.crops.shards import Crop, CropShards, file_checksum, write_shards
 from spatialdino_core.crops.stage import shard_movie
 from spatialdino_core.crops.transforms import (
@@ -59,6 +54,7 @@ from spatialdino_core.crops.transforms import (
 )
 from spatialdino_core.geometry.deskewed import DeskewedMovie
 from spatialdino_core.geometry.grid import output_grid
+from spatialdino_core.geometry.resampling import resample_axis, resampled_length
 from spatialdino_core.geometry.scan import ScanGeometry
 from spatialdino_core.movies.ledger import StageRecord
 from spatialdino_core.movies.store import FrameStore, StoreLayout

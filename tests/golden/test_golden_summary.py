@@ -82,7 +82,9 @@ def training(folder: Path) -> dict[str, Any]:
     }
     pd.DataFrame(probes).to_csv(folder / "held_out.csv", index=False)
     Image.new("RGB", (3, 2), "red").save(folder / "held_out.png")
-    architecture = EncoderParameters(embed_dim=8, depth=2, heads=1, patch_voxels=4)
+    architecture = EncoderParameters(
+        embed_dim=8, depth=2, heads=1, patch_voxels=4, layer_scale=1.0, drop_path=0.0
+    )
     header: dict[str, Any] = {
         "architecture": architecture,
         "voxel_um": (0.125,) * 3,

@@ -248,7 +248,7 @@ def test_training_and_inference_see_the_same_physical_voxels(movie, tmp_path, mo
         raise SeenError
 
     monkeypatch.setattr(encoding, "encode_windows", see)
-    architecture = EncoderParameters(embed_dim=6, depth=1, heads=1)
+    architecture = EncoderParameters(embed_dim=6, depth=1, heads=1, layer_scale=1.0, drop_path=0.0)
     encoder = build_encoder(architecture, torch.Generator().manual_seed(0))
     header = WeightsHeader(
         architecture=architecture,

@@ -14,7 +14,16 @@ from spatialdino_core.encoder.parameters import EncoderParameters
 from spatialdino_core.encoder.positions import LearnedPositions, RotaryPositions, SinePositions, rotate
 from spatialdino_core.encoder.vit import build_encoder
 
-ROPE = EncoderParameters(embed_dim=32, heads=2, depth=2, patch_voxels=4, positions="rope", position_base=50)
+ROPE = EncoderParameters(
+    embed_dim=32,
+    heads=2,
+    depth=2,
+    patch_voxels=4,
+    positions="rope",
+    position_base=50,
+    layer_scale=1.0,
+    drop_path=0.0,
+)
 CPU = torch.device("cpu")
 
 
@@ -25,7 +34,9 @@ def rope():
 
 
 def test_sines_follow_their_formula():
-    parameters = EncoderParameters(embed_dim=20, heads=2, positions="sincos", position_base=30)
+    parameters = EncoderParameters(
+        embed_dim=20, heads=2, positions="sincos", position_base=30, layer_scale=1.0, drop_path=0.0
+    )
     found = SinePositions(parameters)((2, 3, 4), CPU)[0]
     for index, place in zip((0, 5, 23), [(-0.5, -1, -1.5), (-0.5, 0, -0.5), (0.5, 1, 1.5)], strict=True):
         truth = [
@@ -38,14 +49,18 @@ def test_sines_follow_their_formula():
 
 
 def test_sines_of_a_larger_grid_extend_those_of_a_smaller_one():
-    positions = SinePositions(EncoderParameters(embed_dim=24, heads=2, positions="sincos"))
+    positions = SinePositions(
+        EncoderParameters(embed_dim=24, heads=2, positions="sincos", layer_scale=1.0, drop_path=0.0)
+    )
     small, large = positions((2, 3, 4), CPU)[0], positions((4, 3, 8), CPU)[0]
     torch.testing.assert_close(large.reshape(4, 3, 8, 24)[1:3, :, 2:6].flatten(0, 2), small, rtol=0, atol=0)
     assert len(small.unique(dim=0)) == 24  # every patch knows its own place
 
 
 def learned(grid=(3, 4, 5)):
-    parameters = EncoderParameters(embed_dim=6, heads=1, positions="learned", position_grid=grid)
+    parameters = EncoderParameters(
+        embed_dim=6, heads=1, positions="learned", position_grid=grid, layer_scale=1.0, drop_path=0.0
+    )
     return build_encoder(parameters, torch.Generator().manual_seed(0)).positions.requires_grad_(False)
 
 

@@ -14,7 +14,14 @@ from spatialdino_core.encoder.streaming_parameters import StreamingParameters
 from spatialdino_core.errors import BadInputError
 
 TINY = EncoderParameters(
-    embed_dim=24, depth=3, heads=3, patch_voxels=4, layer_scale=0.7, registers=2, test_time_registers=1
+    embed_dim=24,
+    depth=3,
+    heads=3,
+    patch_voxels=4,
+    layer_scale=0.7,
+    registers=2,
+    test_time_registers=1,
+    drop_path=0.0,
 )
 SMALL_BLOCKS = StreamingParameters(query_block_tokens=29, key_block_tokens=41)
 

@@ -274,9 +274,14 @@ def test_named_sizes_set_widths():
     assert EncoderParameters(size="base", depth=12).embed_dim == 768
     assert replace(small, drop_path=0.1).mlp_dim == 1536
     assert replace(small, feed_forward="swiglu").mlp_dim == 1024
-    assert EncoderParameters(embed_dim=20, heads=2, feed_forward="swiglu").mlp_dim == 56  # 80 * 2 / 3 = 53.3
+    assert (
+        EncoderParameters(
+            embed_dim=20, heads=2, feed_forward="swiglu", layer_scale=1.0, drop_path=0.0
+        ).mlp_dim
+        == 56
+    )  # 80 * 2 / 3 = 53.3
     assert EncoderParameters() == small
-    assert EncoderParameters(embed_dim=96, heads=3).size == "custom"
+    assert EncoderParameters(embed_dim=96, heads=3, layer_scale=1.0, drop_path=0.0).size == "custom"
     with pytest.raises(ValueError, match="small has depth 12, and 4 is given"):
         EncoderParameters(size="small", depth=4)
 

@@ -22,7 +22,9 @@ from spatialdino_core.encoder.weights import (
 )
 from spatialdino_core.errors import BadInputError
 
-SMALL = EncoderParameters(embed_dim=16, depth=2, heads=2, patch_voxels=4, mlp_ratio=2, registers=1)
+SMALL = EncoderParameters(
+    embed_dim=16, depth=2, heads=2, patch_voxels=4, mlp_ratio=2, registers=1, layer_scale=1.0, drop_path=0.0
+)
 HEADER = WeightsHeader(
     architecture=SMALL,
     voxel_um=(0.104, 0.104, 0.104),

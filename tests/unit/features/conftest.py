@@ -25,7 +25,9 @@ Make = Callable[..., Path]
 
 
 def small_encoder(channels: int = 1) -> VisionTransformer3D:
-    parameters = EncoderParameters(embed_dim=16, depth=2, heads=2, channels=channels)
+    parameters = EncoderParameters(
+        embed_dim=16, depth=2, heads=2, channels=channels, layer_scale=1.0, drop_path=0.0
+    )
     return build_encoder(parameters, torch.Generator().manual_seed(0)).eval()
 
 

@@ -93,7 +93,9 @@ def test_bfloat16_stays_close(encoder: VisionTransformer3D) -> None:
 @pytest.mark.parametrize("patch", [3, 7])
 def test_patches_of_any_side_and_several_channels(patch: int) -> None:
     """Scaling window positions by 1 / 7 would lose some of them to rounding."""
-    parameters = EncoderParameters(embed_dim=8, depth=1, heads=2, channels=2, patch_voxels=patch)
+    parameters = EncoderParameters(
+        embed_dim=8, depth=1, heads=2, channels=2, patch_voxels=patch, layer_scale=1.0, drop_path=0.0
+    )
     several = build_encoder(parameters, torch.Generator().manual_seed(0)).eval()
     image = volume(9 * patch, 5 * patch, 13 * patch, channels=2)
     check(windows(several, image, window=4 * patch), direct(several, image, 4, 2))
@@ -158,7 +160,7 @@ class Surroundings(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.architecture = EncoderParameters(embed_dim=2, depth=1, heads=1)
+        self.architecture = EncoderParameters(embed_dim=2, depth=1, heads=1, layer_scale=1.0, drop_path=0.0)
         self.anchor = torch.nn.Parameter(torch.zeros(1))
 
     def forward(self, crops: torch.Tensor, class_attention: bool) -> object:

@@ -21,7 +21,9 @@ from spatialdino_core.pretrain.loader import batches_ahead
 RECIPE = small_recipe(steps=4, batch_size=3, global_crop_voxels=8, local_crop_voxels=4, local_crops=2)
 
 
-ARCHITECTURE = EncoderParameters(embed_dim=8, depth=2, heads=2, patch_voxels=4)
+ARCHITECTURE = EncoderParameters(
+    embed_dim=8, depth=2, heads=2, patch_voxels=4, layer_scale=1.0, drop_path=0.0
+)
 CPU = torch.device("cpu")
 
 

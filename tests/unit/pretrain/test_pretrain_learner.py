@@ -24,7 +24,9 @@ RECIPE = small_recipe(
     head_hidden_dim=12,
     head_bottleneck_dim=6,
 )
-TINY = EncoderParameters(embed_dim=8, depth=1, heads=2, patch_voxels=4, registers=1, drop_path=0.0)
+TINY = EncoderParameters(
+    embed_dim=8, depth=1, heads=2, patch_voxels=4, registers=1, drop_path=0.0, layer_scale=1.0
+)
 CPU = torch.device("cpu")
 SETTINGS = StepSettings(learning_rate=1e-2, weight_decay=0.1, ema_momentum=0.8, teacher_temperature=0.04)
 

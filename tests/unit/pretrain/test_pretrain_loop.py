@@ -20,7 +20,9 @@ from spatialdino_core.pretrain import training_log
 from spatialdino_core.pretrain.checkpoint import load_latest, save_checkpoint
 from spatialdino_core.pretrain.loop import pretrain
 
-TINY = EncoderParameters(embed_dim=16, depth=2, heads=2, patch_voxels=4, registers=1, drop_path=0.2)
+TINY = EncoderParameters(
+    embed_dim=16, depth=2, heads=2, patch_voxels=4, registers=1, drop_path=0.2, layer_scale=1.0
+)
 SMALL = dict(
     batch_size=3,
     global_crop_voxels=8,
@@ -188,7 +190,9 @@ def test_training_lowers_the_loss(tmp_path):
     run(
         tmp_path,
         crops,
-        architecture=EncoderParameters(embed_dim=32, depth=2, heads=2, patch_voxels=4),
+        architecture=EncoderParameters(
+            embed_dim=32, depth=2, heads=2, patch_voxels=4, layer_scale=1.0, drop_path=0.0
+        ),
         steps=60,
         batch_size=16,
         global_crop_voxels=16,

@@ -42,7 +42,9 @@ def test_offset_is_turned_down_and_structure_up():
 def test_fresh_networks_start_as_the_recipe_says(sigma):
     """Smoothing takes high frequencies out of the filters: neighbouring weights become alike."""
     recipe = small_recipe(patch_smoothing_voxels=sigma)
-    encoder = new_network(recipe, EncoderParameters(embed_dim=48, depth=1, heads=2), 0).encoder
+    encoder = new_network(
+        recipe, EncoderParameters(embed_dim=48, depth=1, heads=2, layer_scale=1.0, drop_path=0.0), 0
+    ).encoder
     weight = encoder.patch_embed.proj.weight.detach()
     left, right = weight[..., :-1].flatten(), weight[..., 1:].flatten()
     alike = float(torch.corrcoef(torch.stack([left, right]))[0, 1])

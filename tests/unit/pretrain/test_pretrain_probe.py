@@ -75,7 +75,9 @@ def test_raw_features_are_in_the_order_of_patch_tokens():
     expected = np.concatenate([f(patch.reshape(2, -1).numpy(), axis=1) for f in (np.mean, np.std, np.max)])
     np.testing.assert_allclose(intensity_features(volume, 4)[1, 5], expected, rtol=1e-5)
     # The encoder's own patch embedding, linear in the voxels, must be reproduced from them.
-    parameters = EncoderParameters(embed_dim=8, depth=1, heads=1, patch_voxels=4, channels=2)
+    parameters = EncoderParameters(
+        embed_dim=8, depth=1, heads=1, patch_voxels=4, channels=2, layer_scale=1.0, drop_path=0.0
+    )
     embedding = build_encoder(parameters, torch.Generator().manual_seed(0)).patch_embed
     tokens = embedding(volume).flatten(2).transpose(1, 2).detach()
     by_hand = torch.from_numpy(voxels) @ embedding.proj.weight.flatten(1).T + embedding.proj.bias

@@ -40,7 +40,9 @@ RECIPE = small_recipe(
     log_interval_steps=1,
     masked_share=0.2,  # some micro-batches have more masked views than others
 )
-TINY = EncoderParameters(embed_dim=16, depth=2, heads=2, patch_voxels=4, registers=1, drop_path=0.3)
+TINY = EncoderParameters(
+    embed_dim=16, depth=2, heads=2, patch_voxels=4, registers=1, drop_path=0.3, layer_scale=1.0
+)
 DESCRIPTION = CropDescription(voxel_um=(0.1, 0.1, 0.1), normalisation={}, content_hash="abc")
 
 

@@ -39,7 +39,7 @@ SMALL = dict(
 )
 """A recipe that learns within seconds."""
 
-ENCODER = EncoderParameters(embed_dim=24, depth=2, heads=2, patch_voxels=4, layer_scale=1.0)
+ENCODER = EncoderParameters(embed_dim=24, depth=2, heads=2, patch_voxels=4, layer_scale=1.0, drop_path=0.0)
 
 
 def spots(seed: int, side: int = 20) -> np.ndarray:

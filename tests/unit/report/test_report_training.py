@@ -74,7 +74,9 @@ def test_what_lies_beside_the_table_is_shown(tmp_path: Path, metrics: Path) -> N
         "voxels_auroc": [0.5, None],
     }
     pd.DataFrame(probes).to_csv(metrics.with_name("held_out.csv"), index=False)
-    architecture = EncoderParameters(embed_dim=8, depth=2, heads=1, patch_voxels=4)
+    architecture = EncoderParameters(
+        embed_dim=8, depth=2, heads=1, patch_voxels=4, layer_scale=1.0, drop_path=0.0
+    )
     header = WeightsHeader(
         architecture=architecture,
         voxel_um=(0.104, 0.104, 0.104),

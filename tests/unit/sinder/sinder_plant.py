@@ -9,7 +9,9 @@ import torch
 from spatialdino_core.encoder.parameters import EncoderParameters
 from spatialdino_core.encoder.vit import build_encoder
 
-SMALL = EncoderParameters(embed_dim=32, depth=3, heads=2, patch_voxels=4, registers=1)
+SMALL = EncoderParameters(
+    embed_dim=32, depth=3, heads=2, patch_voxels=4, registers=1, layer_scale=1.0, drop_path=0.0
+)
 GATED = replace(SMALL, feed_forward="swiglu")
 TURNED = replace(SMALL, positions="rope")
 PLANTED_BLOCK = 1
