@@ -8,6 +8,7 @@ from spatialdino_core.model_source import (
 )
 from spatialdino_core.pretrain.parameters import recipe_of
 from workflow_scripts.machine import content_of, gpu_is_found
+from workflow_scripts.model_report import made_model
 
 MODEL = f"{RESULTS}/model/repaired.safetensors"
 MODEL_REPORT = f"{RESULTS}/model/repair.json"

@@ -24,7 +24,7 @@ from workflow_scripts.again import plan_again
 from workflow_scripts.memory import check_memory, remember
 from workflow_scripts.messages import say_first, show_failures
 from workflow_scripts.preflight import enter_run, leave_run
-from workflow_scripts.reports import made_model, of_other_software
+from workflow_scripts.reports import of_other_software
 
 share_environment(ROOT)
 STARTED = time.time()

@@ -75,7 +75,8 @@ class WorkflowConfig:
         RerunOn,
         Field(
             description="what of a stage makes its results anew, beside settings and inputs: another version "
-            "of its results, or any change of its code (for people who change the science)"
+            "of its results, or any change of its code (for people who change the science; whoever switches "
+            "computes all once)"
         ),
     ] = "version"
     frames_per_job: Annotated[

@@ -1,11 +1,10 @@
-"""What finished results say of themselves: what made them, and with which choices the model was made."""
+"""What made the results that are there, where that is not what would make them today."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +18,6 @@ RECORDS = {
     "track": "tracks.json",
 }
 """Files of a movie's folder that say what made a stage's results."""
-
-
-@dataclass(frozen=True)
-class MadeModel:
-    """How the model that is there was made."""
-
-    source: str
-    key: str
-
-
-def made_model(weights: str, report: str) -> MadeModel | None:
-    """What the report of a model says; None without a model."""
-    if not Path(weights).exists() or not Path(report).exists():
-        return None
-    content = json.loads(Path(report).read_text(encoding="utf-8"))
-    # Reports of earlier releases do not say it.
-    trained = Path(weights).with_name("pretrained.safetensors").exists()
-    return MadeModel(content.get("source", "train" if trained else "bundled"), content.get("key", ""))
 
 
 def of_other_software(results: str, movies: Iterable[str], rerun_on: RerunOn) -> Iterator[str]:

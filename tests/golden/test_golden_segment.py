@@ -327,7 +327,9 @@ def maxima(folder: Path) -> dict[str, Any]:
         peaks = find_peaks([image], detector, VOXEL_UM, None, parameters, where="", **option)
         found[f"peaks {number}"] = [maxima_of(some) for some in peaks]
     bright_ones: Peaks = peaks[0]
-    at = responses_at(image, detector.single_frame, [bright_ones.position], VOXEL_UM, None, parameters, where="")
+    at = responses_at(
+        image, detector.single_frame, [bright_ones.position], VOXEL_UM, None, parameters, where=""
+    )
     groups = [TimeGroups.around(number, other.frames, reach).lags for number, reach in ((5, 4), (0, 1))]
     images = [other.images(number, TimeGroups.around(number, other.frames, 5)) for number in (6, 7, 12)]
     return found | {
