@@ -15,6 +15,8 @@ import spatialdino_core
 from spatialdino_core.versions import STAGES
 
 PACKAGES = ("spatialdino_core",)
+NO_CODE = {"spatialdino_core.versions"}
+"""What counts by itself: a version that is raised changes no stage's code."""
 RerunOn = Literal["version", "code"]
 """What of a stage decides, beside settings and inputs, whether its results are current."""
 
@@ -87,7 +89,7 @@ def code_hash(module: str) -> str:
         Dotted name, e.g. ``"spatialdino_core.geometry.stage"``.
     """
     total = hashlib.blake2b(digest_size=8)
-    for name in sorted(_closure(module)):
+    for name in sorted(_closure(module) - NO_CODE):
         total.update(name.encode())
         total.update(_module_hash(name))
     return total.hexdigest()

@@ -196,16 +196,15 @@ def planned_by(software: Path, project: Project) -> str:
     return done.stdout + done.stderr
 
 
-def test_code_costs_its_stage_on_request(copy: Project, software: Path) -> None:
-    settings = copy.folder / "settings.yaml"
+def test_code_counts_on_request(planned: Project, software: Path) -> None:
+    """Whoever switches computes all once; what differs is said."""
+    settings = planned.folder / "settings.yaml"
     settings.write_text(settings.read_text() + "rerun_on: code\n")
-    copy.run("--touch")  # as if it had been made so
-    append("spatialdino_core/segment/blobs.py", "\n\n# A comment.\n")(software)
-    assert counted(planned_by(software, copy)) == {}
+    plan = planned_by(software, planned)
+    assert counted(plan) == {"register": 2, "preview": 2, "review": 1}
+    assert "again" not in plan
     CODE(software)
-    plan = planned_by(software, copy)
-    assert counted(plan) == SEGMENTING
-    assert "segment: results of 2 movie(s) are computed again" in plan
+    assert "segment: results of 2 movie(s) are computed again" in planned_by(software, planned)
 
 
 def test_results_whose_memory_is_elsewhere_are_not_taken_for_current(copy: Project) -> None:

@@ -65,6 +65,14 @@ def test_every_rule_of_a_stage_has_a_version() -> None:
     assert {stage for stage in STAGES if (rules / f"{stage}.smk").exists()} == set(STAGES)
 
 
+def test_a_version_that_is_raised_changes_no_code(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (package / "top.py").write_text("from planted.below import f\nfrom planted.other import y\n\nf(y)\n")
+    monkeypatch.setattr(provenance, "NO_CODE", {"planted.other"})
+    before = hash_now()
+    (package / "other.py").write_text("y = 2\n")
+    assert hash_now() == before
+
+
 def test_the_code_counts_only_on_request() -> None:
     assert provenance.identity("track") == str(STAGES["track"].version)
     assert provenance.stage_code("track") in provenance.identity("track", "code")
