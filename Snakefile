@@ -54,10 +54,13 @@ include: "rules/summary.smk"
 
 
 if workflow.is_main_process:
-    say_first(
-        [SOURCE, *contradictions(CONFIG, SOURCE, NOW)],
-        of_other_software(RESULTS, SHEET, CONFIG.rerun_on),
-    )
+    try:
+        say_first(
+            [SOURCE, *contradictions(CONFIG, SOURCE, NOW)],
+            of_other_software(RESULTS, SHEET, CONFIG.rerun_on),
+        )
+    except BadInputError as error:
+        raise WorkflowError(str(error)) from None
 
 
 onstart:
@@ -66,13 +69,11 @@ onstart:
 
 
 onsuccess:
-    if UNREVIEWED:
-        workflow.logger_manager.stop()
-        say_first(
-            [f"Reviewed {len(UNREVIEWED)} movies; planning the accepted ones."]
-        )
-        plan_again()
     leave_run(RESULTS)
+    if reviewed := reviewed_now():
+        workflow.logger_manager.stop()
+        say_first([f"Reviewed {len(reviewed)} movies; planning the accepted ones."])
+        plan_again()
 
 
 onerror:

@@ -52,7 +52,7 @@ def helpers(folder: Path) -> dict[str, Any]:
     """What rules/sheet.smk defines for this sheet."""
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     config |= yaml.safe_load((folder / "settings.yaml").read_text())
-    scope: dict[str, Any] = {"workflow": SimpleNamespace(basedir=str(ROOT)), "config": config}
+    scope: dict[str, Any] = {"workflow": SimpleNamespace(basedir=str(ROOT), configfiles=[]), "config": config}
     here = Path.cwd()
     os.chdir(folder)
     try:

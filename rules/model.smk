@@ -3,6 +3,7 @@
 from spatialdino_core.model_source import (
     Situation,
     check_training,
+    check_weights,
     contradictions,
     model_source,
 )
@@ -14,7 +15,11 @@ MODEL = f"{RESULTS}/model/repaired.safetensors"
 MODEL_REPORT = f"{RESULTS}/model/repair.json"
 BUNDLED = str(ROOT / "weights" / "bundled.safetensors")
 MARKED = [movie for movie in SHEET if SHEET[movie][0].train]
-MADE = made_model(MODEL, MODEL_REPORT)
+try:
+    MADE = made_model(MODEL, MODEL_REPORT)
+except BadInputError as error:
+    raise WorkflowError(str(error)) from None
+
 ON_CLUSTER = workflow.resource_settings.nodes is not None
 
 
@@ -63,6 +68,7 @@ TRAINING = [m for m in MARKED if m in ACCEPTED] if SOURCE.source != "bundled" el
 
 try:
     check_training(CONFIG, SOURCE, NOW, CONFIG.movies)
+    check_weights(CONFIG, SOURCE)
 except BadInputError as error:
     raise WorkflowError(str(error)) from None
 

@@ -8,8 +8,8 @@ RECORDS = (
 
 def targets():
     """What the run that is planned ends with: as long as movies are not reviewed, the review."""
-    sheet = f"{RESULTS}/qc/contact_sheet.html"
-    return [sheet] if UNREVIEWED else [sheet, *final_targets()]
+    review = [f"{RESULTS}/qc/{name}" for name in ("contact_sheet.html", "metrics.tsv")]
+    return review if UNREVIEWED else [*review, *final_targets()]
 
 
 def final_targets():
@@ -31,7 +31,7 @@ def parts(movie):
     None as long as the movie is not registered: its results are planned for after that.
     """
     record = Path(RESULTS, movie, "movie.json")
-    frames = json.loads(record.read_text())["frames"] if record.exists() else 0
+    frames = read_json(record)["frames"] if record.exists() else 0
     step = CONFIG.frames_per_job
     if not 0 < step < frames:
         return []

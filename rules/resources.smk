@@ -18,7 +18,7 @@ def movie_size(movie):
 
 @functools.cache
 def recorded_size(record):
-    content = json.loads(record.read_text())
+    content = read_json(record)
     planes, y, x = content["shape_zyx"]
     scan = content["acquisition"] or {}
     # The sheared box is at most one travel wider than the raw stack.

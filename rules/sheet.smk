@@ -13,8 +13,9 @@ from snakemake.exceptions import WorkflowError
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
-from spatialdino_core.config import load_config
+from spatialdino_core.config import check_files, load_config
 from spatialdino_core.errors import BadInputError
+from spatialdino_core.files import read_json
 from spatialdino_core.movies.provenance import identity
 from spatialdino_core.movies.sheet import fingerprint, read_sheet
 from spatialdino_core.parameters import digest
@@ -30,7 +31,7 @@ share_environment(ROOT)
 STARTED = time.time()
 
 try:
-    CONFIG = load_config(config)
+    CONFIG = load_config(config, where=check_files(workflow.configfiles))
     SHEET = read_sheet(CONFIG.movies)
     STANDINGS = standings(f"{CONFIG.results}/qc")
     check_memory(CONFIG.results)
@@ -75,6 +76,14 @@ def judgement(movie):
 UNREVIEWED = [
     m for m in SHEET if m not in STANDINGS or STANDINGS[m].judged != judgement(m)
 ]
+
+
+def reviewed_now():
+    """Movies that this run has reviewed: for them, and only once, there is more to plan."""
+    now = standings(f"{RESULTS}/qc")
+    return [m for m in UNREVIEWED if m in now and now[m].judged == judgement(m)]
+
+
 # A movie that was not reviewed yet is only planned for if one of its results is asked for by name.
 ACCEPTED = [m for m in SHEET if m not in STANDINGS or STANDINGS[m].verdict == "accept"]
 PROBLEMS = [m for m in SHEET if m in STANDINGS and STANDINGS[m].verdict == "problem"]

@@ -6,12 +6,16 @@ each time the workflow is planned.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_type_hints
 
+import yaml
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
@@ -46,7 +50,11 @@ class ModelParameters:
     ] = "auto"
     file: Annotated[str, Field(description="weights (safetensors); empty: none")] = ""
     version: Annotated[
-        str, Field(pattern=r"^[A-Za-z0-9_.-]+$", description="name of the trained model; a new name retrains")
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9_.-]+$",
+            description="name of the trained model; with 'source: train', a new name trains anew",
+        ),
     ] = "1"
 
     @model_validator(mode="after")
@@ -136,11 +144,17 @@ def load_config(content: Mapping[str, Any], where: str = "config.yaml") -> Workf
     BadInputError
         Naming every bad key, what was found there and what is allowed.
     """
+    # A section with nothing under it has its defaults.
+    content = {
+        name: value for name, value in content.items() if value is not None or not settings_of((name,))
+    }
     try:
-        moved = [_moved(key) for key in _keys_of(content) if key in MOVED]
-        if not moved:
-            return TypeAdapter(WorkflowConfig).validate_python(dict(content))
-        problems = moved
+        problems = [_moved(key) for key, _ in _keys_of(content) if key in MOVED]
+        if not problems:
+            config = TypeAdapter(WorkflowConfig).validate_python(content)
+            problems = [_odd(key, value) for key, value in _keys_of(content) if _is_odd(config, key, value)]
+        if not problems:
+            return config
     except ValidationError as error:
         problems = [_describe(problem) for problem in error.errors()]
     raise BadInputError(
@@ -151,9 +165,54 @@ def load_config(content: Mapping[str, Any], where: str = "config.yaml") -> Workf
     )
 
 
-def _keys_of(content: Mapping[str, Any], above: str = "") -> Iterator[str]:
+def check_files(paths: Sequence[Path | str]) -> str:
+    """Refuse settings files that say a key twice: YAML would keep the last. Returns what to call them.
+
+    Raises
+    ------
+    BadInputError
+        Naming the file, the key and its lines.
+    """
+    for path in paths:
+        with contextlib.suppress(yaml.YAMLError):  # what is no YAML Snakemake has refused before
+            _check_node(str(path), yaml.compose(Path(path).read_text(encoding="utf-8")))
+    own = Path(__file__).resolve().parents[1] / "config.yaml"
+    given = [str(path) for path in paths if Path(path).resolve() != own]
+    return "settings" + (f" ({', '.join(given)})" if given else "")
+
+
+def _check_node(path: str, node: yaml.Node | None) -> None:
+    if not isinstance(node, yaml.MappingNode):
+        return
+    lines: dict[str, int] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if key.value in lines:
+            raise BadInputError(
+                path,
+                found=f"'{key.value}' in line {lines[key.value]} and again in line {line}",
+                expected="each key once",
+                remedy="Put what belongs together under one key.",
+            )
+        lines[key.value] = line
+        _check_node(path, value)
+
+
+def _is_odd(config: Any, key: str, value: Any) -> bool:
+    """Whether a number was given as yes or no, or as infinity."""
+    for name in key.split("."):
+        config = getattr(config, name)
+    truth = isinstance(value, bool) and not isinstance(config, bool)
+    return truth or (isinstance(value, float) and not math.isfinite(value))
+
+
+def _odd(key: str, value: Any) -> tuple[str, str]:
+    return f"{key} = {value!r}", f"{key}: a finite number or a word, as docs/settings.md says"
+
+
+def _keys_of(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in content.items():
-        yield f"{above}{name}"
+        yield f"{above}{name}", value
         if isinstance(value, Mapping):
             yield from _keys_of(value, f"{above}{name}.")
 
@@ -168,12 +227,15 @@ def _describe(problem: Any) -> tuple[str, str]:
     if problem["type"] == "unexpected_keyword_argument":
         allowed = settings_of(problem["loc"][:-1])
         name = str(problem["loc"][-1])
+        if "." in name:
+            section, _, rest = name.partition(".")
+            return f"unknown key '{name}'", f"a setting in its section: {section}: {{{rest}: …}}"
         near = _elsewhere(name) or difflib.get_close_matches(name, allowed, n=1)
         hint = f" (did you mean '{near[0]}'?)" if near else ""
         return f"unknown key '{key}'{hint}", f"one of {', '.join(allowed)}"
     if problem["type"] == "missing":
         return f"no key '{key}'", f"'{key}' to be set"
-    return f"{key} = {problem['input']!r}", f"{key}: {problem['msg']}"
+    return f"{key} = {problem['input']!r}", f"{key}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _elsewhere(name: str) -> list[str]:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from spatialdino_core.errors import BadInputError
+
 
 @contextlib.contextmanager
 def published(path: Path | str) -> Iterator[Path]:
@@ -56,5 +58,19 @@ def write_json(path: Path | str, content: Any) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Read a JSON file that this software wrote.
+
+    Raises
+    ------
+    BadInputError
+        If it is damaged.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInputError(
+            path,
+            found=f"damaged text ({error})",
+            expected="JSON that this software wrote",
+            remedy="Delete it: the next run makes it again.",
+        ) from error

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from spatialdino_core.config import ModelParameters, WorkflowConfig
+from spatialdino_core.encoder.header import read_header
 from spatialdino_core.errors import BadInputError
 
 IDLE = {"bundled": ("crops", "encoder", "pretrain", "repair"), "file": ("encoder", "pretrain")}
@@ -71,7 +73,9 @@ def model_source(model: ModelParameters, now: Situation) -> ModelSource:
         return ModelSource("bundled", "no movie is marked 'train: yes'")
     marked = f"{len(now.marked)} of the movies {'is' if len(now.marked) == 1 else 'are'} marked 'train: yes'"
     if not now.gpu:
-        return ModelSource("bundled", f"{marked}, but no GPU is found; 'model.source: train' trains without")
+        return ModelSource(
+            "bundled", f"{marked}, but no GPU is found; 'model: {{source: train}}' trains without"
+        )
     return ModelSource("train", f"{marked}, and there is a GPU")
 
 
@@ -110,6 +114,28 @@ def check_training(config: WorkflowConfig, chosen: ModelSource, now: Situation, 
             )
 
 
+def check_weights(config: WorkflowConfig, chosen: ModelSource) -> None:
+    """Open the weights that the settings name, before the first job.
+
+    Raises
+    ------
+    BadInputError
+        If a file is absent or no weights file of ours, or if it is one that the run itself writes.
+    """
+    named = {"model.file": config.model.file if chosen.source == "file" else ""}
+    named["pretrain.start_from"] = config.pretrain.start_from if chosen.source == "train" else ""
+    for key, path in named.items():
+        if path and Path(path).resolve().is_relative_to(Path(config.results, "model").resolve()):
+            raise BadInputError(
+                key,
+                found=f"{path}, which this run itself writes",
+                expected="weights from elsewhere",
+                remedy="'model: {source: auto}' keeps a trained model that is there; else copy the file.",
+            )
+        if path:
+            read_header(Path(path))
+
+
 def contradictions(config: WorkflowConfig, chosen: ModelSource, now: Situation) -> Iterator[str]:
     """What sheet and settings say against each other without keeping the run from being useful."""
     if chosen.source == "bundled" and now.marked and config.model.source != "auto":
@@ -122,12 +148,15 @@ def contradictions(config: WorkflowConfig, chosen: ModelSource, now: Situation) 
     if chosen.kept and not now.current:
         yield (
             "The trained model that is there was made with other settings, movies or another version; it is "
-            "kept. 'model.source: train' trains anew."
+            "kept. 'model: {source: train}' makes it anew."
         )
+    if now.trained and chosen.source != "train":
+        replaced = f"The trained model that is there is replaced by {NAMES[chosen.source]}."
+        yield f"{replaced} 'model: {{source: auto}}' keeps it."
     if chosen.source == "train" and not chosen.kept and now.trained and not now.current:
         yield (
-            "The trained model that is there was made with other settings, movies or another version: a new "
-            "one is trained. 'model.source: auto' keeps it."
+            "The trained model that is there was made with other settings, movies or another version: it is "
+            "made anew, from what differs on. 'model: {source: auto}' keeps it."
         )
     if config.device == "cuda" and not now.gpu:
         yield "The device is cuda, and no GPU is found here."

@@ -29,7 +29,7 @@ of your own: `snakemake --profile profiles/default --configfile mine.yaml`. An u
 nearest one named. This page is made from the code (`make settings`).
 
 An editor that knows JSON schemas checks a settings file while it is written:
-`# yaml-language-server: $schema=docs/settings.schema.json` in its first line.
+`# yaml-language-server: $schema=…/docs/settings.schema.json` (its path on your machine) in the first line.
 """
 COLUMNS = "| key | default | range | meaning |\n|---|---|---|---|"
 BOUNDS = {Ge: ("ge", "≥"), Gt: ("gt", ">"), Le: ("le", "≤"), Lt: ("lt", "<")}
@@ -105,7 +105,7 @@ def _range(field: FieldInfo) -> str:
         if isinstance(limit, kind)
     ]
     lengths = [
-        f"at {'least' if isinstance(limit, MinLen) else 'most'} {length}"
+        f"at {'least' if isinstance(limit, MinLen) else 'most'} {length} values"
         for limit in field.metadata
         if isinstance(limit, MinLen | MaxLen)
         for length in [limit.min_length if isinstance(limit, MinLen) else limit.max_length]

@@ -52,8 +52,11 @@ def given_in(arguments: Sequence[str], now: Path, shell: str) -> Path:
 
 def _directory(arguments: Sequence[str]) -> str | None:
     for number, name in enumerate(arguments):
-        if name in ("-d", "--directory"):
+        if name == "-d":
             return arguments[number + 1]
-        if name.startswith("--directory="):
-            return name.partition("=")[2]
+        long, equals, value = name.partition("=")
+        if len(long) > len("--d") and "--directory".startswith(long):
+            return value if equals else arguments[number + 1]
+        if name.startswith("-d") and not name.startswith("--"):
+            return name.removeprefix("-d")
     return None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+
+from spatialdino_core.files import read_json
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ def made_model(weights: str, report: str) -> MadeModel | None:
     """What the report of a model says; None without a model."""
     if not Path(weights).exists() or not Path(report).exists():
         return None
-    content = json.loads(Path(report).read_text(encoding="utf-8"))
+    content = read_json(report)
     # Reports of earlier releases do not say it.
     trained = Path(weights).with_name("pretrained.safetensors").exists()
     return MadeModel(content.get("source", "train" if trained else "bundled"), content.get("key", ""))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from spatialdino_core.files import read_json
 from spatialdino_core.movies.provenance import RerunOn, identity, stage_code
 
 RECORDS = {
@@ -56,6 +56,6 @@ def of_other_software(results: str, movies: Iterable[str], rerun_on: RerunOn) ->
 def _about(path: Path) -> Mapping[str, Any] | None:
     if not path.exists():
         return None
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path)
     found: Mapping[str, Any] = content.get("about", content.get("made", content))
     return found

@@ -60,7 +60,7 @@ class FeatureParameters:
         Field(gt=0, le=20, description="standard deviation of the smallest structures (isotropic voxels)"),
     ] = 1.2
     high_resolution: Annotated[
-        tuple[str, ...],
+        tuple[Annotated[str, Field(pattern=r"^(activation|foreground|component_\d+)$")], ...],
         Field(
             description="maps to write on the image's own grid, too: activation, foreground, component_0 …"
         ),

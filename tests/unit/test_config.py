@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 import yaml
 
-from spatialdino_core.config import MOVED, WorkflowConfig, fields_of, load_config
+from spatialdino_core.config import MOVED, WorkflowConfig, check_files, fields_of, load_config
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.optics import OpticsParameters
 from spatialdino_core.reference import settings_page, settings_schema
@@ -107,3 +107,44 @@ def test_the_config_of_the_project_holds_what_a_user_decides() -> None:
     for number, line in enumerate(lines):
         if ":" in line and not line.lstrip().startswith("#"):
             assert lines[number - 1].lstrip().startswith("#"), line
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"track": {"max_gap_frames": True}}, "track.max_gap_frames = True"),
+        ({"quality": {"max_motion_um": False}}, "quality.max_motion_um = False"),
+        ({"seed": True}, "seed = True"),
+        ({"quality": {"min_snr": float("inf")}}, "quality.min_snr = inf"),
+        ({"features": {"high_resolution": ["activaton"]}}, "features.high_resolution.0 = 'activaton'"),
+        ({"model.source": "train"}, "model: {source: …}"),
+    ],
+)
+def test_what_is_no_number_and_no_name_is_refused(content: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadInputError) as refused:
+        load_config(NEEDED | content)
+    assert words in str(refused.value)
+
+
+def test_truth_values_and_empty_sections_stay() -> None:
+    config = load_config(NEEDED | {"deskew": {"tiff": True}, "optics": None})
+    assert config.deskew.tiff
+    assert config.optics == OpticsParameters()
+
+
+def test_a_key_that_is_said_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "optics: {sigma_lateral_um: 0.2}\ntrack:\n  border_um: 1\noptics: {sigma_axial_um: 0.4}\n"
+    )
+    with pytest.raises(BadInputError, match=r"mine.yaml: found 'optics' in line 1 and again in line 4"):
+        check_files([path])
+    path.write_text("track:\n  border_um: 1\n  border_um: 2\n")
+    with pytest.raises(BadInputError, match="'border_um' in line 2 and again in line 3"):
+        check_files([path])
+
+
+def test_settings_are_called_by_the_users_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("")
+    assert check_files([tmp_path / "mine.yaml", ROOT / "config.yaml"]) == f"settings ({tmp_path}/mine.yaml)"
+    assert check_files([ROOT / "config.yaml"]) == "settings"

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from spatialdino_core.config import ModelParameters, WorkflowConfig
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.model_source import Situation, check_training, contradictions, model_source
+from spatialdino_core.model_source import (
+    Situation,
+    check_training,
+    check_weights,
+    contradictions,
+    model_source,
+)
 
 MARKED = {"cell_1": 1}
 
@@ -74,7 +81,8 @@ def test_two_channels_may_train_together() -> None:
         ({"pretrain": {"steps": 7}}, {}, "Settings under pretrain have no effect"),
         ({"crops": {"crop_voxels": 64}, "encoder": {"size": "base"}}, {}, "crops, encoder have no effect"),
         ({}, {"trained": True}, "made with other settings"),
-        ({"model": {"source": "train"}}, {"trained": True, "marked": MARKED}, "a new one is trained"),
+        ({"model": {"source": "train"}}, {"trained": True, "marked": MARKED}, "it is made anew"),
+        ({"model": {"source": "bundled"}}, {"trained": True}, "is replaced by the bundled encoder"),
         ({"device": "cuda"}, {}, "no GPU is found"),
         ({}, {"marked": MARKED}, ""),
         ({}, {"trained": True, "current": True}, ""),
@@ -94,3 +102,23 @@ def test_contradictions_are_said(settings: dict[str, Any], now: dict[str, Any], 
 
 def configured(**settings: Any) -> WorkflowConfig:
     return WorkflowConfig(movies="movies.tsv", results="results", **settings)
+
+
+def test_weights_are_opened_before_the_first_job(tmp_path: Path) -> None:
+    for path, words in [
+        (tmp_path / "absent.safetensors", "no readable safetensors"),
+        (tmp_path, "no readable safetensors"),
+        (tmp_path / "text.safetensors", "no readable safetensors"),
+        (tmp_path / "results" / "model" / "repaired.safetensors", "which this run itself writes"),
+    ]:
+        (tmp_path / "text.safetensors").write_text("no weights")
+        for settings in (
+            {"model": {"file": str(path)}},
+            {"model": {"source": "train"}, "pretrain": {"start_from": str(path)}},
+        ):
+            config = WorkflowConfig(movies="m", results=str(tmp_path / "results"), **settings)
+            with pytest.raises(BadInputError, match=words):
+                check_weights(config, model_source(config.model, Situation(marked=MARKED)))
+    bundled = Path(__file__).resolve().parents[2] / "weights" / "bundled.safetensors"
+    config = configured(model={"file": str(bundled)})
+    check_weights(config, model_source(config.model, Situation()))

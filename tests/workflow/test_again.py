@@ -18,6 +18,9 @@ from workflow_scripts.again import given_in
         (["-d", "../cells"], "cells", "code", "code"),
         (["-d", "../cells"], "cells", "elsewhere", "cells"),
         (["-d", "."], "cells", "", "cells"),
+        (["-dcells"], "cells", "", ""),
+        (["--direct", "cells"], "cells", "", ""),
+        (["--dry-run", "--default-resources", "x"], "cells", "", "cells"),
     ],
 )
 def test_the_folder_that_a_command_was_given_in(

@@ -35,7 +35,7 @@ def load(**changes: Any) -> dict[str, Any]:
     for section, values in changes.items():
         config[section] = config.get(section, {}) | values if isinstance(values, dict) else values
     workflow = SimpleNamespace(
-        basedir=str(ROOT), is_main_process=True, resource_settings=SimpleNamespace(nodes=None)
+        basedir=str(ROOT), is_main_process=True, resource_settings=SimpleNamespace(nodes=None), configfiles=[]
     )
     names: dict[str, Any] = {"workflow": workflow, "config": config}
     for name in ("sheet", "model", "parts", "resources"):
