@@ -165,3 +165,25 @@ def test_the_same_seed_gives_the_same_tracks(finished: Project, fresh: Project) 
             ).read_bytes()
     model = "model/repaired.safetensors"
     assert (fresh.results / model).read_bytes() == (finished.results / model).read_bytes()
+
+
+def test_a_run_that_reviews_nothing_plans_nothing_more(fresh: Project) -> None:
+    done = fresh.run("--until", "register")
+    assert "Reviewed" not in done.stdout
+    assert (fresh.results / "series" / "movie.json").exists()
+    assert not (fresh.results / ".running.json").exists()
+
+
+def test_a_review_that_was_lost_is_made_again(copy: Project) -> None:
+    (copy.results / "qc" / "metrics.tsv").unlink()
+    assert jobs(copy) == {"review": 1}
+
+
+def test_weights_that_are_none_stop_before_anything_runs(copy: Project) -> None:
+    for path in ("movies.tsv", "absent.safetensors", "results/model/repaired.safetensors"):
+        copy.set("model", source="file", file=path)
+        done = copy.run(check=False)
+        assert done.returncode != 0
+        assert "model" in done.stdout
+        assert "Traceback" not in done.stdout
+        assert (copy.results / "model" / "repaired.safetensors").exists()
