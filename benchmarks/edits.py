@@ -296,7 +296,7 @@ def try_real(checkout: Checkout, edit: Edit) -> str:
     checkout.edited(edit)
     failed = checkout.failing(stages_of(edit.path))
     checkout.raise_versions(failed)
-    planned = checkout.planned() if failed else set()
+    planned = checkout.planned()
     checkout.restore(edit)
     expected = expected_plan(failed)
     verdict = "as expected" if planned == expected else f"**expected {', '.join(sorted(expected))}**"
