@@ -295,14 +295,15 @@ def try_cosmetic(checkout: Checkout, edit: Edit) -> str:
 def try_real(checkout: Checkout, edit: Edit) -> str:
     checkout.edited(edit)
     failed = checkout.failing(stages_of(edit.path))
+    if not failed:
+        checkout.restore(edit)
+        return f"| {edit} | `{_cell(edit.before)}` → `{_cell(edit.after)}` | **none** | – |"
     checkout.raise_versions(failed)
     planned = checkout.planned()
     checkout.restore(edit)
     expected = expected_plan(failed)
     verdict = "as expected" if planned == expected else f"**expected {', '.join(sorted(expected))}**"
-    outcome = (
-        f"{', '.join(failed) or '**none**'} | {', '.join(r for r in STAGES if r in planned)} ({verdict})"
-    )
+    outcome = f"{', '.join(failed)} | {', '.join(r for r in STAGES if r in planned)} ({verdict})"
     return f"| {edit} | `{_cell(edit.before)}` → `{_cell(edit.after)}` | {outcome} |"
 
 
