@@ -27,7 +27,7 @@ from spatialdino_core.versions import STAGES
 CORE = Path(spatialdino_core.__file__).parent
 VALUES = Path(__file__).parent / "values"
 LEAST_SHARE = 0.9
-TOLERANCE = 1e-4
+TOLERANCE = 1e-3
 """Relative, beside the largest value of an array: processors round differently, and sums of many more so."""
 DIGITS = 7
 """Significant ones that are kept."""
