@@ -33,7 +33,7 @@ def command(project: Project, output: Path, **changes: int) -> list[str]:
     settings["pretrain"] |= {"steps": STEPS, "log_interval_steps": 1, **changes}
     settings |= {"crops": asdict(config.crops), "seed": config.seed, "device": "cpu"}  # type: ignore[dict-item]
     shards = str(project.results / "shards" / "series" / "index.json")
-    words = ["--shards", shards, "--output", str(output), "--version", "1"]
+    words = ["--shards", shards, "--output", str(output), "--name", "1"]
     return ["-m", "workflow_scripts.pretrain", *words, "--settings", json.dumps(settings)]
 
 
