@@ -65,6 +65,8 @@ class MovieRecord:
         Shape of a raw stack: planes, y, x.
     dtype
         Of the raw stacks.
+    times_s
+        Clock time of every frame, s after frame 0; empty for a movie of one frame.
     skipped
         Frames that are left out, with the reason (policy ``on_bad_frame: skip``).
     warnings
@@ -83,6 +85,7 @@ class MovieRecord:
     frames: int = 0
     shape_zyx: tuple[int, int, int] = (0, 0, 0)
     dtype: str = ""
+    times_s: list[float] = field(default_factory=list)
     skipped: dict[int, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     problem: str | None = None

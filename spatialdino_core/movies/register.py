@@ -68,6 +68,9 @@ def register_movie(
         frames=len(sources[0]),
         shape_zyx=shape,
         dtype=dtype,
+        times_s=[acquisition.interval_s * frame for frame in range(len(sources[0]))]
+        if acquisition.interval_s
+        else [],
         skipped=skipped,
         warnings=warnings,
     )

@@ -22,9 +22,11 @@ Bounds = tuple[float, float]
 REQUIRED_COLUMNS = ("movie", "channel", "path")
 GEOMETRY_COLUMNS = ("scan", "angle_deg", "step_um", "pixel_um", "interval_s", "skew_axis", "scan_sign")
 # What all channels of a movie share.
-MOVIE_COLUMNS = (*GEOMETRY_COLUMNS, "train", "roi_um")
-CALIBRATION_COLUMNS = ("dark", "flat", "registration")
-OPTIONAL_COLUMNS = (*MOVIE_COLUMNS, "flip", *CALIBRATION_COLUMNS)
+MOVIE_COLUMNS = (*GEOMETRY_COLUMNS, "train", "roi_um", "position")
+# How the files of a row are to be read, where they do not say it themselves.
+READING_COLUMNS = ("file_channel", "axes", "time_point", "missing_chunks")
+CALIBRATION_COLUMNS = ("dark", "flat", "registration", "bad_pixels")
+OPTIONAL_COLUMNS = (*MOVIE_COLUMNS, "flip", *READING_COLUMNS, *CALIBRATION_COLUMNS)
 
 
 class SheetRow(BaseModel):
@@ -48,6 +50,12 @@ class SheetRow(BaseModel):
     dark: float | str | None = None
     flat: str | None = None
     registration: str | None = None
+    bad_pixels: str | None = None
+    position: str | None = None
+    file_channel: str | None = None
+    axes: Annotated[str, Field(pattern=r"^(?:[tczyx][0-9]*)+$")] | None = None
+    time_point: str | None = None
+    missing_chunks: Literal["zeros"] | None = None
 
     @field_validator("train", mode="before")
     @classmethod
