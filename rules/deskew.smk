@@ -7,6 +7,7 @@ With frames_per_job, parts of the movie come before, and the rule for the movie 
 rule deskew:
     input:
         record=rules.register.output.record,
+        table=rules.register.output.table,
         parts=part_records("deskewed"),
     output:
         record=f"{RESULTS}/{{movie}}/deskewed.json",
@@ -23,11 +24,11 @@ rule deskew:
     params:
         raw=lambda wildcards: raw_state(wildcards.movie),
         sheet=lambda wildcards: CONFIG.movies,
-        settings=settings("deskew", "reading", "on_bad_frame", "device"),
+        settings=settings("deskew", "on_bad_frame", "device"),
         version=version_of("deskew"),
         frames="all",
     shell:
-        "python -m workflow_scripts.deskew --sheet {params.sheet:q} --movie-record {input.record:q} "
+        "python -m workflow_scripts.deskew --sheet {params.sheet:q} --movie-record {input.record:q} --table {input.table:q} "
         "--output {output.record:q} --version {params.version} --threads {threads} --frames {params.frames:q} "
         "--settings {params.settings:q} 2>&1 | tee {log:q}"
 
@@ -35,6 +36,7 @@ rule deskew:
 use rule deskew as deskew_part with:
     input:
         record=rules.register.output.record,
+        table=rules.register.output.table,
         opened=opened("deskewed"),
     output:
         record=f"{RESULTS}/{{movie}}/deskewed.{{frames}}.json",

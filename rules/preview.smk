@@ -4,6 +4,7 @@
 rule preview:
     input:
         record=rules.register.output.record,
+        table=rules.register.output.table,
     output:
         measures=f"{RESULTS}/qc/previews/{{movie}}.json",
         picture=f"{RESULTS}/qc/previews/{{movie}}.png",
@@ -22,9 +23,9 @@ rule preview:
         sheet=lambda wildcards: CONFIG.movies,
         # Not the section it stands in: a threshold that changes must not read all movies again.
         frames=CONFIG.quality.frames,
-        settings=settings("reading", "on_bad_frame"),
+        settings=settings("on_bad_frame"),
         version=version_of("preview"),
     shell:
-        "python -m workflow_scripts.preview --sheet {params.sheet:q} --record {input.record:q} "
+        "python -m workflow_scripts.preview --sheet {params.sheet:q} --record {input.record:q} --table {input.table:q} "
         "--frames {params.frames} --measures {output.measures:q} --picture {output.picture:q} "
         "--settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -8,6 +8,7 @@ rule register:
         ),
     output:
         record=f"{RESULTS}/{{movie}}/movie.json",
+        table=f"{RESULTS}/{{movie}}/acquisition.tsv",
     log:
         f"{RESULTS}/logs/register/{{movie}}.log",
     benchmark:
@@ -25,7 +26,7 @@ rule register:
         version=version_of("register"),
     shell:
         "python -m workflow_scripts.register --sheet {params.sheet:q} --movie {wildcards.movie} "
-        "--output {output.record:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        "--output {output.record:q} --table {output.table:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
 rule refuse:

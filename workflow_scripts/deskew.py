@@ -2,7 +2,7 @@
 
 from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.geometry.stage import deskew_movie
-from spatialdino_core.movies.parameters import ReadingParameters
+from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.part import Part
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.sheet import read_sheet
@@ -14,9 +14,9 @@ def main(a: Arguments) -> None:
     deskew_movie(
         read_sheet(a.sheet)[record.movie],
         record,
+        AcquisitionTable.read(a.table),
         a.output,
         a.section("deskew", DeskewParameters),
-        a.section("reading", ReadingParameters),
         device=a.settings["device"],
         version=a.version,
         skip_bad=a.settings["on_bad_frame"] == "skip",
@@ -26,4 +26,4 @@ def main(a: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    run(main, __doc__, "sheet", "movie_record", "output", "version", "threads", "frames")
+    run(main, __doc__, "sheet", "movie_record", "table", "output", "version", "threads", "frames")

@@ -1,6 +1,6 @@
 """Measure a few frames of one movie and draw the first and the last."""
 
-from spatialdino_core.movies.parameters import ReadingParameters
+from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.sheet import read_sheet
 from spatialdino_core.quality.preview import preview_movie
@@ -11,10 +11,10 @@ def main(a: Arguments) -> None:
     record = MovieRecord.read(a.record)
     skip_bad = a.settings["on_bad_frame"] == "skip"
     rows = read_sheet(a.sheet)[record.movie]
-    reading = a.section("reading", ReadingParameters)
+    table = AcquisitionTable.read(a.table)
     frames = int(a.frames)
-    preview_movie(rows, record, a.measures, a.picture, reading, frames=frames, skip_bad=skip_bad)
+    preview_movie(rows, record, table, a.measures, a.picture, frames=frames, skip_bad=skip_bad)
 
 
 if __name__ == "__main__":
-    run(main, __doc__, "sheet", "record", "frames", "measures", "picture")
+    run(main, __doc__, "sheet", "record", "table", "frames", "measures", "picture")

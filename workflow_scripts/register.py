@@ -8,7 +8,8 @@ from workflow_scripts.arguments import Arguments, run
 
 def main(a: Arguments) -> None:
     rows = read_sheet(a.sheet)[a.movie]
-    record = register_movie(rows, a.section("reading", ReadingParameters), a.settings["on_bad_frame"])
+    record, table = register_movie(rows, a.section("reading", ReadingParameters), a.settings["on_bad_frame"])
+    table.write(a.table, record.skipped)
     record.write(a.output)
     for warning in record.warnings:
         print(f"{a.movie}: WARNING: {warning}")
@@ -16,4 +17,4 @@ def main(a: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    run(main, __doc__, "sheet", "movie", "output")
+    run(main, __doc__, "sheet", "movie", "output", "table")

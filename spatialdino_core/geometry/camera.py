@@ -16,8 +16,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.formats.image import Region
 from spatialdino_core.movies.sheet import SheetRow
-from spatialdino_core.movies.source import Region
 
 FLAT_FLOOR = 0.4
 """Lowest relative illumination that is divided by: darker corners would be little but amplified noise."""

@@ -23,7 +23,7 @@ from spatialdino_core.kernels.combine import Projections, Stack, combine
 from spatialdino_core.kernels.combine_affine import combine_affine
 from spatialdino_core.kernels.fourier_shear import shear_fourier
 from spatialdino_core.kernels.taps import Taps, make_taps
-from spatialdino_core.movies.source import Region
+from spatialdino_core.movies.formats.image import Region
 
 ORDERS = {"linear": 1, "cubic": 3}
 

@@ -19,13 +19,14 @@ from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.geometry.registration import read_registration
 from spatialdino_core.geometry.scan import ScanGeometry
 from spatialdino_core.geometry.tiffs import TiffFolder
+from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.ledger import Entry, FrameJob, FrameResult, StageRecord
-from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.part import WHOLE, Part, collected
 from spatialdino_core.movies.provenance import software
 from spatialdino_core.movies.record import MovieRecord
-from spatialdino_core.movies.register import as_counts, check_content, open_channels
+from spatialdino_core.movies.register import as_counts, check_content
 from spatialdino_core.movies.sheet import SheetRow
+from spatialdino_core.movies.source import open_channels
 from spatialdino_core.movies.store import FrameStore, StoreLayout, checksum
 from spatialdino_core.parameters import digest
 
@@ -50,9 +51,9 @@ def scan_geometry(record: MovieRecord) -> ScanGeometry:
 def deskew_movie(
     rows: Sequence[SheetRow],
     record: MovieRecord,
+    table: AcquisitionTable,
     output: Path | str,
     parameters: DeskewParameters,
-    reading: ReadingParameters,
     *,
     device: str,
     version: str,
@@ -70,12 +71,12 @@ def deskew_movie(
         The movie's rows of the sample sheet, one per channel.
     record
         What the register knows of it.
+    table
+        Where its stacks are.
     output
         Completion record to publish; the store lies beside it.
     parameters
         How to resample.
-    reading
-        How files are put in order.
     device
         ``auto``, ``cpu`` or ``cuda``.
     version
@@ -110,7 +111,7 @@ def deskew_movie(
         "key": key,
     } | software("deskew")
     outputs = _Outputs.prepare(Path(output).parent, record, grid, parameters.tiff, about, part)
-    sources = open_channels(rows, reading)
+    sources = open_channels(record.movie, table)
     where = f"movie '{record.movie}'"
 
     def read(frame: int) -> tuple[int, list[np.ndarray]]:

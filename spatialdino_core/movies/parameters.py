@@ -10,28 +10,27 @@ from pydantic.dataclasses import dataclass
 
 from spatialdino_core.parameters import STRICT
 
-TIME_POINT = r"(?:stack|(?<![A-Za-z])[tT])(\d+)"
 
-
-def _with_one_group(pattern: str) -> str:
+def _with_groups(pattern: str | None) -> str | None:
     try:
-        groups = re.compile(pattern).groups
+        groups = 1 if pattern is None else re.compile(pattern).groups
     except re.error as error:
         raise ValueError(f"a regular expression ({error})") from None
-    if groups != 1:
-        raise ValueError("a regular expression with exactly one group, the number of the time point")
+    if groups < 1:
+        raise ValueError("a regular expression with a group: the number of the time point")
     return pattern
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ReadingParameters:
-    """How the files of a movie are put in order."""
+    """How the files of a movie are put in order, where their names leave it open."""
 
     time_point: Annotated[
-        str,
-        AfterValidator(_with_one_group),
+        str | None,
+        AfterValidator(_with_groups),
         Field(
-            description="where a file name of a TIFF series carries its time point: a regular expression "
-            "with one group; stack0012, _t12 and T12 by default"
+            description="where the name of a file of a TIFF series carries its time point: a regular "
+            "expression whose groups are its numbers, the slowest first; null: by the evidence of all names. "
+            "The sample sheet can say it for each movie"
         ),
-    ] = TIME_POINT
+    ] = None

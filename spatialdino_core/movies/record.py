@@ -71,6 +71,8 @@ class MovieRecord:
         Frames that are left out, with the reason (policy ``on_bad_frame: skip``).
     warnings
         What is odd but does not keep the movie from being used, e.g. a sheet and a file that disagree.
+    reading
+        What was read, for people: files, their order, the first and the last, the clock.
     problem
         Why the movie cannot be used, or ``None``.
     made
@@ -88,6 +90,7 @@ class MovieRecord:
     times_s: list[float] = field(default_factory=list)
     skipped: dict[int, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    reading: dict[str, str] = field(default_factory=dict)
     problem: str | None = None
     made: dict[str, str] = field(default_factory=dict)
 

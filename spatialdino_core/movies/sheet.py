@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.movies.settings_file import settings_beside
+from spatialdino_core.movies.formats.settings_file import settings_beside
 
 Scan = Literal["stage", "objective", "z-stage", "none"]
 Bounds = tuple[float, float]

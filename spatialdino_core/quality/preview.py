@@ -13,11 +13,11 @@ from PIL import Image
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import published, read_json, write_json
-from spatialdino_core.movies.parameters import ReadingParameters
+from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.record import MovieRecord
-from spatialdino_core.movies.register import as_counts, check_content, open_channels
+from spatialdino_core.movies.register import as_counts, check_content
 from spatialdino_core.movies.sheet import SheetRow
-from spatialdino_core.movies.source import FrameSource
+from spatialdino_core.movies.source import FrameSource, open_channels
 from spatialdino_core.progress import progress
 from spatialdino_core.quality.channel import FrameLook, channel_metrics, frames_to_look_at, look_at
 from spatialdino_core.quality.pictures import Picture, grey, grey_range, tiled
@@ -29,9 +29,9 @@ SIGNIFICANT_DIGITS = 6
 def preview_movie(
     rows: Sequence[SheetRow],
     record: MovieRecord,
+    table: AcquisitionTable,
     measures: Path | str,
     picture: Path | str,
-    reading: ReadingParameters,
     *,
     frames: int,
     skip_bad: bool,
@@ -46,10 +46,10 @@ def preview_movie(
         The movie's rows of the sample sheet.
     record
         What the register knows of it.
+    table
+        Where its stacks are.
     measures, picture
         JSON and PNG file to publish.
-    reading
-        How files are put in order.
     frames
         How many frames to look at, evenly spread; the second comes in addition.
     skip_bad
@@ -59,7 +59,7 @@ def preview_movie(
     image = NO_PICTURE
     try:
         acquisition = record.usable()
-        sources = open_channels(rows, reading)
+        sources = open_channels(record.movie, table)
         looks, missing = _look(sources, record, frames, skip_bad)
         found |= {
             "frames": record.frames,

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import raw
 from czi_files import metadata_xml, write_czi
 
-from spatialdino_core.movies.parameters import ReadingParameters
-from spatialdino_core.movies.register import open_channels, register_movie
 from spatialdino_core.movies.sheet import SheetRow
 
-READING = ReadingParameters()
 DATA = np.random.default_rng(0).integers(90, 4000, (2, 2, 3, 40, 52)).astype(np.uint16)
 PLANES = {(t, c, z): DATA[t, c, z] for t in range(2) for c in range(2) for z in range(3)}
 
@@ -23,7 +21,7 @@ def rows(path: Path, **changes: object) -> list[SheetRow]:
 
 
 def problem(path: Path) -> str:
-    return register_movie(rows(path), READING, "fail").problem or "none"
+    return raw.problem(rows(path))
 
 
 def test_without_the_extra_the_message_says_what_to_install(
@@ -44,22 +42,21 @@ def czi(tmp_path: Path) -> Path:
 
 def test_every_channel_and_time_point_whole_and_in_part(czi: Path) -> None:
     part = (slice(1, 3), slice(4, 30), slice(None, 9))
-    for channel, frames in enumerate(open_channels(rows(czi), READING)):
-        assert len(frames) == 2
+    for channel, frames in enumerate(raw.sources(rows(czi))):
         for frame in range(2):
-            assert frames.describe(frame) == ((3, 40, 52), np.dtype("uint16"))
+            assert frames.read(frame).dtype == np.dtype("uint16")
             np.testing.assert_array_equal(frames.read(frame), DATA[frame, channel])
             np.testing.assert_array_equal(frames.read(frame, part), DATA[frame, channel][part])
 
 
 def test_channels_are_found_by_name(czi: Path) -> None:
-    frames = open_channels(rows(czi)[1:], READING)[0]
+    frames = raw.sources(rows(czi)[1:])[0]
     np.testing.assert_array_equal(frames.read(0), DATA[0, 1])
 
 
 def test_a_skewed_stack_brings_its_whole_geometry(czi: Path) -> None:
     """60° to the vertical is 30° to the cover glass, and z is the step of the stage (ZEISS, warpaffine)."""
-    record = register_movie(rows(czi), READING, "fail")
+    record = raw.registered(rows(czi), "fail")
     assert record.problem is None
     acquisition = record.acquisition
     assert acquisition is not None
@@ -73,7 +70,7 @@ def test_a_skewed_stack_brings_its_whole_geometry(czi: Path) -> None:
 def test_without_the_mark_the_scan_must_be_in_the_sheet(czi: Path) -> None:
     write_czi(czi, PLANES, metadata_xml("None"))
     assert "no value for scan, step_um" in problem(czi)
-    record = register_movie(rows(czi, scan="none"), READING, "fail")
+    record = raw.registered(rows(czi, scan="none"), "fail")
     assert record.acquisition is not None
     assert record.acquisition.step_um == pytest.approx(0.2)
 
@@ -81,13 +78,19 @@ def test_without_the_mark_the_scan_must_be_in_the_sheet(czi: Path) -> None:
 def test_several_scenes_are_refused_by_name(czi: Path) -> None:
     xml = metadata_xml("Skew60", scenes=("P1", "P2"))
     write_czi(czi, PLANES, xml, scene_of={place: place[0] for place in PLANES})
-    assert "found 2 scenes: 0 'P1', 1 'P2'; expected one scene per file" in problem(czi)
+    message = problem(czi)
+    assert "found 2 images (positions): 0 'P1' (1 time points of 2 channels); 1 'P2'" in message
+    assert "column 'position'" in message
+    for position, frame in (("P2", 1), ("1", 1), ("p1", 0)):
+        first = raw.sources(rows(czi, position=position))[0]
+        np.testing.assert_array_equal(first.read(0), DATA[frame, 0])
+    assert "position 'P3' among them" in raw.problem(rows(czi, position="P3"))
 
 
 def test_a_last_frame_that_was_not_finished(czi: Path) -> None:
     write_czi(czi, {p: v for p, v in PLANES.items() if p != (1, 0, 2)}, metadata_xml("Skew60"))
-    assert "2 of 3 planes of frame 1" in problem(czi)
-    assert list(register_movie(rows(czi), READING, "skip").skipped) == [1]
+    assert "2 of 3 planes of time 1" in problem(czi)
+    assert list(raw.registered(rows(czi), "skip").skipped) == [1]
 
 
 @pytest.mark.parametrize("kept", [0.99, 0.5, 0.01])
@@ -112,9 +115,13 @@ def test_files_of_the_makers_own_library(tmp_path: Path, compression: str | None
         for (t, c, z), plane in PLANES.items():
             writer.write(plane[..., None], plane=dict(T=t, C=c, Z=z))
         writer.write_metadata("a", channel_names={0: "488nm", 1: "560nm"}, scale_x=1e-7, scale_y=1e-7)
-    for channel, frames in enumerate(open_channels(rows(tmp_path / "a.czi"), READING)):
+    for channel, frames in enumerate(
+        raw.sources(rows(tmp_path / "a.czi", scan="none", step_um=0.2, interval_s=1.0))
+    ):
         np.testing.assert_array_equal(frames.read(1), DATA[1, channel])
-        assert frames.metadata[0].pixel_um == pytest.approx(0.1)
+    record = raw.registered(rows(tmp_path / "a.czi", scan="none", step_um=0.2, interval_s=1.0))
+    assert record.acquisition is not None
+    assert record.acquisition.pixel_um == pytest.approx(0.1)
 
 
 def test_the_makers_own_library_reads_the_files_of_these_tests(tmp_path: Path) -> None:

@@ -8,26 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import raw
 import tifffile
 import zarr
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.record import MovieRecord
-from spatialdino_core.movies.register import check_content, open_channels, register_movie
-from spatialdino_core.movies.sheet import SheetRow
+from spatialdino_core.movies.register import check_content
 from workflow_scripts.arguments import Arguments
 from workflow_scripts.register import main
 
 SHAPE = (4, 5, 6)
-
-READING = ReadingParameters()
-
-
-def row(path: Path, **changes: object) -> SheetRow:
-    values = dict(movie="a", channel="488nm", path=str(path), scan="stage", angle_deg=31.5, step_um=0.4)
-    values |= dict(pixel_um=0.104, interval_s=2.0, skew_axis="x", scan_sign=1, train="no")
-    return SheetRow(**(values | changes))  # type: ignore[arg-type]
+row = raw.sheet_row
 
 
 def stack(frame: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
@@ -48,16 +40,16 @@ def file_of(series: Path, frame: int) -> Path:
 
 
 def problem(series: Path, **changes: object) -> str:
-    record = register_movie([row(series, **changes)], READING, "fail")
+    record = raw.registered([row(series, **changes)], "fail")
     assert record.problem is not None
     return record.problem
 
 
 def test_a_series_is_read_in_order_of_time(series: Path) -> None:
-    record = register_movie([row(series)], READING, "fail")
+    record = raw.registered([row(series)], "fail")
     assert record.problem is None
     assert (record.frames, record.shape_zyx, record.dtype) == (4, SHAPE, "uint16")
-    source = open_channels([row(series)], READING)[0]
+    source = raw.sources([row(series)])[0]
     for frame in range(4):
         np.testing.assert_array_equal(source.read(frame), stack(frame))
 
@@ -65,14 +57,13 @@ def test_a_series_is_read_in_order_of_time(series: Path) -> None:
 def test_unpadded_time_points_are_ordered_by_number(tmp_path: Path) -> None:
     for point in (1, 2, 10, 3, 4, 5, 6, 7, 8, 9):
         tifffile.imwrite(tmp_path / f"cell_T{point}.tif", stack(point), photometric="minisblack")
-    source = open_channels([row(tmp_path / "cell_T*.tif")], READING)[0]
-    assert len(source) == 10
+    source = raw.sources([row(tmp_path / "cell_T*.tif")])[0]
     np.testing.assert_array_equal(source.read(9), stack(10))
 
 
 def test_the_record_survives_its_file(series: Path, tmp_path: Path) -> None:
     file_of(series, 2).unlink()
-    record = register_movie([row(series)], READING, "skip")
+    record = raw.registered([row(series)], "skip")
     record.write(tmp_path / "movie.json")
     assert MovieRecord.read(tmp_path / "movie.json") == record
     assert list(record.skipped) == [2]
@@ -87,24 +78,32 @@ def test_ome_tiff_frames_and_metadata(tmp_path: Path, axes: str, shape: tuple[in
         axes=axes, PhysicalSizeX=104, PhysicalSizeXUnit="nm", PhysicalSizeY=0.104, PhysicalSizeZ=0.25
     )
     tifffile.imwrite(tmp_path / "m.ome.tif", data, ome=True, metadata=metadata | dict(TimeIncrement=1.5))
-    blank = dict(scan="none", angle_deg=None, step_um=None, pixel_um=None, interval_s=None)
-    record = register_movie([row(tmp_path / "m.ome.tif", **blank)], READING, "fail")
+    blank: dict[str, Any] = dict(scan="none", angle_deg=None, step_um=None, pixel_um=None, interval_s=None)
+    blank |= dict(file_channel="1") if "C" in axes else {}
+    record = raw.registered([row(tmp_path / "m.ome.tif", **blank)], "fail")
     assert record.problem is None
     assert record.acquisition is not None
     assert record.acquisition.pixel_um == pytest.approx(0.104)
     assert record.acquisition.step_um == pytest.approx(0.25)
     assert record.acquisition.interval_s == pytest.approx(1.5)
     assert record.acquisition.sources["pixel_um"] == "OME-XML of m.ome.tif"
-    source = open_channels([row(tmp_path / "m.ome.tif", **blank)], READING)[0]
+    source = raw.sources([row(tmp_path / "m.ome.tif", **blank)])[0]
     expected = np.moveaxis(data, axes.index("T"), 0)[1]
     np.testing.assert_array_equal(source.read(1), expected[0] if "C" in axes else expected)
 
 
-def test_the_second_row_of_a_movie_takes_the_second_channel(tmp_path: Path) -> None:
+def test_a_channel_without_a_name_is_taken_by_its_number_and_never_by_its_place(tmp_path: Path) -> None:
     data = stack(0, (2, 3, 4, 5, 6))
     tifffile.imwrite(tmp_path / "m.ome.tif", data, ome=True, metadata=dict(axes="CTZYX"))
-    rows = [row(tmp_path / "m.ome.tif", channel=name) for name in ("488nm", "560nm")]
-    np.testing.assert_array_equal(open_channels(rows, READING)[1].read(2), data[1, 2])
+    names = ("488nm", "560nm")
+    rows = [row(tmp_path / "m.ome.tif", channel=name) for name in names]
+    assert "column 'file_channel'" in raw.problem(rows)
+    numbered = [
+        row(tmp_path / "m.ome.tif", channel=name, file_channel=number)
+        for name, number in zip(names, "21", strict=True)
+    ]
+    np.testing.assert_array_equal(raw.sources(numbered)[0].read(2), data[1, 2])
+    np.testing.assert_array_equal(raw.sources(numbered)[1].read(2), data[0, 2])
 
 
 def test_channels_in_files_of_their_own_may_have_any_name(tmp_path: Path) -> None:
@@ -114,7 +113,7 @@ def test_channels_in_files_of_their_own_may_have_any_name(tmp_path: Path) -> Non
             tmp_path / f"{name}.ome.tif", data, ome=True, metadata=dict(axes="TZYX", Channel=dict(Name="C1"))
         )
     rows = [row(tmp_path / f"{name}.ome.tif", channel=name) for name in ("green", "red")]
-    np.testing.assert_array_equal(open_channels(rows, READING)[1].read(2), stack(3, (3, 4, 5, 6))[2])
+    np.testing.assert_array_equal(raw.sources(rows)[1].read(2), stack(3, (3, 4, 5, 6))[2])
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
@@ -132,7 +131,7 @@ def test_ome_zarr_frames_and_metadata(tmp_path: Path, version: str) -> None:
     )
     group.attrs.update(ome if version == "0.4" else {"ome": ome | {"version": version}})
     blank = dict(scan="none", angle_deg=None, step_um=None, pixel_um=None, interval_s=None)
-    record = register_movie([row(tmp_path / "m.zarr", **blank)], READING, "fail")
+    record = raw.registered([row(tmp_path / "m.zarr", **blank)], "fail")
     assert record.problem is None
     assert record.acquisition is not None
     assert (record.acquisition.pixel_um, record.acquisition.step_um, record.acquisition.interval_s) == (
@@ -140,7 +139,7 @@ def test_ome_zarr_frames_and_metadata(tmp_path: Path, version: str) -> None:
         0.25,
         3.0,
     )
-    np.testing.assert_array_equal(open_channels([row(tmp_path / "m.zarr")], READING)[0].read(1), data[1, 0])
+    np.testing.assert_array_equal(raw.sources([row(tmp_path / "m.zarr")])[0].read(1), data[1, 0])
 
 
 def test_missing_geometry_is_one_error_that_lists_everything(series: Path) -> None:
@@ -172,7 +171,7 @@ BLANK |= dict(scan_sign=None)
 
 def test_a_series_with_a_settings_file_needs_only_the_skew_axis(series: Path) -> None:
     settings(series)
-    record = register_movie([row(series, **BLANK)], READING, "fail")
+    record = raw.registered([row(series, **BLANK)], "fail")
     assert record.problem is None
     acquisition = record.acquisition
     assert acquisition is not None
@@ -181,7 +180,7 @@ def test_a_series_with_a_settings_file_needs_only_the_skew_axis(series: Path) ->
     assert (acquisition.interval_s, acquisition.scan_sign) == (2.0, -1)
     origin = "settings file cell_Settings.txt"
     expected = dict.fromkeys(("scan", "angle_deg", "step_um", "pixel_um", "scan_sign"), origin)
-    expected |= dict(skew_axis="sample sheet", interval_s="msec in the file names")
+    expected |= dict(skew_axis="sample sheet", interval_s="clock in the file names")
     assert acquisition.sources == expected
     assert record.warnings == []
     assert "no value for skew_axis in the sample sheet or the settings" in problem(
@@ -196,12 +195,12 @@ def test_without_a_scan_everything_missing_is_listed(series: Path) -> None:
 
 def test_the_sheet_wins_and_every_disagreement_is_a_warning(series: Path) -> None:
     settings(series)
-    record = register_movie([row(series, step_um=0.5, angle_deg=31.501, interval_s=3.0)], READING, "fail")
+    record = raw.registered([row(series, step_um=0.5, angle_deg=31.501, interval_s=3.0)], "fail")
     assert record.acquisition is not None
     assert (record.acquisition.step_um, record.acquisition.interval_s) == (0.5, 3.0)
     assert record.acquisition.scan_sign == 1
     assert record.warnings == [
-        "interval_s: 3.0 (sample sheet) is used, not 2.0 (msec in the file names)",
+        "interval_s: 3.0 (sample sheet) is used, not 2.0 (clock in the file names)",
         "step_um: 0.5 (sample sheet) is used, not 0.4 (settings file cell_Settings.txt)",
         "scan_sign: 1 (sample sheet) is used, not -1 (settings file cell_Settings.txt)",
     ]
@@ -210,7 +209,7 @@ def test_the_sheet_wins_and_every_disagreement_is_a_warning(series: Path) -> Non
 def test_a_scan_that_the_file_contradicts(series: Path) -> None:
     """The settings' stage step is no plane spacing of an objective scan."""
     settings(series)
-    record = register_movie([row(series, scan="objective", scan_sign=None)], READING, "fail")
+    record = raw.registered([row(series, scan="objective", scan_sign=None)], "fail")
     assert record.warnings == [
         "scan: objective (sample sheet) is used, not stage (settings file cell_Settings.txt)"
     ]
@@ -222,7 +221,7 @@ def test_settings_files_that_cannot_be_told_apart(series: Path) -> None:
     settings(series, name="two", interval="0.3")
     assert "one_Settings.txt and two_Settings.txt, which differ" in problem(series)
     settings(series, name="cell")
-    assert register_movie([row(series)], READING, "fail").problem is None
+    assert raw.registered([row(series)], "fail").problem is None
 
 
 def test_channels_whose_files_disagree(tmp_path: Path) -> None:
@@ -230,7 +229,7 @@ def test_channels_whose_files_disagree(tmp_path: Path) -> None:
         metadata = dict(axes="ZYX", PhysicalSizeX=size, PhysicalSizeY=size)
         tifffile.imwrite(tmp_path / f"{name}.ome.tif", stack(0), ome=True, metadata=metadata)
     rows = [row(tmp_path / f"{name}.ome.tif", channel=name, pixel_um=None) for name in ("green", "red")]
-    record = register_movie(rows, READING, "fail")
+    record = raw.registered(rows, "fail")
     assert record.acquisition is not None
     assert record.acquisition.pixel_um == 0.1
     assert record.warnings == [
@@ -250,7 +249,7 @@ def test_pixels_that_are_not_square(tmp_path: Path, kind: str) -> None:
     else:
         ome_zarr(path, stack(0), "zyx", [0.25, 0.2, 0.1])
     assert "found pixels of 0.1 × 0.2 µm" in problem(path, pixel_um=None)
-    record = register_movie([row(path, pixel_um=0.1)], READING, "fail")
+    record = raw.registered([row(path, pixel_um=0.1)], "fail")
     assert record.problem is None
     assert len(record.warnings) == 1
     assert "(sample sheet) are used, not 0.1 × 0.2 µm (" in record.warnings[0]
@@ -273,7 +272,7 @@ def ome_zarr(
 def test_a_scale_that_all_levels_share_counts(tmp_path: Path) -> None:
     """OME-NGFF 0.5: the transformation of ``multiscales`` is applied after that of the level."""
     ome_zarr(tmp_path / "m.zarr", stack(0, (2, *SHAPE)), "tzyx", [1, 2.5, 1, 1], [1.5, 0.1, 0.1, 0.1])
-    record = register_movie([row(tmp_path / "m.zarr", **(BLANK | dict(scan="none")))], READING, "fail")
+    record = raw.registered([row(tmp_path / "m.zarr", **(BLANK | dict(scan="none")))], "fail")
     assert record.acquisition is not None
     assert (record.acquisition.step_um, record.acquisition.pixel_um) == (0.25, 0.1)
     assert record.acquisition.interval_s == 1.5
@@ -281,7 +280,7 @@ def test_a_scale_that_all_levels_share_counts(tmp_path: Path) -> None:
 
 def test_part_of_a_zarr_touches_only_its_chunks(tmp_path: Path) -> None:
     ome_zarr(tmp_path / "m.zarr", stack(0), "zyx", [0.25, 0.1, 0.1])
-    source = open_channels([row(tmp_path / "m.zarr")], READING)[0]
+    source = raw.sources([row(tmp_path / "m.zarr")])[0]
     for plane in (0, 3):
         (tmp_path / f"m.zarr/0/c/{plane}/0/0").write_bytes(b"no chunk")
     part = (slice(1, 3), slice(2, 5), slice(None, 4))
@@ -296,7 +295,7 @@ def test_calibration_files_that_are_not_there(series: Path, tmp_path: Path) -> N
     message = problem(series, **names, registration="to_488.json")
     assert f"no file at dark of channel '488nm': {tmp_path / 'dark.tif'}; registration of channel" in message
     assert "flat" not in message
-    assert register_movie([row(series, dark=100.0)], READING, "fail").problem is None
+    assert raw.registered([row(series, dark=100.0)], "fail").problem is None
 
 
 @pytest.mark.parametrize("size", [0, float("nan"), -1])
@@ -314,7 +313,7 @@ def test_a_path_that_matches_nothing(tmp_path: Path) -> None:
 def test_a_missing_time_point_fails_or_is_skipped(series: Path) -> None:
     file_of(series, 2).unlink()
     assert "no file for time point 2" in problem(series)
-    record = register_movie([row(series)], READING, "skip")
+    record = raw.registered([row(series)], "skip")
     assert record.problem is None
     assert record.frames == 4
     assert list(record.skipped) == [2]
@@ -326,7 +325,7 @@ def test_a_truncated_tiff_fails_or_is_skipped(series: Path) -> None:
     message = problem(series)
     assert "truncated" in message
     assert path.name in message
-    assert list(register_movie([row(series)], READING, "skip").skipped) == [1]
+    assert list(raw.registered([row(series)], "skip").skipped) == [1]
 
 
 @pytest.mark.parametrize("kept", [0.98, 0.7, 0.4])
@@ -337,7 +336,7 @@ def test_a_tiff_cut_anywhere_is_truncated(series: Path, kept: float, bigtiff: bo
     with tifffile.TiffWriter(path, bigtiff=bigtiff) as writer:
         for plane in stack(1):
             writer.write(plane, contiguous=False, photometric="minisblack", metadata=None)
-    assert register_movie([row(series)], READING, "fail").problem is None
+    assert raw.registered([row(series)], "fail").problem is None
     path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
     message = problem(series)
     assert path.name in message
@@ -368,12 +367,14 @@ def test_frames_of_different_shapes(series: Path) -> None:
     message = problem(series)
     assert "(4, 5, 7)" in message
     assert "(4, 5, 6)" in message
-    assert list(register_movie([row(series)], READING, "skip").skipped) == [3]
+    assert list(raw.registered([row(series)], "skip").skipped) == [3]
 
 
 def test_two_files_of_one_time_point(series: Path) -> None:
     shutil.copy(file_of(series, 1), series.parent / "cell_ch0_stack0001_again.tif")
-    assert "both time point 1" in problem(series)
+    message = problem(series)
+    assert "5 files without a number that runs through all names" in message
+    assert "both time point 1 by" in problem(series, time_point=r"stack(\d+)")
 
 
 def test_channels_with_different_numbers_of_frames(series: Path) -> None:
@@ -381,9 +382,10 @@ def test_channels_with_different_numbers_of_frames(series: Path) -> None:
         tifffile.imwrite(
             series.parent / f"cell_ch1_stack{frame:04}.tif", stack(frame), photometric="minisblack"
         )
-    record = register_movie([row(series), row(series.parent / "cell_ch1*", channel="560nm")], READING, "fail")
-    assert record.problem is not None
-    assert "{'488nm': 4, '560nm': 3}" in record.problem
+    rows = [row(series), row(series.parent / "cell_ch1*", channel="560nm")]
+    assert "no file for time point 3 of channel '560nm'" in raw.problem(rows)
+    record = raw.registered(rows, "skip")
+    assert (record.problem, record.frames, list(record.skipped)) == (None, 4, [3])
 
 
 def test_zeros_and_nan_are_refused() -> None:
@@ -399,15 +401,13 @@ def test_zeros_and_nan_are_refused() -> None:
 def test_the_real_yeast_movie(real_data: Path) -> None:
     blank = dict(scan="none", angle_deg=None, step_um=None, pixel_um=None, interval_s=None)
     path = real_data / "yeast_mitochondria" / "yeast_3d_mitochondria.ome.tif"
-    record = register_movie([row(path, **blank)], READING, "fail")
+    record = raw.registered([row(path, **blank)], "fail")
     assert record.problem is None
     assert record.acquisition is not None
     assert (record.frames, record.shape_zyx) == (30, (17, 192, 279))
     assert (record.acquisition.pixel_um, record.acquisition.step_um) == (0.0655, 0.25)
     assert record.acquisition.interval_s == pytest.approx(4.5356, abs=1e-4)
-    np.testing.assert_array_equal(
-        open_channels([row(path, **blank)], READING)[0].read(7), tifffile.imread(path)[7]
-    )
+    np.testing.assert_array_equal(raw.sources([row(path, **blank)])[0].read(7), tifffile.imread(path)[7])
 
 
 def test_the_script_prints_the_warnings(series: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -418,7 +418,11 @@ def test_the_script_prints_the_warnings(series: Path, capsys: pytest.CaptureFixt
     sheet.write_text("\t".join(header) + "\n" + "\t".join(cells) + "\n")
     output = series.parent / "movie.json"
     chosen = dict(reading={}, on_bad_frame="fail")
-    main(Arguments(sheet=sheet, movie="a", output=output, settings=chosen))
+    main(
+        Arguments(
+            sheet=sheet, movie="a", output=output, table=series.parent / "acquisition.tsv", settings=chosen
+        )
+    )
     assert MovieRecord.read(output).warnings == [
         "angle_deg: 30.0 (sample sheet) is used, not 31.5 (settings file cell_Settings.txt)"
     ]
@@ -426,6 +430,6 @@ def test_the_script_prints_the_warnings(series: Path, capsys: pytest.CaptureFixt
 
 
 def test_whoever_uses_a_movie_with_a_problem_is_told_which(series: Path) -> None:
-    record = register_movie([row(series, step_um=None)], READING, "fail")
+    record = raw.registered([row(series, step_um=None)], "fail")
     with pytest.raises(BadInputError, match=r"movie 'a'.*no value for step_um.*qc/decisions\.tsv"):
         record.usable()

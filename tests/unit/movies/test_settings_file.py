@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.movies.settings_file import read_settings, settings_beside, times_in_names
+from spatialdino_core.movies.formats.settings_file import read_settings, settings_beside
 
 
 def settings_text(
@@ -137,13 +137,3 @@ def test_several_files_must_agree(tmp_path: Path) -> None:
         BadInputError, match=r"a_Iter_0000_Settings\.txt and a_Iter_0002_Settings\.txt, which differ"
     ):
         read_settings(paths)
-
-
-def test_the_interval_of_clock_times_in_names() -> None:
-    """Median, so that one late stack does not count; a missing time point breaks two pairs."""
-    at = [4732481, 4735001, None, 4740041, 4742561, 4749999, 4752519]
-    paths = [None if t is None else Path(f"s_stack0_{0:07}msec_{t:010}msecAbs_000x.tif") for t in at]
-    assert [m.interval_s for m in times_in_names(paths)] == [2.52]
-    assert times_in_names([Path("a_t0.tif"), Path("a_t1.tif")]) == []
-    relative = [Path(f"s_stack{n:04}_488nm_{n * 1500:07}msec_x.tif") for n in range(3)]
-    assert [m.interval_s for m in times_in_names(relative)] == [1.5]

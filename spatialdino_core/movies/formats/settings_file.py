@@ -1,7 +1,6 @@
 """Acquisition settings that lattice light-sheet control software writes beside the TIFF files.
 
-Two things: ``*_Settings.txt`` (how the stack was scanned) and the clock times in the names of the TIFF
-files. Light enough for planning a run: reads text, never images.
+``*_Settings.txt`` says how the stack was scanned. Light enough for planning a run: reads text, never images.
 
 The layout is that of the Janelia lattice light-sheet and MOSAIC instruments: sections between lines of
 asterisks (General, Waveform, Camera), then the instrument's .ini file with ``[Section]`` headers. The tilted
@@ -11,14 +10,12 @@ axis of the camera image is not in it.
 from __future__ import annotations
 
 import re
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.movies.source import FileMetadata, positive
+from spatialdino_core.movies.formats.image import FileMetadata, positive
 
 ENDING = "_Settings.txt"
 TIFF_ENDINGS = (".tif", ".tiff", ".tf2", ".tf8", ".btf")
@@ -40,8 +37,6 @@ _WAVEFORM = re.compile(
     r"\s*\S+\s+(?P<interval>[-+]?[\d.]+(?:[eE][-+]?\d+)?)\s+\d+",
     re.MULTILINE | re.IGNORECASE,
 )
-_CLOCK = re.compile(r"_(\d+)msecAbs")
-_RELATIVE_CLOCK = re.compile(r"_(\d+)msec_")
 
 
 def settings_beside(files: Sequence[Path]) -> list[Path]:
@@ -93,7 +88,7 @@ def _read(path: Path) -> FileMetadata:
         scan=scan,
         angle_deg=abs(angle) if tilted and angle else None,
         # With a negative angle it is not clear which of the two signs turns the scan around.
-        scan_sign=(1 if step > 0 else -1) if step and not (angle and angle < 0) else None,
+        scan_sign=((1 if step > 0 else -1) if step and not (angle and angle < 0) else None),
         origin=f"settings file {path.name}",
     )
 
@@ -156,25 +151,3 @@ def _number(text: str | None) -> float | None:
         return float(text) if text is not None else None
     except ValueError:
         return None
-
-
-def times_in_names(by_frame: Sequence[Path | None]) -> list[FileMetadata]:
-    """Time between frames from the times in file names: ``_0020931273msecAbs``, else ``_0002520msec_``.
-
-    Parameters
-    ----------
-    by_frame
-        File of each time point, ``None`` where one is missing.
-
-    Returns
-    -------
-    list of FileMetadata
-        One with the median difference of successive time points; empty where names carry no times.
-    """
-    for clock in (_CLOCK, _RELATIVE_CLOCK):
-        found = [clock.search(path.name) if path else None for path in by_frame]
-        steps = [int(b[1]) - int(a[1]) for a, b in pairwise(found) if a and b]
-        interval = positive(statistics.median(steps), 1e-3) if steps else None
-        if interval is not None:
-            return [FileMetadata(interval_s=interval, origin="msec in the file names")]
-    return []

@@ -1,14 +1,17 @@
 """Raw movies in CZI files (ZEISS ZEN), read plane by plane.
 
 Needs the optional extra ``czi`` (the package czifile, BSD-3-Clause), which knows the file's segments; what
-the planes and the metadata mean is said here. Mosaics and files with several scenes are refused.
+the planes and the metadata mean is said here. Mosaics are refused.
 """
 
 from __future__ import annotations
 
 import importlib
+import itertools
 import re
+import warnings
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,13 +21,14 @@ import numpy as np
 import tifffile
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.movies.source import (
+from spatialdino_core.movies.formats.image import (
     WHOLE,
     FileMetadata,
+    Image,
+    Piece,
+    Place,
     Readable,
     Region,
-    file_stamp,
-    pick_channel,
     positive,
 )
 
@@ -32,76 +36,121 @@ from spatialdino_core.movies.source import (
 UNCOMPRESSED, JPEG_XR, ZSTD, ZSTD_WITH_HEADER = 0, 4, 5, 6
 
 
-class CziMovie:
-    """One CZI file: dimensions T, C, Z, Y, X, one scene."""
+def images_of(path: Path) -> list[Image]:
+    """The scenes of a CZI file, each an image with dimensions T, C, Z, Y, X."""
+    with Readable(path), _czifile(path).CziFile(str(path)) as czi:
+        xml = czi.metadata()
+        said = ElementTree.fromstring("<none/>" if xml is None else xml)
+        scenes = _scenes(czi)
+        if not scenes:
+            raise ValueError("no image")
+        names = _scene_names(said)
+        stamps = _time_stamps(czi)
+        return [
+            _image(
+                path,
+                said,
+                scene,
+                names.get(scene, "" if len(scenes) == 1 else str(scene)),
+                entries,
+                stamps,
+            )
+            for scene, entries in sorted(scenes.items())
+        ]
 
-    def __init__(self, path: Path, channel: str, channel_index: int) -> None:
+
+def _image(
+    path: Path,
+    said: ElementTree.Element,
+    scene: int,
+    name: str,
+    entries: list[Any],
+    stamps: Sequence[float],
+) -> Image:
+    planes = _by_position(path, entries)
+    size = path.stat().st_size
+    times, channels, depth = (1 + max(key[n] for key in planes) for n in range(3))
+    form = (_sizes(entries[0]), np.dtype(entries[0].dtype))
+    stacks: dict[Place, tuple[Piece, ...]] = {}
+    faults: dict[Place, str] = {}
+    for place in itertools.product(range(times), range(channels)):
+        own = [planes[*place, z] for z in range(depth) if (*place, z) in planes]
+        if len(own) < depth:
+            faults[place] = (
+                f"{len(own)} of {depth} planes of time {place[0]} (the acquisition was stopped here)"
+            )
+        elif any(entry.file_position >= size for entry in own):
+            faults[place] = f"{size} bytes, which end before the planes of time {place[0]} (truncated)"
+        elif any((_sizes(entry), np.dtype(entry.dtype)) != form for entry in own):
+            faults[place] = f"planes of different shape or dtype at time {place[0]}"
+        else:
+            stacks[place] = (Piece(path, f"s={scene} t={place[0]} c={place[1]}", depth),)
+    metadata, names = _metadata(said, path.name)
+    return Image(
+        name=name,
+        times=times,
+        channels=channels,
+        channel_names=names,
+        shape_zyx=(depth, *form[0]),
+        dtype=form[1],
+        stacks=stacks,
+        faults=faults,
+        clock_s=({place: stamps[place[0]] for place in stacks} if len(stamps) == times else {}),
+        metadata=metadata,
+    )
+
+
+class CziReader:
+    """Reads stacks of one file by scene, time and channel."""
+
+    def __init__(self, path: Path) -> None:
         self.path = path
         with Readable(path), _czifile(path).CziFile(str(path)) as czi:
-            xml = czi.metadata()
-            said = ElementTree.fromstring("<none/>" if xml is None else xml)
-            entries = [e for e in czi.subblock_directory if not e.pyramid_type]
-            if not entries:
-                raise ValueError("no image")
-            _refuse_scenes(path, entries, said)
-            self._planes = _by_position(path, entries)
-            self._dtype = np.dtype(entries[0].dtype)
-        self._size = path.stat().st_size
-        self._counts = {axis: 1 + max(key[n] for key in self._planes) for n, axis in enumerate("TCZ")}
-        self._shape_yx = _sizes(next(iter(self._planes.values())))
-        self.metadata = (_metadata(said, path.name),)
-        names = self.metadata[0].channels
-        self._channel = pick_channel(path, self._counts["C"], names, channel, channel_index)
+            self._scenes = {scene: _by_position(path, entries) for scene, entries in _scenes(czi).items()}
 
-    def __len__(self) -> int:
-        return self._counts["T"]
-
-    def read(self, frame: int, region: Region = WHOLE) -> np.ndarray:
+    def read(self, where: str, region: Region = WHOLE) -> np.ndarray:
         z, y, x = region
-        entries = self._stack(frame)[z]
-        height, width = (len(range(n)[part]) for n, part in zip(self._shape_yx, (y, x), strict=True))
-        stack = np.empty((len(entries), height, width), self._dtype)
+        scene, t, c = (int(part.partition("=")[2]) for part in where.split())
+        planes = self._scenes[scene]
+        depth = 1 + max(key[2] for key in planes)
+        entries = [planes[t, c, number] for number in range(depth)[z]]
+        shape_yx = _sizes(next(iter(planes.values())))
+        dtype = np.dtype(next(iter(planes.values())).dtype)
+        height, width = (len(range(n)[part]) for n, part in zip(shape_yx, (y, x), strict=True))
+        stack = np.empty((len(entries), height, width), dtype)
         segment = _czifile(self.path).Segment
         with Readable(self.path), tifffile.FileHandle(self.path) as file:
             for plane, entry in zip(stack, entries, strict=True):
                 data = segment(file, entry.file_position).data().data(raw=True)
-                plane[:] = _decode(data, entry.compression, self._shape_yx, self._dtype)[y, x]
+                plane[:] = _decode(data, entry.compression, shape_yx, dtype)[y, x]
         return stack
 
-    def describe(self, frame: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        entries = self._stack(frame)
-        if any(entry.file_position >= self._size for entry in entries):
-            raise BadInputError(
-                self.path,
-                found=f"{self._size} bytes, which end before the planes of frame {frame} (truncated)",
-                expected="a complete file",
-                remedy="Copy it again from the microscope, or set on_bad_frame: skip.",
-            )
-        kinds = {(_sizes(entry), np.dtype(entry.dtype)) for entry in entries}
-        if len(kinds) > 1:
-            raise BadInputError(
-                self.path,
-                found=f"planes of {sorted(map(str, kinds))} in frame {frame}",
-                expected="planes of one shape and dtype",
-                remedy="Export the movie as an OME-TIFF with axes TCZYX.",
-            )
-        return (len(entries), *self._shape_yx), self._dtype
 
-    def stamp(self, frame: int) -> str | None:
-        return file_stamp(self.path)
+def _scenes(czi: Any) -> dict[int, list[Any]]:
+    """Directory entries of each scene, pyramid levels left out."""
+    scenes: dict[int, list[Any]] = {}
+    for entry in czi.subblock_directory:
+        if not entry.pyramid_type:
+            scenes.setdefault(_starts(entry).get("S", 0), []).append(entry)
+    return scenes
 
-    def _stack(self, frame: int) -> list[Any]:
-        """Directory entries of a frame's planes, in order of z."""
-        planes = range(self._counts["Z"])
-        missing = [z for z in planes if (frame, self._channel, z) not in self._planes]
-        if missing:
-            raise BadInputError(
-                self.path,
-                found=f"{len(planes) - len(missing)} of {len(planes)} planes of frame {frame}",
-                expected="every plane",
-                remedy="The acquisition was stopped within this frame: set on_bad_frame: skip.",
-            )
-        return [self._planes[frame, self._channel, z] for z in planes]
+
+def _scene_names(said: ElementTree.Element) -> dict[int, str]:
+    return {
+        int(scene.attrib.get("Index", number)): scene.attrib.get("Name", "")
+        for number, scene in enumerate(said.findall(".//Image/Dimensions/S/Scenes/Scene"))
+    }
+
+
+def _time_stamps(czi: Any) -> list[float]:
+    """Seconds from the start of the acquisition, one for each time point where ZEN kept them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # most files have no attachments
+        entries = list(czi.attachment_directory)
+    for entry in entries:
+        if entry.name == "TimeStamps":
+            return [float(second) for second in entry.data_segment().data()]
+    return []
 
 
 def _czifile(path: Path) -> ModuleType:
@@ -125,22 +174,6 @@ def _sizes(entry: Any) -> tuple[int, int]:
     """Height and width of a plane, voxels."""
     sizes = {dimension.dimension: dimension.size for dimension in entry.dimension_entries}
     return sizes["Y"], sizes["X"]
-
-
-def _refuse_scenes(path: Path, entries: list[Any], said: ElementTree.Element) -> None:
-    scenes = sorted({_starts(entry).get("S", 0) for entry in entries})
-    if len(scenes) > 1:
-        names = {
-            int(scene.attrib.get("Index", number)): scene.attrib.get("Name", "")
-            for number, scene in enumerate(said.findall(".//Image/Dimensions/S/Scenes/Scene"))
-        }
-        listed = ", ".join(f"{scene} '{names.get(scene, '')}'" for scene in scenes)
-        raise BadInputError(
-            path,
-            found=f"{len(scenes)} scenes: {listed}",
-            expected="one scene per file",
-            remedy="Write the scenes to files of their own (ZEN: Split Scenes), one movie for each.",
-        )
 
 
 def _by_position(path: Path, entries: list[Any]) -> dict[tuple[int, int, int], Any]:
@@ -187,8 +220,8 @@ def _zstd_with_header(data: bytes, dtype: np.dtype[Any]) -> bytes:
     return bytes(voxels)
 
 
-def _metadata(said: ElementTree.Element, name: str) -> FileMetadata:
-    """Voxel size, interval, channels, and the skew of a lattice light-sheet.
+def _metadata(said: ElementTree.Element, name: str) -> tuple[FileMetadata, tuple[str, ...]]:
+    """Voxel size, interval and the skew of a lattice light-sheet; names of the channels.
 
     ZEN marks a skewed stack by ``ZAxisShear`` = ``Skew60``: the image planes stand at 60° to the vertical,
     so at 30° to the cover glass; the distance of the planes is then the step of the stage along the cover
@@ -202,18 +235,17 @@ def _metadata(said: ElementTree.Element, name: str) -> FileMetadata:
     dimensions = said.find(".//Information/Image/Dimensions")
     if dimensions is None:
         dimensions = ElementTree.Element("Dimensions")
-    channels = [c.attrib.get("Name", "") for c in dimensions.findall("Channels/Channel")]
+    channels = tuple(c.attrib.get("Name", "") for c in dimensions.findall("Channels/Channel"))
     common: dict[str, Any] = {
         "pixel_um": sizes.get("X"),
         "pixel_y_um": sizes.get("Y"),
         "interval_s": positive(dimensions.findtext("T/Positions/Interval/Increment")),
-        "channels": tuple(channels),
         "origin": f"CZI metadata of {name}",
     }
     skew = re.fullmatch(r"Skew(\d+)", dimensions.findtext("Z/ZAxisShear", "").strip())
     if skew is None or not 0 < int(skew[1]) < 90:
-        return FileMetadata(plane_spacing_um=sizes.get("Z"), **common)
-    return FileMetadata(
+        return FileMetadata(plane_spacing_um=sizes.get("Z"), **common), channels
+    skewed = FileMetadata(
         step_um=sizes.get("Z"),
         scan="stage",
         angle_deg=90.0 - int(skew[1]),
@@ -221,3 +253,4 @@ def _metadata(said: ElementTree.Element, name: str) -> FileMetadata:
         scan_sign=1,
         **common,
     )
+    return skewed, channels

@@ -1,0 +1,373 @@
+"""OME-Zarr stores, versions 0.1 to 0.5, read at full resolution: single images, bioformats2raw's collections,
+plates, and bare arrays whose axes are named.
+
+Axes and channels are found by name; an array may hold them in any order and any byte order. A chunk that is
+not there is no chunk of zeros: see `_lost_chunks`.
+Source: Open Microscopy Environment, OME-NGFF specification 0.1 to 0.5.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.axes import parsed
+from spatialdino_core.movies.formats.image import (
+    S_PER_UNIT,
+    UM_PER_UNIT,
+    WHOLE,
+    FileMetadata,
+    Image,
+    Piece,
+    Place,
+    Readable,
+    Region,
+    quantity,
+)
+from spatialdino_core.movies.formats.ome_xml import OmeImage, ome_images
+from spatialdino_core.movies.names import natural
+
+MissingChunks = Literal["zeros"] | None
+MARKS = (".zgroup", ".zarray", "zarr.json")
+BIOFORMATS_XML = Path("OME") / "METADATA.ome.xml"
+USUAL_AXES = {3: "zyx", 4: "tzyx"}
+AXES_OF_OLD_VERSIONS = "TCZYX"  # 0.1 and 0.2 have no other
+
+
+def is_store(path: Path) -> bool:
+    """Whether a folder is a Zarr group or array."""
+    return any((path / mark).is_file() for mark in MARKS)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Full resolution of one image of a store.
+
+    Attributes
+    ----------
+    name
+        Path of the image in the store; empty for the store itself.
+    array
+        Its voxels.
+    axes
+        Letters of the array's axes.
+    channels
+        Channel names.
+    scale
+        What ``multiscales`` says; empty for a bare array.
+    declared_sparse
+        Whether the store says that it leaves out chunks without content.
+    """
+
+    name: str
+    array: Any
+    axes: str
+    channels: tuple[str, ...]
+    multiscale: Mapping[str, Any]
+    declared_sparse: bool
+
+    def length(self, axis: str) -> int:
+        return int(self.array.shape[self.axes.index(axis)]) if axis in self.axes else 1
+
+
+def images_of(path: Path, axes: str | None, missing_chunks: MissingChunks) -> list[Image]:
+    """All images of a store.
+
+    Parameters
+    ----------
+    path
+        The store.
+    axes
+        What the axes of its arrays are, by the sample sheet.
+    missing_chunks
+        ``zeros``: the store leaves out chunks that hold nothing.
+    """
+    with Readable(path):
+        levels = list(_levels(path, axes))
+        described = _described(path)
+        return [_image(path, level, missing_chunks, described.get(level.name)) for level in levels]
+
+
+def _image(path: Path, level: _Level, missing: MissingChunks, described: OmeImage | None) -> Image:
+    times, channels = level.length("T"), level.length("C")
+    depth = level.length("Z")
+    faults = {} if missing == "zeros" or level.declared_sparse else _lost_chunks(level)
+    said = _metadata(level, f"OME-Zarr metadata of {path.name}")
+    places = list(itertools.product(range(times), range(channels)))
+    label = level.name or path.name
+    return Image(
+        name=level.name,
+        times=times,
+        channels=channels,
+        channel_names=level.channels,
+        shape_zyx=(depth, level.length("Y"), level.length("X")),
+        dtype=level.array.dtype.newbyteorder("="),
+        stacks={p: (Piece(path, _where(level, p), depth),) for p in places if p not in faults},
+        faults={place: f"{label}: {fault}" for place, fault in faults.items()},
+        clock_s=described.clock_s if described else {},
+        metadata=said,
+    )
+
+
+def _where(level: _Level, place: Place) -> str:
+    return f"{level.name or '.'} {level.axes.lower()} t={place[0]} c={place[1]}"
+
+
+def _levels(path: Path, axes: str | None) -> Iterator[_Level]:
+    node: Any = zarr.open(path, mode="r")
+    if isinstance(node, zarr.Array):
+        named: Any = getattr(node.metadata, "dimension_names", None) or node.attrs.get("_ARRAY_DIMENSIONS")
+        yield _Level("", node, _axes(path, node, axes, named), (), {}, _sparse(node.attrs))
+        return
+    yield from _levels_of_group(path, node, "", axes)
+
+
+def _levels_of_group(path: Path, group: Any, name: str, axes: str | None) -> Iterator[_Level]:
+    attributes = dict(group.attrs)
+    ome: Any = attributes.get("ome", attributes)
+    if "multiscales" not in ome:
+        for child in _children(path / name, group, ome):
+            yield from _levels_of_group(path, group[child], f"{name}/{child}".lstrip("/"), axes)
+        return
+    image = ome["multiscales"][0]
+    array: Any = group[image["datasets"][0]["path"]]
+    named = [a["name"] if isinstance(a, dict) else a for a in image.get("axes", AXES_OF_OLD_VERSIONS)]
+    channels = tuple(c.get("label", "") for c in ome.get("omero", {}).get("channels", []))
+    sparse = _sparse(attributes) or _sparse(array.attrs)
+    yield _Level(name, array, _axes(path / name, array, axes, named), channels, image, sparse)
+
+
+def _children(folder: Path, group: Any, ome: Mapping[str, Any]) -> list[str]:
+    """Images of a collection: series of bioformats2raw, wells of a plate and their fields."""
+    if "plate" in ome:
+        wells = [str(well["path"]) for well in ome["plate"]["wells"]]
+        return [f"{well}/{field}" for well in wells for field in _fields(folder / well)]
+    series = _ome_attributes(group["OME"]).get("series") if "OME" in group else None
+    children = [str(name) for name in series] if series else _stores_in(folder)
+    if not children:
+        raise BadInputError(
+            folder,
+            found="a Zarr group without an image",
+            expected="an OME-Zarr image, a collection of them, a plate, or an array with named axes",
+            remedy="Give the path of the image within the store, e.g. store.zarr/0.",
+        )
+    return children
+
+
+def _fields(well: Path) -> list[str]:
+    """Images of a well, by its metadata, else the groups in its folder."""
+    if is_store(well):
+        images = _ome_attributes(zarr.open_group(well, mode="r")).get("well", {}).get("images", [])
+        if images:
+            return [str(image["path"]) for image in images]
+    return _stores_in(well)
+
+
+def _stores_in(folder: Path) -> list[str]:
+    """Groups in a folder that may be images, in natural order."""
+    names = [
+        child.name for child in folder.iterdir() if child.name != "OME" and (child / ".zgroup").is_file()
+    ]
+    names += [child.parent.name for child in folder.glob("*/zarr.json") if child.parent.name != "OME"]
+    return sorted(names, key=natural)
+
+
+def _ome_attributes(group: Any) -> Mapping[str, Any]:
+    attributes = dict(group.attrs)
+    inner: Mapping[str, Any] = attributes.get("ome", attributes)
+    return inner
+
+
+def _axes(path: Path, array: Any, by_hand: str | None, named: Sequence[str | None] | None) -> str:
+    """Letters of an array's axes: those of the sheet, else by their names."""
+    sizes: list[int | None] = [None] * array.ndim
+    if by_hand is not None:
+        letters = "".join(letter for letter, _ in parsed(by_hand))
+        sizes = [size for _, size in parsed(by_hand)]
+    else:
+        letters = "".join(str(name)[:1].upper() if name else "?" for name in named or [])
+    fits = len(sizes) == array.ndim and all(s in (None, n) for s, n in zip(sizes, array.shape, strict=True))
+    if (
+        len(letters) != array.ndim
+        or not fits
+        or not set("YX") <= set(letters) <= set("TCZYX")
+        or len(set(letters)) < len(letters)
+    ):
+        raise BadInputError(
+            path,
+            found=f"an array of shape {array.shape} with axes {by_hand or list(named or []) or 'unnamed'}",
+            expected=f"{array.ndim} axes, each of t, c, z, y, x at most once",
+            remedy="Say in the sample sheet's column 'axes' what they are, in the order of the array, e.g. "
+            f"{USUAL_AXES.get(array.ndim, 'tczyx')}.",
+        )
+    return letters
+
+
+def _sparse(attributes: Mapping[str, Any]) -> bool:
+    return attributes.get("write_empty_chunks") is False
+
+
+def _lost_chunks(level: _Level) -> dict[Place, str]:
+    """Stacks of which chunks are not there, though the same chunks of other frames are.
+
+    A store may leave out chunks that hold nothing but its fill value, such as corners without data; those
+    are the same in every frame. A chunk that only some frames lack did not arrive.
+    """
+    array = level.array
+    shape = array.shards or array.chunks
+    grid = [range(-(-length // chunk)) for length, chunk in zip(array.shape, shape, strict=True)]
+    root = _folder(array)
+    present = _files(root)
+    inner = [axis for axis, name in enumerate(level.axes) if name in "ZYX"]
+    missing: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+    lacking: Counter[tuple[int, ...]] = Counter()
+    outers = 0
+    for outer in itertools.product(*(grid[a] if a not in inner else range(1) for a in range(len(grid)))):
+        outers += 1
+        for within in itertools.product(*(grid[axis] for axis in inner)):
+            coordinates = list(outer)
+            for axis, number in zip(inner, within, strict=True):
+                coordinates[axis] = number
+            if array.metadata.encode_chunk_key(tuple(coordinates)) not in present:
+                missing.setdefault(outer, []).append(within)
+                lacking[within] += 1
+    chunks = len(list(itertools.product(*(grid[axis] for axis in inner))))
+    faults: dict[Place, str] = {}
+    for outer, lost in missing.items():
+        # With a single frame there is no other to compare with: what it lacks cannot be told from a fault.
+        odd = [within for within in lost if outers == 1 or lacking[within] < outers]
+        if odd:
+            for place in _places(level, outer, shape):
+                faults[place] = f"{len(odd)} of {chunks} chunk files are not there"
+    return faults
+
+
+def _places(level: _Level, outer: Sequence[int], shape: Sequence[int]) -> Iterator[Place]:
+    """Time points and channels that lie in a chunk."""
+    spans = []
+    for axis in "TC":
+        if axis in level.axes:
+            number = level.axes.index(axis)
+            first = outer[number] * shape[number]
+            spans.append(range(first, min(first + shape[number], level.array.shape[number])))
+        else:
+            spans.append(range(1))
+    yield from itertools.product(*spans)
+
+
+def _folder(array: Any) -> Path:
+    return Path(array.store_path.store.root) / array.store_path.path
+
+
+def _files(root: Path) -> set[str]:
+    """Names of all files below, as chunk keys; of every folder's content in one call."""
+    return {
+        os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
+        for folder, _, names in os.walk(root)
+        for name in names
+    }
+
+
+def _described(path: Path) -> dict[str, OmeImage]:
+    """Images of the OME-XML that bioformats2raw keeps, by the path of each image."""
+    file = path / BIOFORMATS_XML
+    if not file.is_file():
+        return {}
+    images = ome_images(file.read_text(encoding="utf-8"), f"OME-XML of {path.name}")
+    return {str(number): image for number, image in enumerate(images)}
+
+
+def _metadata(level: _Level, origin: str) -> FileMetadata:
+    """What ``multiscales`` says: the scale of the first level times the one that all levels share."""
+    axes = level.axes
+    scale = dict.fromkeys(axes, 1.0)
+    stated = False
+    for holder in (*level.multiscale.get("datasets", [])[:1], level.multiscale):
+        for transform in holder.get("coordinateTransformations", []):
+            if transform["type"] == "scale":
+                stated = True
+                scale = {axis: scale[axis] * s for axis, s in zip(axes, transform["scale"], strict=True)}
+    named = level.multiscale.get("axes", [])
+    units = {
+        axis: about.get("unit") if isinstance(about, dict) else None
+        for axis, about in zip(axes, named, strict=False)
+    }
+
+    def along(axis: str, per_unit: Mapping[str, float]) -> float | None:
+        return quantity(scale.get(axis), units.get(axis), per_unit) if stated else None
+
+    return FileMetadata(
+        pixel_um=along("X", UM_PER_UNIT),
+        pixel_y_um=along("Y", UM_PER_UNIT),
+        plane_spacing_um=along("Z", UM_PER_UNIT),
+        interval_s=along("T", S_PER_UNIT),
+        origin=origin,
+    )
+
+
+class ZarrReader:
+    """Reads stacks of one store by the words of `_where`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._arrays: dict[str, Any] = {}
+
+    def read(self, where: str, region: Region = WHOLE) -> np.ndarray:
+        name, axes, place = self._parsed(where)
+        chosen: dict[str, int | slice] = place | dict(zip("ZYX", region, strict=True))
+        with Readable(self.path):
+            array = self._array(name)
+            part = np.asarray(array[tuple(chosen[axis] for axis in axes)])
+        kept = [axis for axis in axes if axis in "ZYX"]
+        part = part.transpose([kept.index(axis) for axis in "ZYX" if axis in kept])
+        part = part[None][region[0]] if "Z" not in axes else part
+        return np.ascontiguousarray(part, part.dtype.newbyteorder("="))
+
+    def stamp(self, where: str) -> str:
+        """Number and latest change of the chunk files of one stack."""
+        name, axes, place = self._parsed(where)
+        array = self._array(name)
+        shape = array.shards or array.chunks
+        spans = [
+            [place[axis] // chunk] if axis in place else range(-(-length // chunk))
+            for axis, length, chunk in zip(axes, array.shape, shape, strict=True)
+        ]
+        root = _folder(array)
+        files = [root / array.metadata.encode_chunk_key(key) for key in itertools.product(*spans)]
+        changes = [status.st_mtime_ns for file in files if (status := _status(file))]
+        return f"{len(changes)}:{max(changes, default=0)}"
+
+    def _array(self, name: str) -> Any:
+        if name not in self._arrays:
+            node: Any = zarr.open(self.path, mode="r")
+            self._arrays[name] = node if isinstance(node, zarr.Array) else _full_resolution(node, name)
+        return self._arrays[name]
+
+    @staticmethod
+    def _parsed(where: str) -> tuple[str, str, dict[str, int]]:
+        match = re.fullmatch(r"(.+) ([tczyx]+) t=(\d+) c=(\d+)", where)
+        if match is None:
+            raise ValueError(f"not a place in a Zarr store: {where}")
+        return match[1], match[2].upper(), {"T": int(match[3]), "C": int(match[4])}
+
+
+def _full_resolution(group: Any, name: str) -> Any:
+    image = group if name == "." else group[name]
+    return image[_ome_attributes(image)["multiscales"][0]["datasets"][0]["path"]]
+
+
+def _status(file: Path) -> os.stat_result | None:
+    try:
+        return file.stat()
+    except FileNotFoundError:
+        return None

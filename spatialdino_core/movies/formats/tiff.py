@@ -1,0 +1,389 @@
+"""TIFF files as images: OME-TIFF (one file, or a set that one XML describes), ImageJ, plain stacks.
+
+Which file is which time point of a series is not known here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.axes import plane_axes
+from spatialdino_core.movies.formats.image import (
+    FileMetadata,
+    Image,
+    Piece,
+    Place,
+    Readable,
+    ranges,
+)
+from spatialdino_core.movies.formats.imagej import imagej_axes, imagej_metadata
+from spatialdino_core.movies.formats.ome_xml import (
+    Block,
+    OmeImage,
+    companion,
+    ome_images,
+    own_uuid,
+)
+from spatialdino_core.movies.formats.tiff_planes import Planes, planes_of
+
+MOST_STACKS = 1_000_000
+"""Stacks that one image may announce: more are a damaged header."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What the planes of a file are, by its own account.
+
+    Attributes
+    ----------
+    name
+        Of the series.
+    order, counts
+        The axes before y and x, slowest first, and their lengths.
+    first
+        Number of the first plane.
+    """
+
+    name: str
+    order: str
+    counts: tuple[int, ...]
+    first: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TiffContent:
+    """What was found in a file on opening it.
+
+    Attributes
+    ----------
+    path, planes
+        The file and where its planes lie.
+    layouts
+        Its series, for files that are no OME-TIFF.
+    xml
+        OME-XML, or ``None``.
+    metadata
+        Sizes and interval that ImageJ wrote.
+    """
+
+    path: Path
+    planes: Planes
+    layouts: tuple[Layout, ...]
+    xml: str | None
+    metadata: FileMetadata
+
+
+def opened(path: Path) -> TiffContent:
+    """Open a file, read its headers, and close it; no other file is opened."""
+    with Readable(path), tifffile.TiffFile(path, is_ome=False) as tif:
+        first = tif.pages.first
+        xml = first.description if first.is_ome else None
+        return TiffContent(
+            path=path,
+            planes=planes_of(tif),
+            layouts=() if xml else tuple(_layouts(tif)),
+            xml=xml,
+            metadata=(
+                imagej_metadata(tif, f"ImageJ metadata of {path.name}")
+                if tif.is_imagej
+                else FileMetadata(origin=f"file metadata of {path.name}")
+            ),
+        )
+
+
+def _layouts(tif: tifffile.TiffFile) -> Iterable[Layout]:
+    imagej = imagej_axes(tif.imagej_metadata or {}) if tif.is_imagej else None
+    if imagej:
+        yield Layout(name="", order=imagej[0], counts=imagej[1])
+        return
+    stacks = [series for series in tif.series if math.prod(series.shape[:-2]) > 1]
+    for series in stacks or tif.series:  # a single page beside a stack is a thumbnail or a label
+        page = series.pages[0]
+        yield Layout(
+            name=series.name,
+            order=series.axes[:-2] if series.axes.endswith("YX") else series.axes,
+            counts=tuple(int(n) for n in (series.shape[:-2] if series.axes.endswith("YX") else series.shape)),
+            first=0 if page is None else int(page.index),
+        )
+
+
+def images_of(content: TiffContent, axes: str | None, one_stack: bool) -> list[Image]:
+    """Images of a file that stands alone, or of one of a series.
+
+    Parameters
+    ----------
+    content
+        The opened file.
+    axes
+        What its planes are, by the sample sheet; it then counts, whatever the file says.
+    one_stack
+        Whether it is one of a series: a single axis before y and x is then z, whatever a program called it.
+    """
+    if axes is not None:
+        return [_plain_image(content, _by_hand(content, axes))]
+    if content.xml is None:
+        return [_plain_image(content, _understood(content, layout, one_stack)) for layout in content.layouts]
+    name = f"OME-XML of {content.path.name}"
+    return [_ome_image(image, lambda block: content, content) for image in ome_images(content.xml, name)] or [
+        _plain_image(content, Layout(name="", order="Z", counts=(len(content.planes.ends),)))
+    ]
+
+
+def _by_hand(content: TiffContent, axes: str) -> Layout:
+    stored = content.layouts[0].counts if len(content.layouts) == 1 else ()
+    planes = len(content.planes.ends)
+    found = plane_axes(axes, planes, stored)
+    if found is None:
+        raise BadInputError(
+            content.path,
+            found=f"{planes} planes",
+            expected=f"planes as 'axes' of the sample sheet says: {axes}",
+            remedy="Correct 'axes': t, c and z, slowest first, each with its number (one may be left out), "
+            "e.g. t4z24yx.",
+        )
+    return Layout(name="", order=found[0], counts=found[1])
+
+
+def _understood(content: TiffContent, layout: Layout, one_stack: bool) -> Layout:
+    """The layout in T, C and Z. Plain stacks carry no axes: tifffile names them Q (unknown), I (pages) or
+    S (planar samples)."""
+    order, counts = layout.order, layout.counts
+    if one_stack and sum(count > 1 for count in counts) <= 1:
+        order, counts = "Z", (math.prod(counts),)
+    for unknown in "QIS":
+        if "Z" not in order:
+            order = order.replace(unknown, "Z", 1)
+    if not set(order) <= set("TCZ") or len(content.planes.shape_yx) != 2 or len(order) != len(counts):
+        raise BadInputError(
+            content.path,
+            found=f"axes {layout.order or 'none'} of {layout.counts} before y and x",
+            expected="planes in z, y, x, with time and channels at most",
+            remedy="Say in the sample sheet's column 'axes' what they are, e.g. tzyx; pictures in colour "
+            "cannot be used.",
+        )
+    return Layout(name=layout.name, order=order, counts=counts, first=layout.first)
+
+
+def _plain_image(content: TiffContent, layout: Layout) -> Image:
+    """An image whose planes lie in the file in the order of its axes."""
+    size = dict(zip(layout.order, layout.counts, strict=True))
+    numbers = layout.first + np.arange(math.prod(layout.counts)).reshape(layout.counts)
+    for axis in "TCZ":
+        if axis not in size:
+            numbers = numbers[..., None]
+    order = layout.order + "".join(axis for axis in "TCZ" if axis not in size)
+    numbers = numbers.transpose([order.index(axis) for axis in "TCZ"])
+    times, channels, _ = numbers.shape
+    stacks: dict[Place, tuple[Piece, ...]] = {}
+    faults: dict[Place, str] = {}
+    for place in np.ndindex(times, channels):
+        own = numbers[place].tolist()
+        fault = content.planes.fault(own)
+        if fault:
+            faults[place] = f"{content.path.name}: {fault}"
+        else:
+            stacks[place] = (Piece(content.path, ranges(own), len(own)),)
+    absent = frozenset(place for place in faults if not _any_there(content.planes, numbers[place].tolist()))
+    if content.planes.open_ended and not faults:
+        faults[times - 1, channels - 1] = (
+            f"{content.path.name}: it announces more planes than it holds (truncated)"
+        )
+        stacks.pop((times - 1, channels - 1))
+    return Image(
+        name=layout.name,
+        times=times,
+        channels=channels,
+        channel_names=(),
+        shape_zyx=(numbers.shape[2], *content.planes.shape_yx),
+        dtype=content.planes.dtype,
+        stacks=stacks,
+        faults=faults,
+        absent=absent,
+        metadata=content.metadata,
+    )
+
+
+def _any_there(planes: Planes, numbers: Sequence[int]) -> bool:
+    return any(number < len(planes.ends) for number in numbers)
+
+
+def _ome_image(image: OmeImage, file_of: Callable[[Block], TiffContent | str], model: TiffContent) -> Image:
+    """An image of which the XML says where each plane is.
+
+    Parameters
+    ----------
+    image
+        What the XML says.
+    file_of
+        The opened file of a block of planes, or why there is none.
+    model
+        A file that has the shape and dtype of all.
+    """
+    times, channels, depth = (image.counts[axis] for axis in "TCZ")
+    if times * channels > MOST_STACKS:
+        raise BadInputError(
+            model.path,
+            found=f"{times} time points of {channels} channels announced",
+            expected=f"at most {MOST_STACKS} stacks",
+            remedy="The header is damaged: copy the file again from the microscope.",
+        )
+    planes: dict[Place, dict[int, tuple[TiffContent, int]]] = {}
+    lost: dict[Place, str] = {}
+    for block in image.blocks:
+        content = file_of(block)
+        if isinstance(content, str):
+            for (t, c, _), _ in image.places(block, block.page + (block.planes or depth)):
+                lost[t, c] = content
+            continue
+        if content.planes.per_page > 1:
+            raise BadInputError(
+                content.path,
+                found=f"{content.planes.per_page} samples or planes in one page",
+                expected="an OME-TIFF with one plane per page",
+                remedy="Export it as an OME-TIFF with axes TCZYX.",
+            )
+        available = len(content.planes.ends)
+        for (t, c, z), page in image.places(block, available):
+            if page < available:
+                planes.setdefault((t, c), {})[z] = (content, page)
+    stacks: dict[Place, tuple[Piece, ...]] = {}
+    faults: dict[Place, str] = {}
+    for place in np.ndindex(times, channels):
+        own = planes.get(place, {})
+        fault = lost.get(place) or _fault(own, depth)
+        if fault:
+            faults[place] = fault
+        else:
+            stacks[place] = _pieces([own[z] for z in range(depth)])
+    return Image(
+        name=image.name,
+        times=times,
+        channels=channels,
+        channel_names=image.channel_names,
+        shape_zyx=(depth, *model.planes.shape_yx),
+        dtype=model.planes.dtype,
+        stacks=stacks,
+        faults=faults,
+        absent=frozenset(place for place in faults if place not in planes and place not in lost),
+        clock_s=image.clock_s,
+        metadata=image.metadata,
+    )
+
+
+def _fault(own: Mapping[int, tuple[TiffContent, int]], depth: int) -> str | None:
+    if len(own) < depth:
+        names = {content.path.name for content, _ in own.values()}
+        where = f"{names.pop()}: " if len(names) == 1 else ""
+        return f"{where}{len(own)} of {depth} planes (the acquisition stopped here, or the file is truncated)"
+    for content in {id(content): content for content, _ in own.values()}.values():
+        fault = content.planes.fault([page for other, page in own.values() if other is content])
+        if fault:
+            return f"{content.path.name}: {fault}"
+    return None
+
+
+def _pieces(planes: Sequence[tuple[TiffContent, int]]) -> tuple[Piece, ...]:
+    """Neighbouring planes of the same file together."""
+    pieces: list[tuple[Path, list[int]]] = []
+    for content, page in planes:
+        if not pieces or pieces[-1][0] != content.path:
+            pieces.append((content.path, []))
+        pieces[-1][1].append(page)
+    return tuple(Piece(path, ranges(pages), len(pages)) for path, pages in pieces)
+
+
+def described_set(path: Path, xml: str | None) -> str | None:
+    """The XML that describes a set of files to which a file belongs; ``None`` if it stands alone.
+
+    Parameters
+    ----------
+    path
+        A file with OME-XML, or a companion file.
+    xml
+        Its XML.
+
+    Raises
+    ------
+    BadInputError
+        If its XML points to a companion file that is not there.
+    """
+    if xml is None:
+        return None
+    name = companion(xml)
+    if name is not None:
+        beside = path.with_name(Path(name).name)
+        if not beside.is_file():
+            return None
+        with Readable(beside):
+            return beside.read_text(encoding="utf-8-sig")
+    named = {
+        block.file_name or block.uuid
+        for image in ome_images(xml, "")
+        for block in image.blocks
+        if block.uuid != own_uuid(xml) or block.file_name not in (None, path.name)
+    }
+    return xml if named - {None} else None
+
+
+def images_of_set(path: Path, xml: str, files: Sequence[Path]) -> tuple[list[Image], set[Path]]:
+    """Images of a set of files that one XML describes, and the files that it names.
+
+    A file is found by its name beside ``path``; where files were renamed, by the identifier that each of the
+    ``files`` carries.
+    """
+    contents: dict[Path, TiffContent | str] = {}
+    renamed: dict[str, Path] = {}
+    known: dict[tuple[str | None, str | None], TiffContent | str] = {}
+
+    def content(file: Path) -> TiffContent | str:
+        if file not in contents:
+            try:
+                contents[file] = opened(file)
+            except BadInputError as error:
+                contents[file] = f"{file.name}: {error.found}"
+        return contents[file]
+
+    def by_identifier(uuid: str | None) -> Path | None:
+        if not renamed:
+            for file in files:
+                found = content(file)
+                if not isinstance(found, str) and found.xml and (own := own_uuid(found.xml)):
+                    renamed[own] = file
+            renamed.setdefault("", path)
+        return renamed.get(uuid or "")
+
+    def file_of(block: Block) -> TiffContent | str:
+        key = (block.uuid, block.file_name)
+        if key not in known:  # a block is often a single plane
+            known[key] = searched(block)
+        return known[key]
+
+    def searched(block: Block) -> TiffContent | str:
+        beside = path.with_name(Path(block.file_name).name) if block.file_name else None
+        if beside is None and block.uuid is None:
+            beside = path
+        if beside is None or not beside.is_file():
+            beside = by_identifier(block.uuid)
+        return content(beside) if beside is not None else f"no file {block.file_name or block.uuid}"
+
+    found = ome_images(xml, f"OME-XML of {path.name}")
+    first = [file_of(block) for image in found for block in image.blocks]
+    model = next((one for one in first if not isinstance(one, str)), None)
+    if model is None:
+        raise BadInputError(
+            path,
+            found=f"none of the files that its OME-XML names ({first[0] if first else 'it names none'})",
+            expected="the files of the set beside it, under their own names",
+            remedy="Copy them into this folder.",
+        )
+    used = {file for file, one in contents.items() if not isinstance(one, str)}
+    named = {file.file_name for image in found for file in image.blocks}
+    images = [_ome_image(image, file_of, model) for image in found]
+    return images, {file for file in used if file.name in named or file in renamed.values()} | {path}

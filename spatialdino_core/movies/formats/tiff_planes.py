@@ -1,0 +1,201 @@
+"""The planes of one TIFF file, in the order in which they are stored: where they lie, whether they are there.
+
+What the planes mean (time, channel, z) is not known here.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from spatialdino_core.movies.formats.image import WHOLE, Readable, Region, numbers_of
+
+Form = tuple[tuple[int, ...], str]
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Layout of a file.
+
+    Attributes
+    ----------
+    shape_yx, dtype
+        Of the planes that count; dtype in native byte order.
+    stored
+        The dtype in the byte order of the file.
+    per_page
+        Planes in one directory (page): 1 but for whole stacks in one block, and colours.
+    offsets
+        Where the voxels of each plane begin; ``None`` if any of them do not lie there as they are.
+    ends
+        Where the data of each plane end, bytes.
+    alike
+        Whether each plane has this shape and dtype.
+    size
+        Of the file, bytes.
+    open_ended
+        Whether the last directory announces another one, which a complete file never does.
+    """
+
+    shape_yx: tuple[int, int]
+    dtype: np.dtype[Any]
+    stored: np.dtype[Any]
+    per_page: int
+    offsets: list[int] | None
+    ends: list[int]
+    alike: list[bool]
+    size: int
+    open_ended: bool
+
+    def fault(self, numbers: Sequence[int]) -> str | None:
+        """Why planes cannot be read; ``None`` if all of them are there."""
+        present = sum(number < len(self.ends) and self.ends[number] <= self.size for number in numbers)
+        if present < len(numbers):
+            return f"{present} of {len(numbers)} planes (the file is truncated, or was not finished)"
+        if not all(self.alike[number] for number in numbers):
+            return "pages of another shape or type among the planes"
+        return None
+
+
+def planes_of(tif: tifffile.TiffFile) -> Planes:
+    """Survey an open file (opened with ``is_ome=False``, so that no other file is)."""
+    first = tif.pages.first
+    form, raw, extents, cut = _survey(tif)
+    shape = form[0][0]
+    leading = math.prod(shape[:-2])
+    shape_yx = (int(shape[-2]), int(shape[-1])) if len(shape) > 1 else (1, int(shape[0]))
+    dtype = np.dtype(form[0][1])
+    plane_bytes = math.prod(shape_yx) * dtype.itemsize
+    block = tif.series[0] if len(tif.pages) == 1 and leading == 1 else None
+    if block is not None and block.dataoffset is not None:
+        per_page = max(1, math.prod(int(n) for n in block.shape) // math.prod(shape_yx))
+        extents = [(block.dataoffset, block.dataoffset + block.nbytes)]
+    else:
+        per_page = leading
+    offsets = [start + k * plane_bytes for start, _ in extents for k in range(per_page)] if raw else None
+    if raw and per_page > 1:
+        ends = [start + (k + 1) * plane_bytes for start, _ in extents for k in range(per_page)]
+    else:
+        ends = [end for _, end in extents for _ in range(per_page)]
+    return Planes(
+        shape_yx=shape_yx,
+        dtype=dtype,
+        stored=(first.dtype.newbyteorder(tif.byteorder) if first.dtype is not None else dtype),
+        per_page=per_page,
+        offsets=offsets,
+        ends=ends,
+        alike=[page == form[0] for page in form for _ in range(per_page)],
+        size=tif.filehandle.size,
+        open_ended=cut or _is_open_ended(tif),
+    )
+
+
+def _survey(tif: tifffile.TiffFile) -> tuple[list[Form], bool, list[tuple[int, int]], bool]:
+    """Shape and dtype of each page, whether all lie there as they are, and where each begins and ends; and
+    whether a directory is cut."""
+    pages = tif.pages
+    # As frames of the first page only the tags that say where the data lie are read: a quarter of the time.
+    pages.useframes = True
+    pages.set_keyframe(0)
+    try:
+        found, cut = _pages(pages)
+    except RuntimeError:  # a page of another shape is no frame of the first
+        pages.useframes = False
+        found, cut = _pages(pages)
+    pages.useframes = False
+    forms = [form for form, _, _ in found]
+    return forms, all(raw for _, raw, _ in found), [extent for _, _, extent in found], cut
+
+
+def _pages(pages: tifffile.TiffPages) -> tuple[list[tuple[Form, bool, tuple[int, int]]], bool]:
+    """What is known of each page, up to the first whose directory is cut."""
+    found = [_page(pages[0])]
+    for number in range(1, len(pages)):
+        try:
+            found.append(_page(pages[number]))
+        except (struct.error, tifffile.TiffFileError, IndexError):
+            return found, True
+    return found, False
+
+
+def _page(
+    page: tifffile.TiffPage | tifffile.TiffFrame,
+) -> tuple[Form, bool, tuple[int, int]]:
+    places = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    extent = (
+        places[0][0] if places else 0,
+        max((offset + count for offset, count in places), default=0),
+    )
+    dtype = page.dtype if page.dtype is not None else np.dtype(np.void)
+    return (
+        (tuple(map(int, page.shape)), dtype.newbyteorder("=").str),
+        bool(page.is_final),
+        extent,
+    )
+
+
+def _is_open_ended(tif: tifffile.TiffFile) -> bool:
+    last = tif.pages[len(tif.pages) - 1]
+    order, big = tif.byteorder, tif.is_bigtiff
+    file = tif.filehandle
+    file.seek(last.offset)
+    head = file.read(8 if big else 2)
+    if len(head) < (8 if big else 2):
+        return True
+    tags = struct.unpack(order + ("Q" if big else "H"), head)[0]
+    file.seek(tags * (20 if big else 12), 1)
+    link = file.read(8 if big else 4)
+    return len(link) < (8 if big else 4) or any(link)
+
+
+class TiffReader:
+    """Reads planes of one file by their numbers."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with Readable(path), tifffile.TiffFile(path, is_ome=False) as tif:
+            # Known once, because opening a file of ten thousand planes takes longer than reading a frame.
+            self._planes = planes_of(tif)
+
+    def read(self, where: str, region: Region = WHOLE) -> np.ndarray:
+        z, y, x = region
+        planes = self._planes
+        numbers = numbers_of(where)[z]
+        fault = planes.fault(numbers)
+        with Readable(self.path):
+            if fault:
+                raise ValueError(fault)
+            if planes.offsets is None:
+                return self._decoded(numbers, y, x)
+            return self._copied([planes.offsets[number] for number in numbers], y, x)
+
+    def _copied(self, offsets: Sequence[int], y: slice, x: slice) -> np.ndarray:
+        """Part of planes that lie in the file as they are: one read of whole rows each, into place."""
+        planes = self._planes
+        rows = range(planes.shape_yx[0])[y]
+        width = planes.shape_yx[1]
+        part = np.empty((len(offsets), len(rows), width), planes.dtype)
+        skipped = rows.start * width * planes.dtype.itemsize
+        with tifffile.FileHandle(self.path) as file:
+            for plane, offset in zip(part, offsets, strict=True):
+                file.read_array(planes.stored, plane.size, offset + skipped, out=plane.reshape(-1))
+        return np.ascontiguousarray(part[:, :, x])
+
+    def _decoded(self, numbers: Sequence[int], y: slice, x: slice) -> np.ndarray:
+        """Part of planes that are compressed, tiled or scattered; no other pages are decoded."""
+        planes = self._planes
+        if not numbers:
+            return np.empty((0, *planes.shape_yx), planes.dtype)[:, y, x]
+        pages = sorted({number // planes.per_page for number in numbers})
+        with tifffile.TiffFile(self.path, is_ome=False) as tif:
+            decoded = tif.asarray(key=pages).reshape(len(pages) * planes.per_page, *planes.shape_yx)
+        place = {page: k * planes.per_page for k, page in enumerate(pages)}
+        chosen = [place[number // planes.per_page] + number % planes.per_page for number in numbers]
+        return np.ascontiguousarray(decoded[chosen][:, y, x], planes.dtype)

@@ -1,0 +1,347 @@
+"""What the rows of a movie mean: which stack is which frame and channel, and when it was taken.
+
+Evidence comes in a fixed order: the sample sheet, what files say of themselves, their names. Channels are put
+together by the time points that their files carry, and where these are numbered differently by the clock;
+never by their place in a list.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.acquisition import AcquisitionTable
+from spatialdino_core.movies.formats.image import FileMetadata, Image, Piece
+from spatialdino_core.movies.opening import (
+    Opened,
+    channel_number,
+    chosen_image,
+    open_row,
+)
+from spatialdino_core.movies.parameters import ReadingParameters
+from spatialdino_core.movies.sheet import SheetRow
+
+DECIMALS = 6  # of times in s: a microsecond
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """A movie whose stacks are known.
+
+    Attributes
+    ----------
+    table
+        Where they are; its times are settled later, with the interval.
+    shape_zyx, dtype
+        Of every stack that is not left out.
+    said
+        What the files say of sizes and times, the most trusted first.
+    clock_s
+        Frame to the time it was taken, s, where something says; and what says so.
+    by
+        What told the order of the files.
+    files
+        Number of files, the first and the last.
+    warnings
+        What is odd.
+    """
+
+    table: AcquisitionTable
+    shape_zyx: tuple[int, int, int]
+    dtype: str
+    said: tuple[FileMetadata, ...]
+    clock_s: Mapping[int, float]
+    by: str
+    files: tuple[int, str, str]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Channel:
+    """One row's channel: its stacks by the number of their time point."""
+
+    row: SheetRow
+    opened: Opened
+    image: Image
+    number: int
+
+    @property
+    def points(self) -> tuple[int, ...]:
+        return self.opened.points[: self.image.times]
+
+    @property
+    def clock(self) -> dict[int, float]:
+        """Time point to time, s: of the file's own clock, else of the names, if it runs."""
+        own = {
+            self.points[t]: seconds
+            for (t, c), seconds in sorted(self.image.clock_s.items())
+            if c == self.number and t < len(self.points)
+        }
+        names = dict(zip(self.points, self.opened.name_clock_s, strict=False))
+        return own if _runs(own) else names
+
+    @property
+    def clock_source(self) -> str:
+        own = [s for (t, c), s in sorted(self.image.clock_s.items()) if c == self.number]
+        if len(own) > 1 and all(b > a for a, b in pairwise(own)):
+            return self.image.metadata.origin
+        return "clock in the file names" if self.opened.name_clock_s else ""
+
+
+def _runs(clock: Mapping[int, float]) -> bool:
+    times = [seconds for _, seconds in sorted(clock.items())]
+    return len(times) > 1 and all(b > a for a, b in pairwise(times))
+
+
+def resolve(rows: Sequence[SheetRow], reading: ReadingParameters) -> Resolved:
+    """Settle what the rows of a movie mean.
+
+    Parameters
+    ----------
+    rows
+        One per channel.
+    reading
+        Settings of reading; those of a row come first.
+
+    Raises
+    ------
+    BadInputError
+        For what is wrong, and for what is uncertain, with the readings and the cell that decides.
+    """
+    channels = _opened_channels(rows, reading)
+    _refuse_one_channel_twice(channels)
+    aligned = _aligned(channels)
+    points = sorted({point for own in aligned for point in own})
+    frames = list(range(points[0], points[-1] + 1)) if _is_counted(channels) else points
+    recorded = [
+        p for p in frames if any(_is_there(c, own.get(p)) for c, own in zip(channels, aligned, strict=True))
+    ]
+    if not recorded:
+        first = channels[0]
+        raise BadInputError(
+            rows[0].path,
+            found=next(iter(first.image.faults.values()), "no stack"),
+            expected="at least one whole stack",
+            remedy="Copy it again from the microscope.",
+        )
+    # What was announced and never recorded at the end is no frame.
+    announced = [point for point in frames if point > recorded[-1]]
+    frames = frames[: len(frames) - len(announced)]
+    stacks: dict[tuple[int, int], tuple[Piece, ...]] = {}
+    left_out: dict[tuple[int, int], str] = {}
+    for frame, point in enumerate(frames):
+        for number, (channel, own) in enumerate(zip(channels, aligned, strict=True)):
+            key = (own[point], channel.number) if point in own else None
+            if key is not None and key in channel.image.stacks:
+                stacks[frame, number] = channel.image.stacks[key]
+            else:
+                left_out[frame, number] = _reason(channel, key, point)
+    shape, dtype = _common_form(channels)
+    clock, source = _clock(channels, aligned, frames)
+    files = list(dict.fromkeys(file for channel in channels for file in channel.opened.files))
+    table = AcquisitionTable(
+        channels=tuple(row.channel for row in rows),
+        frames=len(frames),
+        stacks=stacks,
+        left_out=left_out,
+        announced={point: f"time point {point} is announced, but was never recorded" for point in announced},
+        unused={file: why for channel in channels for file, why in channel.opened.unused.items()},
+        clock=source,
+        position=channels[0].image.name if len(channels[0].opened.images) > 1 else "",
+    )
+    used = {str(piece.file) for pieces in stacks.values() for piece in pieces}
+    table = replace(
+        table,
+        unused={file: why for file, why in table.unused.items() if file not in used},
+    )
+    return Resolved(
+        table=table,
+        shape_zyx=shape,
+        dtype=dtype,
+        said=_said(channels, clock, source),
+        clock_s=clock,
+        by=channels[0].opened.by,
+        files=(len(files), files[0].name, files[-1].name),
+        warnings=tuple(_odd_wavelengths(channels)),
+    )
+
+
+def _opened_channels(rows: Sequence[SheetRow], reading: ReadingParameters) -> list[_Channel]:
+    channels = []
+    for row in rows:
+        others = [other.channel for other in rows if other.path == row.path and other is not row]
+        opened = open_row(row, others, reading.time_point)
+        image = chosen_image(row, opened.images)
+        channels.append(_Channel(row=row, opened=opened, image=image, number=channel_number(row, image)))
+    return channels
+
+
+def _refuse_one_channel_twice(channels: Sequence[_Channel]) -> None:
+    taken: dict[object, str] = {}
+    for channel in channels:
+        where = (channel.opened.files, channel.image.name, channel.number)
+        if where in taken:
+            count = channel.image.channels
+            raise BadInputError(
+                f"movie '{channel.row.movie}' ({channel.row.path})",
+                found=f"{count} channel{'s' if count > 1 else ''} in the file, and the same one for the rows "
+                f"'{taken[where]}' and '{channel.row.channel}'",
+                expected="another channel for each row",
+                remedy="Correct 'path' or 'file_channel'; where channels lie between each other plane by "
+                "plane, say so in the column 'axes', e.g. z24c2yx.",
+            )
+        taken[where] = channel.row.channel
+
+
+def _aligned(channels: Sequence[_Channel]) -> list[dict[int, int]]:
+    """For each channel: number of the time point, on a scale that all share, to index in its image."""
+    first = channels[0]
+    own = [dict(zip(c.points, range(len(c.points)), strict=True)) for c in channels]
+    for channel, points in zip(channels[1:], own[1:], strict=True):
+        shift = _shift(first, channel)
+        if shift:
+            moved = {point + shift: index for point, index in points.items()}
+            points.clear()
+            points.update(moved)
+    return own
+
+
+def _shift(first: _Channel, other: _Channel) -> int:
+    """What must be added to the numbers of a channel's time points to make them those of the first."""
+    a, b = first.points, other.points
+    if first.opened.counted != other.opened.counted:
+        # One counts in its names, the other in its file: both begin with the first time point.
+        return a[0] - b[0]
+    later = np.sign(b[0] - a[0]) * np.sign(b[-1] - a[-1]) > 0
+    uncounted = not first.opened.counted and len(a) != len(b)
+    if not later and not (uncounted and other.opened.name_clock_s):
+        return 0
+    by_clock = _shift_by_clock(first, other)
+    if by_clock is not None:
+        return by_clock
+    if not later:
+        return 0
+    raise BadInputError(
+        f"movie '{first.row.movie}'",
+        found=f"time points {a[0]}–{a[-1]} in channel '{first.row.channel}' and {b[0]}–{b[-1]} in "
+        f"'{other.row.channel}': read by number, or each from its first ({b[0] - a[0]} apart)",
+        expected="the same numbers, or clock times that tell",
+        remedy="Rename the files of one channel, or say in 'time_point' which number counts in each.",
+    )
+
+
+def _shift_by_clock(first: _Channel, other: _Channel) -> int | None:
+    """The shift that brings the clocks of two channels together; ``None`` if none does to half a step."""
+    one, two = first.clock, other.clock
+    if len(one) < 2 or not two:
+        return None
+    step = statistics.median(b - a for a, b in pairwise(sorted(one.values())))
+    points = np.array(sorted(one))
+    times = np.array([one[point] for point in points])
+    shifts = {
+        int(points[np.argmin(np.abs(times - t))]) - p
+        for p, t in two.items()
+        if np.abs(times - t).min() < step / 2
+    }
+    return shifts.pop() if len(shifts) == 1 else None
+
+
+def _is_counted(channels: Sequence[_Channel]) -> bool:
+    return all(channel.opened.counted for channel in channels)
+
+
+def _is_there(channel: _Channel, index: int | None) -> bool:
+    """Whether anything of a stack was recorded."""
+    return index is not None and (index, channel.number) not in channel.image.absent
+
+
+def _reason(channel: _Channel, key: tuple[int, int] | None, point: int) -> str:
+    if key is None:
+        return f"{channel.row.path}: no file for time point {point} of channel '{channel.row.channel}'"
+    return channel.image.faults.get(key, "no stack")
+
+
+def _common_form(channels: Sequence[_Channel]) -> tuple[tuple[int, int, int], str]:
+    forms = {(c.image.shape_zyx, c.image.dtype.name): c.row.channel for c in channels}
+    if len(forms) > 1:
+        listed = "; ".join(f"'{channel}': {shape} {dtype}" for (shape, dtype), channel in forms.items())
+        raise BadInputError(
+            f"movie '{channels[0].row.movie}'",
+            found=f"channels that differ in shape or type: {listed}",
+            expected="stacks of one shape and type in all channels",
+            remedy="Correct the paths, or give the channels movies of their own.",
+        )
+    return next(iter(forms))
+
+
+def _clock(
+    channels: Sequence[_Channel],
+    aligned: Sequence[Mapping[int, int]],
+    frames: Sequence[int],
+) -> tuple[dict[int, float], str]:
+    """Time of each frame by the first channel that has a clock."""
+    for channel, own in zip(channels, aligned, strict=True):
+        if not channel.clock:
+            continue
+        index = {i: point for point, i in own.items()}
+        by_index = {channel.points.index(point): seconds for point, seconds in channel.clock.items()}
+        times = {index[i]: seconds for i, seconds in by_index.items() if i in index}
+        found = {frame: times[point] for frame, point in enumerate(frames) if point in times}
+        if _runs(found):
+            return found, channel.clock_source
+    return {}, ""
+
+
+def _said(channels: Sequence[_Channel], clock: Mapping[int, float], source: str) -> tuple[FileMetadata, ...]:
+    """What files say, the most trusted first: settings files, the clock, the files themselves."""
+    beside = [said for channel in channels for said in channel.opened.beside]
+    interval = usual_interval(clock)
+    measured = [FileMetadata(interval_s=interval, origin=source)] if interval else []
+    return tuple(dict.fromkeys([*beside, *measured, *(channel.image.metadata for channel in channels)]))
+
+
+def usual_interval(clock: Mapping[int, float]) -> float | None:
+    """Median time between neighbouring frames, s."""
+    steps = [clock[frame + 1] - clock[frame] for frame in clock if frame + 1 in clock]
+    return round(statistics.median(steps), DECIMALS) if steps else None
+
+
+def times_of(frames: int, clock: Mapping[int, float], interval_s: float | None) -> list[float]:
+    """Time of every frame, s after frame 0: by the clock; between and beyond its frames by the interval."""
+    if frames < 2 or interval_s is None:
+        return []
+    if not _runs(clock):
+        return [interval_s * frame for frame in range(frames)]
+    known = np.array(sorted(clock))
+    seconds = np.array([clock[frame] for frame in known])
+    numbers = np.arange(frames)
+    times = np.interp(numbers, known, seconds)
+    times += interval_s * (np.minimum(numbers - known[0], 0) + np.maximum(numbers - known[-1], 0))
+    return [round(float(t), DECIMALS) for t in times - times[0]]
+
+
+def _odd_wavelengths(channels: Sequence[_Channel]) -> list[str]:
+    """A single channel is taken whatever it is called; that it is called otherwise is worth a word."""
+    return [
+        f"channel '{channel.row.channel}': the file calls its only channel '{channel.image.channel_names[0]}'"
+        for channel in channels
+        if channel.image.channels == 1
+        and channel.image.channel_names
+        and channel.row.file_channel is None
+        and _wavelength(channel.row.channel) is not None
+        and _wavelength(channel.image.channel_names[0]) not in (None, _wavelength(channel.row.channel))
+    ]
+
+
+def _wavelength(name: str) -> str | None:
+    """A wavelength in nm in a name."""
+    digits = "".join(c if c.isdigit() else " " for c in name).split()
+    return next(
+        (number for number in digits if len(number) == 3 and 350 <= int(number) <= 900),
+        None,
+    )

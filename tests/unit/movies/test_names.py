@@ -1,0 +1,120 @@
+"""Names of the files of a series: every scheme that laboratories use, and what must not be guessed."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spatialdino_core.movies.names import UncertainOrderError, mentions, normalised, series_of
+
+LLSM = "{prefix}_ch0_stack{n:04d}_488nm_{ms:07d}msec_{abs:010d}msecAbs_000x_000y_000z_0000t.tif"
+
+
+def order(names: list[str], pattern: str | None = None) -> list[str]:
+    """The names in order of time, given in any order."""
+    shuffled = random.Random(0).sample(names, len(names))
+    point = dict(zip(shuffled, series_of(shuffled, pattern).point, strict=True))
+    assert len(set(point.values())) == len(names)
+    return sorted(shuffled, key=lambda name: point[name])
+
+
+SCHEMES = {
+    "padded": [f"cell_t{n:03d}.tif" for n in range(12)],
+    "not padded": [f"cell_t{n}.tif" for n in range(12)],
+    "capital": [f"Cell1 T{n}.tif" for n in range(1, 12)],
+    "folder per time point": [f"t{n}/img.tif" for n in range(1, 13)],
+    "folder and file": [f"t{n}/cell_t{n}.tif" for n in range(12)],
+    "any number": [f"20240131_cell7_{n}.tif" for n in range(12)],
+    "temperature": [f"cell_T37_{n:03d}.tif" for n in range(4)],
+    "seconds": [f"cell_{0.25 * n:g}s.tif" for n in range(8)],
+    "mixed units": ["c_0s.tif", "c_500ms.tif", "c_1s.tif", "c_90s.tif", "c_2min.tif"],
+    "time stamp": [f"20240131T1205{2 * n:02d}_cell.tif" for n in range(4)],
+    "time stamp over midnight": ["a_2024-01-31_23-59-58.tif", "a_2024-02-01_00-00-01.tif"],
+    "llsm": [LLSM.format(prefix="Cell", n=n, ms=2000 * n, abs=99000 + 2000 * n) for n in range(4)],
+    "number in front": [LLSM.format(prefix="t17_00", n=n, ms=2000 * n, abs=2000 * n) for n in range(4)],
+    "front changes": [f"t{n // 3}_ch0_stack{n:04d}_488nm.tif" for n in range(5)],
+    "front turned": ["t1_ch0_stack0000.tif", "t0_ch0_stack0001.tif"],
+    "stack stands still": [f"cell_t{n + 3}_ch0_stack0000_488nm.tif" for n in range(4)],
+    "iterations": [
+        f"Scan_Iter_{n:04d}_0000_CamA_ch0_stack0000_{2000 * n:07d}msec_{9000 + 2000 * n:010d}msecAbs.tif"
+        for n in range(4)
+    ],
+    "two loops and a clock": [
+        f"Iter{i}_stack{n:04d}_{1000 * (3 * i + n)}msecAbs.tif" for i in range(2) for n in range(3)
+    ],
+    "decimals of one length": ["c_0.10.tif", "c_0.20.tif", "c_1.20.tif"],
+}
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_order_of_time(scheme: str) -> None:
+    assert order(SCHEMES[scheme]) == SCHEMES[scheme]
+
+
+UNCERTAIN = {
+    "no number": (["a.tif", "b.tif"], "without a number"),
+    "two channels": ([f"c_ch{c}_stack{n:04d}.tif" for c in (0, 1) for n in range(3)], "'ch': 0, 1"),
+    "two loops": ([f"Iter{i}_stack{n:04d}.tif" for i in (0, 1) for n in range(3)], "several numbers"),
+    "decimals or versions": (["c_0.5.tif", "c_0.25.tif", "c_0.75.tif"], "different orders"),
+    "clock runs backwards": ([f"c_stack{n}_{9 - n}msec.tif" for n in range(3)], "disagree"),
+    "two numbers that disagree": ([f"a{n}_b{9 - n}.tif" for n in range(3)], "different orders"),
+    "positions only": ([f"cell_pos{n}.tif" for n in range(3)], "'pos'"),
+    "two of one time": (["c_stack0001.tif", "c_stack0001_again.tif"], "without a number"),
+}
+
+
+@pytest.mark.parametrize("case", UNCERTAIN)
+def test_what_is_not_certain_is_refused_with_its_readings(case: str) -> None:
+    names, found = UNCERTAIN[case]
+    with pytest.raises(UncertainOrderError, match=found):
+        series_of(names)
+
+
+def test_a_pattern_decides_what_names_leave_open() -> None:
+    loops = [f"Iter{i}_stack{n:04d}.tif" for i in (0, 1) for n in range(3)]
+    assert order(loops, r"Iter(\d+)_stack(\d+)") == loops
+    decimals = ["c_0.25.tif", "c_0.5.tif", "c_0.75.tif"]
+    assert order(decimals, r"c_([\d.]+)\.tif") == decimals
+    folders = [f"scan{n}/x.tif" for n in range(3)]
+    assert order(folders, r"scan(\d+)/") == folders
+    with pytest.raises(UncertainOrderError, match="finds no number"):
+        series_of(loops, "frame(\\d+)")
+    with pytest.raises(UncertainOrderError, match="both time point 0"):
+        series_of(loops, r"Iter(\d+)")
+
+
+def test_numbers_that_count_frames_show_what_is_missing() -> None:
+    assert series_of(["t0.tif", "t1.tif", "t4.tif"]).point == (0, 1, 4)
+    # Every tenth number counts something else, evenly; one of them is missing.
+    assert series_of([f"t{n:03d}.tif" for n in (0, 10, 30)]).point == (0, 1, 3)
+    # Time stamps of a computer and the like are in order, but do not count.
+    stamps = series_of(["img_170000000.tif", "img_170002031.tif", "img_170004007.tif"])
+    assert (stamps.point, stamps.counted) == ((0, 1, 2), False)
+
+
+def test_clock_times_are_seconds() -> None:
+    names = [LLSM.format(prefix="c", n=n, ms=0, abs=9000 + t) for n, t in enumerate((0, 2000, 64000))]
+    assert series_of(names).clock_s == pytest.approx((9, 11, 73))
+    assert series_of(["a_0.5min.tif", "a_2s.tif"]).clock_s == (30, 2)
+    stamps = series_of(["20240131T235959.tif", "20240201T000001.tif"]).clock_s
+    assert stamps[1] - stamps[0] == 2
+    assert series_of(["20241331T235959_t0.tif", "20241331T235959_t1.tif"]).clock_s == ()
+
+
+def test_names_of_channels() -> None:
+    assert normalised("488 nm") == normalised("488nm") == normalised("488") == "488"
+    assert normalised("AF488") != normalised("488")
+    assert mentions("cell_ch0_488nm_stack01.tif", "488 nm")
+    assert not mentions("cell_ch0_stack0488.tif", "488nm")
+
+
+@given(
+    st.lists(st.integers(0, 10**6), min_size=2, max_size=30, unique=True),
+    st.sampled_from(["cell_t{}.tif", "x7_stack{}_488nm.tif", "a/{}/b.tif", "{}.tif", "t{}/t{}.tif"]),
+)
+def test_any_running_number_gives_its_order(numbers: list[int], scheme: str) -> None:
+    names = [scheme.format(n, n) for n in numbers]
+    assert order(names) == [scheme.format(n, n) for n in sorted(numbers)]

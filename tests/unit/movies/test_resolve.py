@@ -1,0 +1,489 @@
+"""What the files of a movie mean: sets, positions, channels, clocks, sizes, against what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import raw
+import tifffile
+import zarr
+
+from spatialdino_core.movies.acquisition import AcquisitionTable
+from spatialdino_core.movies.record import MovieRecord
+
+SHAPE = (5, 8, 9)
+OME = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+PLAIN = dict(photometric="minisblack", metadata=None)
+
+
+def movie(frames: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(90, 4000, (frames, *SHAPE)).astype(np.uint16)
+
+
+def row(path: Path | str, **changes: object) -> Any:
+    return raw.sheet_row(path, **({"scan": "none", "angle_deg": None, "skew_axis": None} | changes))
+
+
+def frames_of(rows: Sequence[Any], policy: str = "skip") -> list[np.ndarray | None]:
+    """Frames of the first channel as later stages read them; ``None`` for those left out."""
+    record, table = raw.table_of(rows, policy)  # type: ignore[arg-type]
+    assert record.problem is None, record.problem
+    source = raw.sources(rows)[0]
+    return [None if f in record.skipped else source.read(f) for f in range(table.frames)]
+
+
+def assert_is(found: Sequence[np.ndarray | None], expected: np.ndarray) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one is not None
+        np.testing.assert_array_equal(one, other)
+
+
+def uuid(number: int) -> str:
+    return f"urn:uuid:00000000-0000-0000-0000-{number:012d}"
+
+
+def write_set(
+    folder: Path, data: np.ndarray, names: list[str], planes: list[tuple[int, int, str, int]]
+) -> None:
+    """An OME-TIFF set as Micro-Manager writes it: every file holds the XML of all.
+
+    ``planes``: time, z, file and page of every plane.
+    """
+    numbers = {name: uuid(n) for n, name in enumerate(names)}
+    blocks = "".join(
+        f'<TiffData FirstT="{t}" FirstZ="{z}" FirstC="0" IFD="{page}" PlaneCount="1">'
+        f'<UUID FileName="{name}">{numbers[name]}</UUID></TiffData>'
+        for t, z, name, page in planes
+    )
+    clock = "".join(
+        f'<Plane TheT="{t}" TheC="0" TheZ="{z}" DeltaT="{3 * t + z / 10}"/>' for t, z, _, _ in planes
+    )
+    for name in names:
+        own = [data[t, z] for t, z, file, _ in planes if file == name]
+        xml = (
+            f'<?xml version="1.0" encoding="UTF-8"?><OME xmlns="{OME}" UUID="{numbers[name]}">'
+            '<Image ID="Image:0" Name="Pos0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" '
+            f'Type="uint16" SizeX="9" SizeY="8" SizeZ="5" SizeC="1" SizeT="{len(data)}">'
+            f'<Channel ID="Channel:0:0" SamplesPerPixel="1"/>{blocks}{clock}</Pixels></Image></OME>'
+        )
+        tifffile.imwrite(
+            folder / name, np.array(own), photometric="minisblack", description=xml, metadata=None
+        )
+
+
+@pytest.fixture
+def micro_manager(tmp_path: Path) -> tuple[Path, np.ndarray]:
+    """Four time points in three files; the second frame lies across two of them, as at a 4 GB boundary."""
+    data = movie(4)
+    names = ["c_MMStack_Pos0.ome.tif", "c_MMStack_Pos0_1.ome.tif", "c_MMStack_Pos0_2.ome.tif"]
+    planes, filled = [], dict.fromkeys(names, 0)
+    for number in range(20):
+        name = names[number // 8]
+        planes.append((number // 5, number % 5, name, filled[name]))
+        filled[name] += 1
+    write_set(tmp_path, data, names, planes)
+    return tmp_path, data
+
+
+@pytest.mark.parametrize("path", ["c_MMStack_*.ome.tif", "c_MMStack_Pos0.ome.tif", "."])
+def test_a_set_of_ome_tiffs_is_one_movie(micro_manager: tuple[Path, np.ndarray], path: str) -> None:
+    folder, data = micro_manager
+    rows = [row(folder / path)]
+    assert_is(frames_of(rows, "fail"), data)
+    part = (slice(1, 5), slice(2, 7), slice(3, None))
+    np.testing.assert_array_equal(raw.sources(rows)[0].read(1, part), data[1][part])
+    # DeltaT of the first plane of each frame; the sheet's interval of 2 s is another one.
+    record = raw.registered([row(folder / path, interval_s=None)])
+    assert record.times_s == [0, 3, 6, 9]
+
+
+def test_a_set_whose_files_were_renamed(micro_manager: tuple[Path, np.ndarray]) -> None:
+    folder, data = micro_manager
+    for number, file in enumerate(sorted(folder.glob("*.tif"))):
+        file.rename(folder / f"x{number}.tif")
+    assert_is(frames_of([row(folder / "x*.tif")], "fail"), data)
+
+
+def test_a_file_of_a_set_that_is_not_there(micro_manager: tuple[Path, np.ndarray]) -> None:
+    folder, _ = micro_manager
+    (folder / "c_MMStack_Pos0_1.ome.tif").unlink()
+    rows = [row(folder / "c_MMStack_*.ome.tif")]
+    assert "no file c_MMStack_Pos0_1.ome.tif" in raw.problem(rows)
+    found = frames_of(rows)
+    assert [frame is None for frame in found] == [False, True, True, True]
+
+
+def test_files_that_point_to_a_companion(tmp_path: Path) -> None:
+    data = movie(3)
+    names = [f"a_t{t}.ome.tif" for t in range(3)]
+    write_set(tmp_path, data, names, [(t, z, names[t], z) for t in range(3) for z in range(5)])
+    with tifffile.TiffFile(tmp_path / names[0]) as tif:
+        (tmp_path / "a.companion.ome").write_text(tif.pages.first.description)
+    for t, name in enumerate(names):
+        pointer = (
+            f'<?xml version="1.0"?><OME xmlns="{OME}" '
+            f'UUID="{uuid(t)}"><BinaryOnly MetadataFile="a.companion.ome" UUID="{uuid(9)}"/></OME>'
+        )
+        tifffile.imwrite(tmp_path / name, data[t], description=pointer, **PLAIN)
+    for path in ("a_t*.ome.tif", "a.companion.ome", "."):
+        assert_is(frames_of([row(tmp_path / path)], "fail"), data)
+    (tmp_path / "a.companion.ome").unlink()
+    assert_is(frames_of([row(tmp_path / "a_t*.ome.tif")], "fail"), data)
+
+
+def announced(path: Path, data: np.ndarray, times: int, planes: int) -> None:
+    """An OME-TIFF that announces more time points than it holds."""
+    tifffile.imwrite(path, data, ome=True, metadata=dict(axes="TZYX"), photometric="minisblack")
+    with tifffile.TiffFile(path) as tif:
+        xml = tif.pages.first.description.replace(f'SizeT="{len(data)}"', f'SizeT="{times}"')
+    xml = xml.replace(f'PlaneCount="{len(data) * 5}"', f'PlaneCount="{times * 5}"')
+    tifffile.imwrite(path, data.reshape(-1, 8, 9)[:planes], description=xml.encode(), **PLAIN)
+
+
+def test_an_acquisition_that_was_stopped(tmp_path: Path) -> None:
+    data = movie(4)
+    announced(tmp_path / "a.ome.tif", data, 10, 17)
+    rows = [row(tmp_path / "a.ome.tif")]
+    assert "a.ome.tif: 2 of 5 planes" in raw.problem(rows)
+    record, table = raw.table_of(rows, "skip")
+    assert (record.frames, list(record.skipped)) == (4, [3])
+    assert sorted(table.announced) == [4, 5, 6, 7, 8, 9]
+    assert_is(frames_of(rows)[:3], data[:3])
+    table.write(tmp_path / "acquisition.tsv", record.skipped)
+    text = (tmp_path / "acquisition.tsv").read_text()
+    assert text.count("is announced, but was never recorded") == 6
+
+
+def test_several_positions_are_refused_until_one_is_named(tmp_path: Path) -> None:
+    one, other = movie(3), movie(3, seed=1)
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as writer:
+        for name, data in (("left", one), ("right", other)):
+            writer.write(data, photometric="minisblack", metadata=dict(axes="TZYX", Name=name))
+    message = raw.problem([row(tmp_path / "a.ome.tif")])
+    assert "2 images (positions): 0 'left' (3 time points of 1 channels); 1 'right'" in message
+    for position in ("right", "1"):
+        assert_is(frames_of([row(tmp_path / "a.ome.tif", position=position)]), other)
+    assert raw.table_of([row(tmp_path / "a.ome.tif", position="1")])[1].position == "right"
+
+
+def test_axes_of_the_sheet_say_what_planes_are(tmp_path: Path) -> None:
+    data = movie(4)
+    tifffile.imwrite(tmp_path / "flat.tif", data.reshape(-1, 8, 9), **PLAIN)
+    tifffile.imwrite(tmp_path / "turned.tif", data.swapaxes(0, 1), imagej=True, metadata=dict(axes="TZYX"))
+    for axes in ("t4z5yx", "tz5yx", "t4z"):
+        assert_is(frames_of([row(tmp_path / "flat.tif", axes=axes)]), data)
+    assert_is(frames_of([row(tmp_path / "turned.tif", axes="z5t4yx")]), data)
+    assert "found 20 planes; expected planes as 'axes'" in raw.problem(
+        [row(tmp_path / "flat.tif", axes="t3zyx")]
+    )
+    for t in range(4):
+        interleaved = np.stack([data[t], data[t] + 1], 1).reshape(-1, 8, 9)
+        tifffile.imwrite(tmp_path / f"two_t{t}.tif", interleaved, **PLAIN)
+    rows = [
+        row(tmp_path / "two_t*.tif", channel=c, file_channel=n, axes="z5c2yx")
+        for c, n in (("488nm", "2"), ("642nm", "1"))
+    ]
+    assert_is(frames_of(rows), data + 1)
+    assert "another channel for each row" in raw.problem(
+        [row(tmp_path / "two_t*.tif", channel=c) for c in "ab"]
+    )
+
+
+def series(folder: Path, data: np.ndarray, name: str, points: Sequence[int]) -> None:
+    folder.mkdir(exist_ok=True)
+    for point, stack in zip(points, data, strict=True):
+        tifffile.imwrite(folder / name.format(n=point, ms=2000 * point), stack, **PLAIN)
+
+
+def test_channels_go_together_by_their_numbers(tmp_path: Path) -> None:
+    """The first stack of one channel is lost: by place in a list all pairs would be wrong."""
+    one, other = movie(4), movie(3, seed=1)
+    series(tmp_path, one, "a_ch0_stack{n:04d}.tif", range(4))
+    series(tmp_path, other, "a_ch1_stack{n:04d}.tif", range(1, 4))
+    rows = [row(tmp_path / "a_ch0*.tif"), row(tmp_path / "a_ch1*.tif", channel="642nm")]
+    record = raw.registered(rows, "skip")
+    assert (record.frames, list(record.skipped)) == (4, [0])
+    np.testing.assert_array_equal(raw.sources(rows)[1].read(2), other[1])
+
+
+def test_channels_that_count_differently_need_a_clock(tmp_path: Path) -> None:
+    one, other = movie(4), movie(4, seed=1)
+    series(tmp_path, one, "CamA_stack{n:04d}.tif", range(4))
+    series(tmp_path, other, "CamB_stack{n:04d}.tif", range(1, 5))
+    rows = [row(tmp_path / "CamA*.tif"), row(tmp_path / "CamB*.tif", channel="642nm")]
+    message = raw.problem(rows)
+    assert "time points 0–3 in channel '488nm' and 1–4 in '642nm'" in message
+    for file in tmp_path.glob("*.tif"):
+        camera, number = file.stem.split("_stack")
+        at = 2000 * (int(number) - (camera == "CamB")) + 300 * (camera == "CamB") + 5000
+        file.rename(file.with_name(f"{file.stem}_{at:010d}msecAbs.tif"))
+    assert raw.problem(rows) == "none"
+    for frame in range(4):
+        np.testing.assert_array_equal(raw.sources(rows)[1].read(frame), other[frame])
+
+
+def test_one_path_for_two_channels_whose_names_tell(tmp_path: Path) -> None:
+    one, other = movie(3), movie(3, seed=1)
+    series(tmp_path, one, "a_stack{n:04d}_488nm.tif", range(3))
+    series(tmp_path, other, "a_stack{n:04d}_642nm.tif", range(3))
+    rows = [row(tmp_path / "a_*.tif", channel="642 nm"), row(tmp_path / "a_*.tif", channel="488nm")]
+    assert_is(frames_of(rows, "fail"), other)
+    single = raw.table_of([row(tmp_path / "a_*.tif")])[1]
+    assert_is(frames_of([row(tmp_path / "a_*.tif")], "fail"), one)
+    assert list(single.unused.values()) == ["another channel, by its name"] * 3
+
+
+@pytest.mark.parametrize("wanted", ["488nm", "488 nm", "488"])
+def test_channels_of_a_file_are_found_by_their_names(tmp_path: Path, wanted: str) -> None:
+    one, other = movie(3), movie(3, seed=1)
+    metadata = dict(axes="TCZYX", Channel=dict(Name=["647 nm", "AF488-T1"]))
+    tifffile.imwrite(tmp_path / "a.ome.tif", np.stack([other, one], 1), ome=True, metadata=metadata)
+    if wanted == "488":
+        assert_is(frames_of([row(tmp_path / "a.ome.tif", channel=wanted, file_channel="AF488-T1")]), one)
+    else:
+        metadata["Channel"] = dict(Name=["647 nm", "488 nm"])
+        tifffile.imwrite(tmp_path / "a.ome.tif", np.stack([other, one], 1), ome=True, metadata=metadata)
+        assert_is(frames_of([row(tmp_path / "a.ome.tif", channel=wanted)]), one)
+    message = raw.problem([row(tmp_path / "a.ome.tif", channel="560nm")])
+    assert "found the channels ['647 nm'" in message
+    assert "column 'file_channel'" in message
+
+
+def test_a_single_channel_of_another_wavelength_is_worth_a_word(tmp_path: Path) -> None:
+    metadata = dict(axes="TZYX", Channel=dict(Name="647 nm"))
+    tifffile.imwrite(tmp_path / "a.ome.tif", movie(2), ome=True, metadata=metadata)
+    assert "calls its only channel '647 nm'" in raw.registered([row(tmp_path / "a.ome.tif")]).warnings[0]
+
+
+def ome_zarr(path: Path, data: np.ndarray, axes: str = "tzyx", version: str = "0.4", **array: Any) -> Any:
+    group = zarr.open_group(path, mode="w", zarr_format=2)
+    options = dict(chunks=(1,) * (data.ndim - 2) + (4, 5), dtype=data.dtype) | array
+    group.create_array("0", shape=data.shape, **options)[:] = data
+    named: Any = list(axes) if version in ("0.2", "0.3") else [{"name": name} for name in axes]
+    image = {"version": version, "axes": named, "datasets": [{"path": "0"}]}
+    group.attrs["multiscales"] = [image if version != "0.1" else {"datasets": [{"path": "0"}]}]
+    return group
+
+
+@pytest.mark.parametrize("axes", ["tzyx", "tzxy", "xyzt", "ztyx"])
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", ">i2"])
+def test_axes_of_a_store_are_found_by_name(tmp_path: Path, axes: str, dtype: str) -> None:
+    data = movie(3)
+    ome_zarr(
+        tmp_path / "a.zarr", data.transpose(["tzyx".index(a) for a in axes]).astype(dtype), axes, dtype=dtype
+    )
+    rows = [row(tmp_path / "a.zarr")]
+    assert_is(frames_of(rows, "fail"), data)
+    part = (slice(1, 4), slice(2, 7), slice(3, None))
+    found = raw.sources(rows)[0].read(2, part)
+    np.testing.assert_array_equal(found, data[2][part])
+    assert found.dtype.isnative
+
+
+def test_old_versions_of_stores(tmp_path: Path) -> None:
+    data = movie(3)
+    ome_zarr(tmp_path / "v3.zarr", data, version="0.3")
+    ome_zarr(tmp_path / "v1.zarr", data[:, None], "tczyx", version="0.1")
+    for name in ("v3.zarr", "v1.zarr"):
+        assert_is(frames_of([row(tmp_path / name)], "fail"), data)
+
+
+def test_collections_of_images(tmp_path: Path) -> None:
+    one, other = movie(3), movie(2, seed=1)
+    path = tmp_path / "bf.zarr"
+    zarr.open_group(path, mode="w", zarr_format=2).attrs["bioformats2raw.layout"] = 3
+    ome_zarr(path / "0", one)
+    assert_is(frames_of([row(path)], "fail"), one)
+    ome_zarr(path / "1", other)
+    assert "0 '0' (3 time points of 1 channels); 1 '1' (2 time points" in raw.problem([row(path)])
+    assert_is(frames_of([row(path, position="1")], "fail"), other)
+    (path / "OME").mkdir()
+    deltas = "".join(f'<Plane TheT="{t}" TheC="0" TheZ="0" DeltaT="{7 * t}"/>' for t in range(3))
+    (path / "OME" / "METADATA.ome.xml").write_text(
+        f'<OME xmlns="{OME}"><Image ID="Image:0"><Pixels '
+        f'DimensionOrder="XYZCT" SizeT="3" SizeC="1" SizeZ="5">{deltas}</Pixels></Image></OME>'
+    )
+    assert raw.registered([row(path, position="0", interval_s=None)]).times_s == [0, 7, 14]
+
+    plate = tmp_path / "plate.zarr"
+    zarr.open_group(plate, mode="w", zarr_format=2).attrs["plate"] = {
+        "wells": [{"path": "A/1"}, {"path": "B/2"}]
+    }
+    ome_zarr(plate / "A" / "1" / "0", one)
+    ome_zarr(plate / "B" / "2" / "0", other)
+    assert "0 'A/1/0' (3 time points" in raw.problem([row(plate)])
+    assert_is(frames_of([row(plate, position="B/2/0")], "fail"), other)
+
+
+def test_a_bare_array_needs_names_for_its_axes(tmp_path: Path) -> None:
+    data = movie(3)
+    zarr.create_array(tmp_path / "bare.zarr", data=data)
+    assert "Say in the sample sheet's column 'axes'" in raw.problem([row(tmp_path / "bare.zarr")])
+    assert_is(frames_of([row(tmp_path / "bare.zarr", axes="tzyx")], "fail"), data)
+    zarr.create_array(tmp_path / "named.zarr", data=data, dimension_names=["t", "z", "y", "x"])
+    assert_is(frames_of([row(tmp_path / "named.zarr")], "fail"), data)
+
+
+def test_a_chunk_that_did_not_arrive(tmp_path: Path) -> None:
+    data = movie(4)
+    path = tmp_path / "a.zarr"
+    ome_zarr(path, data)
+    (path / "0" / "2.3.1.1").unlink()
+    rows = [row(path)]
+    assert "1 of 20 chunk files are not there" in raw.problem(rows)
+    found = frames_of(rows)
+    assert [frame is None for frame in found] == [False, False, True, False]
+    assert raw.problem([row(path, missing_chunks="zeros")]) == "none"
+
+
+def test_a_store_that_omits_empty_chunks_is_whole(tmp_path: Path) -> None:
+    data = movie(4)
+    data[:, :2, :4, :5] = 0
+    ome_zarr(tmp_path / "a.zarr", data, fill_value=0, config={"write_empty_chunks": False})
+    assert not (tmp_path / "a.zarr" / "0" / "0.0.0.0").exists()
+    assert_is(frames_of([row(tmp_path / "a.zarr")], "fail"), data)
+
+
+def test_what_a_frame_of_a_store_was_read_from_changes_its_stamp(tmp_path: Path) -> None:
+    ome_zarr(tmp_path / "a.zarr", movie(3))
+    source = raw.sources([row(tmp_path / "a.zarr")])[0]
+    before = [source.stamp(frame) for frame in range(3)]
+    chunk = tmp_path / "a.zarr" / "0" / "1.0.0.0"
+    chunk.write_bytes(chunk.read_bytes())
+    after = [source.stamp(frame) for frame in range(3)]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, True]
+
+
+def test_a_folder_of_tiffs_with_other_things_in_it(tmp_path: Path) -> None:
+    data = movie(3)
+    series(tmp_path / "day", data, "a_t{n}.tif", range(3))
+    for name in ("notes.txt", ".hidden.tif", "._a_t0.tif"):
+        (tmp_path / "day" / name).write_text("x")
+    (tmp_path / "day" / "MIPs").mkdir()
+    rows = [row(tmp_path / "day")]
+    assert_is(frames_of(rows, "fail"), data)
+    unused = {Path(file).name: why for file, why in raw.table_of(rows)[1].unused.items()}
+    assert unused == {"notes.txt": "not an image file", "MIPs": "folder that is no Zarr store"}
+
+
+def imagej(path: Path, per_um: float, unit_tag: int | None = None, **metadata: object) -> MovieRecord:
+    options: dict[str, Any] = dict(resolutionunit=unit_tag) if unit_tag else {}
+    metadata = dict(axes="TZYX", finterval=2.0) | metadata
+    tifffile.imwrite(path, movie(2), imagej=True, resolution=(per_um, per_um), metadata=metadata, **options)
+    return raw.registered([row(path, pixel_um=None, step_um=None, interval_s=None)])
+
+
+@pytest.mark.parametrize(
+    ("per_um", "tag", "metadata"),
+    [
+        (1 / 0.104, None, dict(unit="um", spacing=0.25)),
+        (1 / 104, None, dict(unit="nm", spacing=250)),
+        (1 / 0.104e-4, None, dict(unit="cm", spacing=0.25e-4)),
+        (1 / 0.104e-4, 3, dict(unit="um", spacing=0.25)),
+        (1 / 0.104, None, dict(unit="micron", zunit="nm", spacing=250)),
+        (25400 / 0.104, None, dict(unit="inch", zunit="mm", spacing=0.25e-3)),
+    ],
+)
+def test_units_of_imagej(tmp_path: Path, per_um: float, tag: int | None, metadata: dict[str, object]) -> None:
+    record = imagej(tmp_path / "a.tif", per_um, tag, **metadata)
+    assert record.acquisition is not None, record.problem
+    assert (record.acquisition.pixel_um, record.acquisition.step_um) == pytest.approx((0.104, 0.25))
+
+
+def sizes(path: Path, **changes: object) -> dict[str, Any]:
+    metadata = dict(
+        axes="TZYX", PhysicalSizeX=0.104, PhysicalSizeY=0.104, PhysicalSizeZ=0.25, TimeIncrement=2.0
+    )
+    tifffile.imwrite(path, movie(2), ome=True, metadata=metadata | changes)
+    return dict(pixel_um=None, step_um=None, interval_s=None)
+
+
+def test_sizes_of_one_are_placeholders(tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.tif"
+    ones = dict.fromkeys(("PhysicalSizeX", "PhysicalSizeY", "PhysicalSizeZ", "TimeIncrement"), 1.0)
+    blank = sizes(path, **ones)
+    message = raw.problem([row(path, **blank)])
+    assert "no value for pixel_um, step_um, interval_s" in message
+    assert "are placeholders" in message
+    assert raw.registered([row(path)]).warnings == []
+    sizes(path, TimeIncrement=1.0)
+    assert "exactly 1 s" in raw.registered([row(path, **blank)]).warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "um"), [("PhysicalSizeZ", 0.01), ("PhysicalSizeX", 104), ("PhysicalSizeX", 0.004)]
+)
+def test_sizes_that_no_light_sheet_has_must_be_confirmed(tmp_path: Path, name: str, um: float) -> None:
+    path = tmp_path / "a.ome.tif"
+    both = {"PhysicalSizeY": um} if name == "PhysicalSizeX" else {}
+    blank = sizes(path, **{name: um}, **both)
+    assert f"= {um:g} µm (OME-XML of a.ome.tif)" in raw.problem([row(path, **blank)])
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "remedy"),
+    [
+        ("step_um", 400, "400 nm are 0.4"),
+        ("pixel_um", 104, "104 nm are 0.104"),
+        ("step_um", 4e-4, "0.0004 mm"),
+    ],
+)
+def test_slips_of_units_in_the_sheet(tmp_path: Path, column: str, value: float, remedy: str) -> None:
+    sizes(tmp_path / "a.ome.tif")
+    assert remedy in raw.problem([row(tmp_path / "a.ome.tif", **{column: value})])
+    assert "unusual" in raw.registered([row(tmp_path / "a.ome.tif", pixel_um=3.0)]).warnings[-1]
+
+
+CLOCK = "c_stack{n:04d}_{ms:010d}msecAbs.tif"
+
+
+@pytest.mark.parametrize(
+    ("interval", "times"), [(None, [0, 2, 4, 64]), (2.05, [0, 2, 4, 64]), (5.0, [0, 5, 10, 15])]
+)
+def test_frames_have_the_times_of_the_clock(
+    tmp_path: Path, interval: float | None, times: list[float]
+) -> None:
+    for point, seconds in enumerate((0, 2, 4, 64)):
+        tifffile.imwrite(tmp_path / CLOCK.format(n=point, ms=9000 + 1000 * seconds), movie(1)[0], **PLAIN)
+    record = raw.registered([row(tmp_path / "c_*.tif", interval_s=interval)])
+    assert record.times_s == times
+    assert record.acquisition is not None
+    assert record.acquisition.interval_s == (interval or 2.0)
+    assert any("is used, not 2.0" in warning for warning in record.warnings) == (interval == 5.0)
+
+
+def test_times_of_frames_that_are_missing(tmp_path: Path) -> None:
+    """Between two frames in proportion; before the first and after the last by the interval."""
+    for point in (1, 2, 4):
+        tifffile.imwrite(
+            tmp_path / CLOCK.format(n=point, ms=2000 * point + (point == 4)), movie(1)[0], **PLAIN
+        )
+    series(tmp_path, movie(6), "d_stack{n:04d}.tif", range(6))
+    rows = [
+        row(tmp_path / "c_*.tif", interval_s=None),
+        row(tmp_path / "d_*.tif", channel="b", interval_s=None),
+    ]
+    record = raw.registered(rows, "skip")
+    assert list(record.skipped) == [0, 3, 5]
+    assert record.times_s == pytest.approx([0, 2, 4, 6.0005, 8.001, 10.001])
+
+
+def test_the_table_is_read_as_it_was_written(tmp_path: Path) -> None:
+    folder = tmp_path / "a\tb\\n ü"
+    folder.mkdir()
+    data = movie(3)
+    series(folder, data, "a_t{n}.tif", range(3))
+    (folder / "a_t1.tif").write_bytes(b"II*")
+    record, table = raw.table_of([row(folder / "a_t*.tif")], "skip")
+    table.write(tmp_path / "acquisition.tsv", record.skipped)
+    again = AcquisitionTable.read(tmp_path / "acquisition.tsv")
+    assert (again.stacks, again.frames, again.channels) == (table.stacks, 3, ("488nm",))
+    assert list(again.left_out) == [(1, 0)]
+    (tmp_path / "acquisition.tsv").write_text("frame\tchannel\n0\ta\n")
+    with pytest.raises(ValueError, match="table that cannot be read"):
+        AcquisitionTable.read(tmp_path / "acquisition.tsv")
