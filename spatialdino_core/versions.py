@@ -30,7 +30,7 @@ class Stage:
 
 STAGES: Mapping[str, Stage] = MappingProxyType(
     {
-        "register": Stage("spatialdino_core.movies.register", 1),
+        "register": Stage("spatialdino_core.movies.register", 2),
         "preview": Stage("spatialdino_core.quality.preview", 1),
         "review": Stage("spatialdino_core.quality.review", 1),
         "deskew": Stage("spatialdino_core.geometry.stage", 1),

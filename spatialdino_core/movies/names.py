@@ -8,7 +8,6 @@ refused with its readings.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,8 @@ _CHANNELS = ("c", "ch", "channel", "cam", "camera", "w", "wave", "wavelength")
 _PLACES = ("x", "xy", "y", "z", "slice", "plane", "s", "series", "site", "pos", "position", "well", "field")
 OTHER_LABELS = frozenset(_CHANNELS + _PLACES)
 SHOWN = 3
+ORDER = "order"
+"""Name of a group in a pattern whose number puts files in order, and does not count frames."""
 SPARSE = 2.0
 """Times as many numbers as files: then they do not count frames, unless a word says that they do."""
 
@@ -191,7 +192,9 @@ def series_of(names: Sequence[str], pattern: str | None = None) -> Series:
     names
         Paths below the folder that all have in common; all different.
     pattern
-        Regular expression that the user gives: its groups are the time point, the slowest first.
+        Regular expression that the user gives: its groups are the time point, the slowest first. The number
+        of a single group counts frames, so that one left out is a missing file, unless the group is called
+        ``order``.
 
     Raises
     ------
@@ -249,7 +252,8 @@ def _by_pattern(names: Sequence[str], pattern: str) -> Series:
             raise UncertainOrderError(f"{points[key]} and {name}, both time point {shown} by {pattern!r}")
         points[key] = name
         keys.append(key)
-    if all(len(key) == 1 and key[0].is_integer() for key in keys):
+    counts = ORDER not in re.compile(pattern).groupindex
+    if counts and all(len(key) == 1 and key[0].is_integer() for key in keys):
         return Series(tuple(int(key[0]) for key in keys), True, (), f"the pattern {pattern!r}")
     rank = {key: number for number, key in enumerate(sorted(keys))}
     return Series(tuple(rank[key] for key in keys), False, (), f"the pattern {pattern!r}")
@@ -326,17 +330,15 @@ def _agreeing(names: Sequence[str], columns: Sequence[_Column]) -> _Column | Non
 
 
 def _counted(column: _Column, is_time: bool) -> Series:
-    """Time points from a column: whole numbers count frames, in equal steps."""
+    """Time points from a column: whole numbers count frames, unless there are far more of them than files."""
     by = f"the number after '{column.label}'" if column.label else "the number in the names"
     values = [token.value for token in column.tokens]
     ordered = sorted(values)
     if any("." in token.text for token in column.tokens):
         return Series(tuple(ordered.index(value) for value in values), False, (), by)
-    # Every second or tenth number: the numbers count something else than frames, but evenly.
-    step = math.gcd(*(int(b - a) for a, b in pairwise(ordered))) if len(values) > 2 else 1
-    if not is_time and (ordered[-1] - ordered[0]) / step + 1 > SPARSE * len(values):
+    if not is_time and ordered[-1] - ordered[0] + 1 > SPARSE * len(values):
         return Series(tuple(ordered.index(value) for value in values), False, (), by)
-    return Series(tuple(int(value) // step for value in values), True, (), by)
+    return Series(tuple(int(value) for value in values), True, (), by)
 
 
 def _template(name: str) -> str:

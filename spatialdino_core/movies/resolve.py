@@ -7,6 +7,7 @@ never by their place in a list.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -262,7 +263,10 @@ def _is_there(channel: _Channel, index: int | None) -> bool:
 
 def _reason(channel: _Channel, key: tuple[int, int] | None, point: int) -> str:
     if key is None:
-        return f"{channel.row.path}: no file for time point {point} of channel '{channel.row.channel}'"
+        text = f"{channel.row.path}: no file for time point {point} of channel '{channel.row.channel}'"
+        step = math.gcd(*(b - a for a, b in pairwise(channel.points)))
+        uncounted = "; if the numbers count no frames, give time_point a group named order: (?P<order>\\d+)"
+        return text + (f" (all go in steps of {step}{uncounted})" if step > 1 else "")
     return channel.image.faults.get(key, "no stack")
 
 

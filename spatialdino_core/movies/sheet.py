@@ -35,7 +35,7 @@ class SheetRow(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     movie: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
-    channel: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+-]+$")]
+    channel: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+-]+( [A-Za-z0-9_.+-]+)*$")]
     path: Annotated[str, Field(min_length=1)]
     scan: Scan | None = None
     angle_deg: Annotated[float, Field(gt=0, lt=90)] | None = None

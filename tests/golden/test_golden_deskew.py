@@ -40,6 +40,7 @@ from spatialdino_core.kernels.taps import PlaneMap, cubic_convolution, make_taps
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.part import Part
 from spatialdino_core.movies.record import Acquisition, MovieRecord
+from spatialdino_core.movies.resolve import resolve
 
 MODULES = ["geometry/*.py", "kernels/combine.py", "kernels/combine_affine.py", "kernels/combine_cpu.py"]
 STAGE = Stage("deskew", [*MODULES, "kernels/taps.py", "kernels/fourier_shear.py", "kernels/halve.py"])
@@ -413,7 +414,6 @@ def registrations(folder: Path) -> dict[str, Any]:
 @STAGE.scene
 def deskewed_movies(folder: Path) -> dict[str, Any]:
     """Whole movies: stores, projections, TIFF files, records, bad frames, parts, what is computed again."""
-    reading = ReadingParameters(time_point=r"_t(\d+)")
     for channel, seed in (("488nm", 0), ("560nm", 10)):
         for frame in range(4):
             stack = counts(seed + frame, SHAPE, 90 + frame, 300 + 100 * frame)
@@ -445,8 +445,9 @@ def deskewed_movies(folder: Path) -> dict[str, Any]:
         output = folder / name / "deskewed.json"
         arguments: dict[str, Any] = dict(device="cpu", version="1", skip_bad=True) | (about or {})
         deskew_movie(
-            rows, replace(of, skipped={1: "gone"}) if given.pop("skipped", False) else of, output,
-            DeskewParameters(**(PLAIN | given)), reading, part=Part.parse(part), threads=1, **arguments,
+            rows, replace(of, skipped={1: "gone"}) if given.pop("skipped", False) else of,
+            resolve(rows, ReadingParameters()).table, output, DeskewParameters(**(PLAIN | given)),
+            part=Part.parse(part), threads=1, **arguments,
         )  # fmt: skip
         return output
 

@@ -14,8 +14,10 @@ from PIL import Image
 from raw_inputs import counts, outcome, sheet_row
 
 from spatialdino_core.files import read_json
+from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.record import Acquisition, MovieRecord
+from spatialdino_core.movies.resolve import resolve
 from spatialdino_core.quality.bleaching import signal_trend
 from spatialdino_core.quality.channel import channel_metrics, frames_to_look_at, look_at
 from spatialdino_core.quality.metrics import frame_metrics
@@ -176,7 +178,6 @@ def pictures_of_frames(folder: Path) -> dict[str, Any]:
 @STAGE.scene
 def previews_of_movies(folder: Path) -> dict[str, Any]:
     """Whole previews: two channels, bad frames, movies that cannot be used."""
-    reading = ReadingParameters(time_point=r"_t(\d+)")
     for channel, seed in (("a", 0), ("b", 50)):
         for frame in range(8):
             stack = scene(
@@ -206,7 +207,10 @@ def previews_of_movies(folder: Path) -> dict[str, Any]:
     def previewed(of: MovieRecord, frames: int = 4, skip_bad: bool = False) -> dict[str, Any]:
         rows = [sheet_row(folder / f"{channel}_t*.tif", channel=channel) for channel in of.channels]
         measures, picture = folder / "m.json", folder / "m.png"
-        preview_movie(rows, of, measures, picture, reading, frames=frames, skip_bad=skip_bad)
+        found = outcome(resolve, rows, ReadingParameters())
+        empty = AcquisitionTable(channels=tuple(of.channels), frames=0, stacks={})
+        table = empty if isinstance(found, str) else found.table
+        preview_movie(rows, of, table, measures, picture, frames=frames, skip_bad=skip_bad)
         found = read_json(measures)
         return found | {
             "panels": len(found.get("panels", [])),

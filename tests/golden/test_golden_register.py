@@ -33,25 +33,24 @@ from raw_inputs import (
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies import provenance
+from spatialdino_core.movies.acquisition import AcquisitionTable
+from spatialdino_core.movies.formats.image import FileMetadata, positive, quantity
+from spatialdino_core.movies.formats.settings_file import read_settings, settings_beside
 from spatialdino_core.movies.ledger import Entry, FrameJob, FrameLedger, FrameResult, StageRecord, remembered
+from spatialdino_core.movies.names import mentions, natural, normalised, series_of
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.part import WHOLE, Part, beside, collected
 from spatialdino_core.movies.record import Acquisition, MovieRecord
-from spatialdino_core.movies.register import (
-    as_counts,
-    check_content,
-    open_channels,
-    register_movie,
-    settle_acquisition,
-)
-from spatialdino_core.movies.settings_file import read_settings, settings_beside, times_in_names
+from spatialdino_core.movies.register import as_counts, check_content, register_movie
+from spatialdino_core.movies.resolve import Resolved, resolve, times_of, usual_interval
+from spatialdino_core.movies.settle import settle_acquisition
 from spatialdino_core.movies.sheet import SheetRow, fingerprint, read_sheet
-from spatialdino_core.movies.source import FileMetadata, FrameSource, positive, quantity
+from spatialdino_core.movies.source import FrameSource, open_channels
 from spatialdino_core.movies.store import FrameStore, StoreLayout, checksum, ome_metadata
 from spatialdino_core.versions import STAGES
 
-STAGE = Stage("register", ["movies/*.py"])
-READING = ReadingParameters(time_point=r"(?:stack|(?<![A-Za-z])[tT])(\d+)")
+STAGE = Stage("register", ["movies/*.py", "movies/formats/*.py"])
+READING = ReadingParameters()
 PART = (slice(1, 3), slice(3, 17), slice(2, 9))
 SHAPE = (4, 20, 23)
 
@@ -61,13 +60,17 @@ def said_of(metadata: FileMetadata) -> dict[str, Any]:
     return {name: value for name, value in asdict(metadata).items() if name != "origin" and value is not None}
 
 
-def seen(source: FrameSource, region: Any = PART) -> dict[str, Any]:
-    """Everything that a source gives."""
-    frames = range(len(source))
+def seen(found: Resolved, source: FrameSource, region: Any = PART) -> dict[str, Any]:
+    """Everything that a source gives, and what was settled of it."""
+    frames = range(found.table.frames)
     return {
-        "frames": len(source),
-        "said": [said_of(metadata) for metadata in source.metadata],
-        "described": once([outcome(lambda n=n: [str(part) for part in source.describe(n)]) for n in frames]),
+        "frames": len(frames),
+        "said": [said_of(metadata) for metadata in found.said],
+        "form": [list(found.shape_zyx), found.dtype],
+        "clock": [[frame, seconds] for frame, seconds in sorted(found.clock_s.items())],
+        "left out": sorted(map(list, found.table.left_out)),
+        "announced": sorted(found.table.announced),
+        "unused": sorted(Path(file).name for file in found.table.unused),
         "missing": [n for n in frames if source.stamp(n) is None],
         "whole": joined([outcome(source.read, n) for n in frames]),
         "part": joined([outcome(source.read, n, region) for n in frames]),
@@ -87,17 +90,22 @@ def joined(frames: Sequence[Any]) -> Any:
 
 def opened(rows: Sequence[SheetRow], region: Any = PART) -> Any:
     """Every channel of a movie, or that it is refused."""
-    sources = outcome(open_channels, rows, READING)
-    return sources if isinstance(sources, str) else [seen(source, region) for source in sources]
+    found = outcome(resolve, rows, READING)
+    return found if isinstance(found, str) else [seen(found, source, region) for source in sources(found)]
+
+
+def sources(found: Resolved) -> list[FrameSource]:
+    return open_channels("a", found.table)
 
 
 def registered(rows: Sequence[SheetRow], policy: Any = "fail") -> dict[str, Any]:
     """What the register makes of a movie, without texts."""
-    record = told(register_movie(rows, READING, policy))
+    record = told(register_movie(rows, READING, policy)[0])
     if record["problem"]:
         return {"problem": True} | {name: record[name] for name in ("movie", "channels", "train")}
     record["acquisition"]["sources"] = sorted(record["acquisition"]["sources"])
     record["paths"] = [Path(path).name for path in record["paths"]]
+    del record["reading"]
     return record | {
         "skipped": sorted(record["skipped"]),
         "warnings": len(record["warnings"]),
@@ -308,10 +316,6 @@ def settings_files(folder: Path) -> dict[str, Any]:
     write_settings(folder / "c_Settings.txt", angle="30")
     a, b, c = (folder / f"{name}_Settings.txt" for name in "abc")
 
-    def timed(*names: str | None) -> list[dict[str, Any]]:
-        return [said_of(found) for found in times_in_names([Path(n) if n else None for n in names])]
-
-    clock = [f"s_t{n}_000{n * n}0msec_00{9000 + 7 * n * n}msecAbs.tif" for n in range(5)]
     return {
         "said": said,
         "belonging": {
@@ -326,17 +330,232 @@ def settings_files(folder: Path) -> dict[str, Any]:
         "agree": [said_of(metadata) for metadata in read_settings([a, b])],
         "differ": outcome(read_settings, [a, b, c]),
         "none": read_settings([]),
-        "times": timed(*clock),
-        "relative": timed(*(name.replace("Abs", "") for name in clock)),
-        "gap": timed(clock[0], clock[1], None, clock[3], clock[4]),
-        "gaps only": timed(clock[0], None, clock[3]),
-        "backwards": timed(clock[3], clock[1]),
-        "standing": timed("a_00010msecAbs_00020msec_1", "a_00010msecAbs_00050msec_2"),
-        "no times": timed("a_t1.tif", "a_t2.tif"),
         "numbers": [
             [positive(value, 2.0) for value in (0, -1, 1e-9, "3", "x", None, float("inf"), float("nan"))],
             [quantity(3, unit, {"nm": 1e-3, "s": 60.0}) for unit in ("nm", "s", "µm", None)],
         ],
+    }
+
+
+@STAGE.scene
+def names_of_files(folder: Path) -> dict[str, Any]:
+    """Which time point each file is, and when it was taken."""
+    clock = [f"s_t{n}_000{n * n}0msec_00{9000 + 7 * n * n}msecAbs.tif" for n in range(5)]
+    series: dict[str, Sequence[str]] = {
+        "clock": clock,
+        "relative": [name.replace("Abs", "") for name in clock],
+        "standing": ["a_00010msecAbs_00020msec_1", "a_00010msecAbs_00050msec_2"],
+        "backwards": ["a_t1_20msec", "a_t2_10msec"],
+        "units": ["c_0s.tif", "c_500ms.tif", "c_1,5s.tif", "c_2min.tif", "c_1h.tif"],
+        "stamps": ["a_20240131T235959.5.tif", "a_2024-02-01_00-00-01.tif"],
+        "no stamp": ["a_20241331T235959_t0.tif", "a_20241331T235959_t1.tif"],
+        "loops": [f"Iter{i}_stack{n}.tif" for i in (0, 1) for n in range(3)],
+        "loops with a clock": [f"Iter{i}_stack{n}_{9 * i + n}s.tif" for i in (0, 1) for n in range(3)],
+        "front": [f"t{n // 3}_stack{n}.tif" for n in range(5)],
+        "letters": ["a.tif", "b.tif"],
+        "decimals": ["c_0.5.tif", "c_0.25.tif"],
+        "decimals alike": ["c_0.50.tif", "c_0.25.tif", "c_1.00.tif"],
+        "tens": [f"t{n}.tif" for n in (0, 10, 30)],
+        "sparse": ["img_170000000.tif", "img_170002031.tif", "img_170004007.tif"],
+        "apart": [f"c_{n}.tif" for n in range(3)],
+        "one": ["a_7.tif"],
+    }
+    found: dict[str, Any] = {}
+    for name, names in series.items():
+        for pattern in (None, r"(\d+)", r"(\d+)_stack(\d+)", r"c_([\d.]+)\.tif"):
+            try:
+                one = series_of(names, pattern)
+            except ValueError:
+                found[f"{name} {pattern}"] = "refused"
+            else:
+                found[f"{name} {pattern}"] = [list(one.point), one.counted, list(one.clock_s)]
+    words = ["488 nm", "488nm", "AF488-T1", "GFP+", "ch0"]
+    found["channels"] = [normalised(word) for word in words]
+    found["mentions"] = [mentions("cell_ch0_488nm_GFP+.tif", word) for word in words]
+    found["natural"] = sorted(["t10/b", "t9/a", "T1/a", "x"], key=natural)
+    found["times"] = [
+        times_of(5, clock, interval)
+        for clock, interval in (({}, 2.0), ({1: 3.0, 3: 9.0}, 2.0), ({0: 1.0, 1: 0.5}, 2.0), ({}, None))
+    ]
+    found["usual"] = [
+        usual_interval(clock) for clock in ({}, {0: 0.0, 2: 5.0}, {0: 0.0, 1: 2.0, 2: 7.0, 3: 9.0})
+    ]
+    return found
+
+
+def ome_set(folder: Path, data: np.ndarray, files: int, announced: int, own: bool = True) -> list[str]:
+    """A set of OME-TIFF files, each with the XML of all; the planes of a frame may lie in two files."""
+    frames, depth = data.shape[:2]
+    names = [f"set_{n}.ome.tif" for n in range(files)]
+    per_file = -(-frames * depth // files)
+    places = [(n // depth, n % depth, n // per_file, n % per_file) for n in range(frames * depth)]
+    blocks = "".join(
+        f'<TiffData FirstT="{t}" FirstZ="{z}" IFD="{page}">'
+        f'<UUID FileName="{names[file]}">urn:{file}</UUID></TiffData>'
+        for t, z, file, page in places
+    )
+    clock = "".join(
+        f'<Plane TheT="{t}" TheC="0" TheZ="{z}" DeltaT="{3000 * t + z}" DeltaTUnit="ms"/>'
+        for t, z, _, _ in places
+    )
+    for number, name in enumerate(names):
+        xml = (
+            f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:{number}">'
+            '<Image ID="Image:0"><Pixels DimensionOrder="XYZCT" Type="uint16" SizeX="23" SizeY="20" '
+            f'SizeZ="{depth}" SizeC="1" SizeT="{announced}"><Channel ExcitationWavelength="488"/>{blocks}'
+            f"{clock}</Pixels></Image></OME>"
+        )
+        if not own:
+            (folder / "set.companion.ome").write_text(xml)
+            xml = (
+                f'<OME UUID="urn:{number}"><BinaryOnly MetadataFile="set.companion.ome" UUID="urn:x"/></OME>'
+            )
+        planes = np.array([data[t, z] for t, z, file, _ in places if file == number])
+        tifffile.imwrite(folder / name, planes, photometric="minisblack", description=xml, metadata=None)
+    return names
+
+
+@STAGE.scene
+def meaning_of_files(folder: Path) -> dict[str, Any]:
+    """Sets, positions, channels that count differently, planes that the sheet explains, collections."""
+    data = counts(0, (4, *SHAPE))
+    found: dict[str, Any] = {}
+    for name, own, announced in (("set", True, 4), ("companion", False, 4), ("stopped", True, 7)):
+        place = folder / name
+        place.mkdir()
+        names = ome_set(place, data, 3, announced, own)
+        found[name] = opened([sheet_row(place / "*.tif")])
+        found[f"{name} by one"] = opened([sheet_row(place / ("set.companion.ome" if not own else names[0]))])
+        found[f"{name} registered"] = registered([sheet_row(place, interval_s=None)], "skip")
+        (place / names[1]).rename(place / "other.tif")
+        found[f"{name} renamed"] = opened([sheet_row(place / "*.tif")])
+        (place / "other.tif").unlink()
+        found[f"{name} lost"] = [
+            registered([sheet_row(place / "*.tif")], policy) for policy in ("fail", "skip")
+        ]
+        (place / names[0]).unlink()
+        (place / names[2]).unlink()
+        found[f"{name} gone"] = opened([sheet_row(place / "*")])
+    with tifffile.TiffWriter(folder / "two.ome.tif", ome=True) as writer:
+        for n, name in enumerate(("left", "right")):
+            metadata = dict(axes="TZYX", Name=name)
+            writer.write(data[n : n + 2], photometric="minisblack", metadata=metadata)
+    for position in (None, "Right", "0", "9"):
+        found[f"position {position}"] = opened([sheet_row(folder / "two.ome.tif", position=position)])
+    flat = folder / "flat.tif"
+    tifffile.imwrite(flat, data.reshape(-1, 20, 23), photometric="minisblack", metadata=None)
+    for axes in ("t4z4yx", "tz4", "z4c4yx", "t3zyx", "tzyx", "zyx", "zzyx"):
+        found[f"axes {axes}"] = opened(
+            [sheet_row(flat, axes=axes, file_channel="2" if "c" in axes else None)]
+        )
+    for n, stack in enumerate(data):
+        for camera, first, late in (("A", 0, 0), ("B", 1, 300)):
+            when, colour = 9000 + 2000 * n + late, 488 + 154 * first
+            name = f"cam{camera}_stack{n + first}_{when}msecAbs_{colour}nm.tif"
+            tifffile.imwrite(folder / name, stack + first, photometric="minisblack")
+            tifffile.imwrite(folder / f"no{camera}_stack{n + first}.tif", stack, photometric="minisblack")
+    pairs = {
+        "clock": ("camA*.tif", "camB*.tif"),
+        "no clock": ("noA*.tif", "noB*.tif"),
+        "one path": ("cam*.tif", "cam*.tif"),
+        "file and series": ("flat.tif", "camA*.tif"),
+    }
+    for name, (one, other) in pairs.items():
+        axes = "t4z4yx" if one == "flat.tif" else None
+        rows = [sheet_row(folder / one, axes=axes), sheet_row(folder / other, channel="642 nm")]
+        found[name] = opened(rows)
+    found["same file twice"] = opened([sheet_row(flat, channel=c) for c in "ab"])
+    found["several kinds"] = opened([sheet_row(folder / "*")])
+    (folder / "odd").mkdir()
+    for name in ("notes.txt", ".hidden.tif"):
+        (folder / "odd" / name).write_text("x")
+    (folder / "odd" / "lost.tif").symlink_to(folder / "nowhere.tif")
+    found["nothing in it"] = opened([sheet_row(folder / "odd")])
+    for n in range(2):
+        tifffile.imwrite(folder / "odd" / f"a_t{n}.tif", data[n], photometric="minisblack")
+    found["other things in it"] = opened([sheet_row(folder / "odd")])
+    return found
+
+
+@STAGE.scene
+def stores_of_all_kinds(folder: Path) -> dict[str, Any]:
+    """Collections, plates, bare arrays, old versions, chunks that are not there."""
+    data = counts(0, (3, *SHAPE))
+
+    def image(path: Path, axes: Any = ("t", "z", "y", "x"), **options: Any) -> Path:
+        group = zarr.open_group(path, mode="w", zarr_format=2)
+        named = {} if axes is None else {"axes": list(axes)}
+        group.attrs["multiscales"] = [{"datasets": [{"path": "0"}], **named}]
+        voxels = data[:, None] if axes is None else data
+        chunks = (1,) * (voxels.ndim - 2) + (10, 12)
+        group.create_array("0", shape=voxels.shape, dtype=">u2", chunks=chunks, **options)[:] = voxels
+        return path
+
+    collection, plate = folder / "bf.zarr", folder / "plate.zarr"
+    zarr.open_group(collection, mode="w", zarr_format=2).attrs["bioformats2raw.layout"] = 3
+    image(collection / "0")
+    found: dict[str, Any] = {"collection": opened([sheet_row(collection)])}
+    image(collection / "1")
+    group = zarr.open_group(collection / "OME", mode="w", zarr_format=2)
+    group.attrs["series"] = ["1", "0"]
+    deltas = "".join(f'<Plane TheT="{t}" TheC="0" TheZ="0" DeltaT="{7 * t}"/>' for t in range(3))
+    (collection / "OME" / "METADATA.ome.xml").write_text(
+        f'<OME><Image Name="a"><Pixels SizeT="3" SizeC="1" SizeZ="4">{deltas}</Pixels></Image></OME>'
+    )
+    found["series"] = [opened([sheet_row(collection, position=p)]) for p in (None, "0", "1")]
+    zarr.open_group(plate, mode="w", zarr_format=2).attrs["plate"] = {
+        "wells": [{"path": "A/1"}, {"path": "B/2"}]
+    }
+    well = zarr.open_group(plate / "A" / "1", mode="w", zarr_format=2)
+    well.attrs["well"] = {"images": [{"path": "0"}]}
+    image(plate / "A" / "1" / "0")
+    image(plate / "B" / "2" / "0")
+    found["plate"] = [opened([sheet_row(plate, position=p)]) for p in (None, "B/2/0")]
+    found["old"] = [opened([sheet_row(image(folder / "old.zarr", axes))]) for axes in (None, "tzyx", "tzy?")]
+    zarr.create_array(folder / "bare.zarr", data=data)
+    zarr.create_array(folder / "named.zarr", data=data, dimension_names=["t", "z", "y", "x"])
+    found["bare"] = [
+        opened([sheet_row(folder / name, axes=axes)])
+        for name, axes in (
+            ("bare.zarr", None),
+            ("bare.zarr", "t3zyx"),
+            ("bare.zarr", "t4zyx"),
+            ("named.zarr", None),
+        )
+    ]
+    (folder / "empty.zarr").mkdir()
+    zarr.open_group(folder / "empty.zarr", mode="w", zarr_format=2)
+    found["empty"] = opened([sheet_row(folder / "empty.zarr")])
+    lossy = image(folder / "lossy.zarr")
+    (lossy / "0" / "1.2.1.0").unlink()
+    found["lost chunk"] = [
+        registered([sheet_row(lossy, **changes)], policy)
+        for policy, changes in (("fail", {}), ("skip", {}), ("fail", {"missing_chunks": "zeros"}))
+    ]
+    zarr.open_group(lossy, mode="r+").attrs["write_empty_chunks"] = False
+    found["declared"] = registered([sheet_row(lossy)])
+    return found
+
+
+@STAGE.scene
+def the_table(folder: Path) -> dict[str, Any]:
+    """What is written is what is read."""
+    (folder / "a\tb").mkdir()
+    for n in range(3):
+        tifffile.imwrite(folder / "a\tb" / f"x_t{n}.tif", counts(n, SHAPE), photometric="minisblack")
+    (folder / "a\tb" / "x_t1.tif").write_bytes(b"II*")
+    record, table = register_movie([sheet_row(folder / "a\tb" / "*.tif")], READING, "skip")
+    table.write(folder / "acquisition.tsv", record.skipped)
+    again = AcquisitionTable.read(folder / "acquisition.tsv")
+    sources = open_channels("a", again)
+    (folder / "bad.tsv").write_text("frame\tchannel\n0\ta\n")
+    return {
+        "same": [again.stacks == table.stacks, sorted(again.left_out) == sorted(table.left_out)],
+        "form": [again.frames, list(again.channels)],
+        "times": list(table.times_s),
+        "read": [outcome(sources[0].read, frame) for frame in range(3)],
+        "bad": outcome(AcquisitionTable.read, folder / "bad.tsv"),
+        "none": outcome(AcquisitionTable.read, folder / "none.tsv"),
     }
 
 
@@ -376,7 +595,9 @@ def tiff_stacks(folder: Path) -> dict[str, Any]:
         tifffile.imwrite(two / f"c_t{frame}.ome.tif", data[:, 1], metadata=dict(axes="CYX"))
         tifffile.imwrite(two / f"w_t{frame}.ome.tif", data, metadata=dict(axes="TZYX"))
     for name in "mn":
-        found[f"two channels {name}"] = opened([sheet_row(two / f"{name}_t*.tif", channel=c) for c in "ab"])
+        found[f"two channels {name}"] = opened(
+            [sheet_row(two / f"{name}_t*.tif", channel=c, file_channel=c) for c in "12"]
+        )
     found["a third channel"] = opened([sheet_row(two / "m_t*.tif", channel=c) for c in "abc"])
     for name in ("t_t*.tif", "c_t*.ome.tif", "w_t*.ome.tif"):
         found[name] = opened([sheet_row(two / name)])
@@ -398,7 +619,7 @@ def tiff_movies(folder: Path) -> dict[str, Any]:
             metadata |= dict(PhysicalSizeY=0.11, PhysicalSizeZ=0.25, TimeIncrementUnit="min")
             metadata |= {"Channel": {"Name": ["488nm", "560nm"]}}
             tifffile.imwrite(path, data, compression=compression, ome=True, metadata=metadata)
-            names = ("560nm", "488nm") if compression else ("a", "560nm")
+            names = ("560nm", "488nm") if compression else ("560 nm",)
             found[path.name] = opened([blank_row(path, channel=c) for c in names])
     rows = [blank_row(path, channel=c, scan="none") for c in ("560nm", "488nm")]
     found["registered"] = registered(rows)
@@ -415,7 +636,7 @@ def tiff_movies(folder: Path) -> dict[str, Any]:
         tifffile.imwrite(
             hyper, data, imagej=True, resolution=(per, per * (0.9 if unit == "um" else 1)), metadata=options
         )
-        rows = [blank_row(hyper, channel=c, scan="objective") for c in "ab"]
+        rows = [blank_row(hyper, channel=c, file_channel=c, scan="objective") for c in "12"]
         found[f"imagej {unit}"] = [opened(rows), registered(rows)]
     with tifffile.TiffWriter(folder / "thumbnail.tif") as writer:
         writer.write(counts(0, SHAPE), photometric="minisblack", metadata=None)
@@ -451,15 +672,15 @@ def tiff_order(folder: Path) -> dict[str, Any]:
             tifffile.imwrite(
                 folder / name / file, np.full((2, 3, 5), n + 1, np.uint16), photometric="minisblack"
             )
-        sources = outcome(open_channels, [sheet_row(folder / name / "*.tif")], READING)
-        if isinstance(sources, str):
-            found[name] = sources
+        resolved = outcome(resolve, [sheet_row(folder / name / "*.tif")], READING)
+        if isinstance(resolved, str):
+            found[name] = resolved
             continue
-        frames = range(len(sources[0]))
-        found[name] = [outcome(lambda n, s=sources[0]: int(s.read(n).max()), n) for n in frames]
-        found[f"{name} missing"] = [sources[0].stamp(n) is None for n in frames]
+        source, frames = sources(resolved)[0], range(resolved.table.frames)
+        found[name] = [outcome(lambda n, s=source: int(s.read(n).max()), n) for n in frames]
+        found[f"{name} missing"] = [source.stamp(n) is None for n in frames]
     stamped = dated(folder / "gap" / "Cell1 T3.tif", 1000)
-    stamp = open_channels([sheet_row(stamped)], READING)[0].stamp(0)
+    stamp = sources(resolve([sheet_row(stamped)], READING))[0].stamp(0)
     found["stamp"] = stamp == f"{stamped.stat().st_size}:1000"
     return found
 
@@ -560,12 +781,12 @@ def czi_movies(folder: Path) -> dict[str, Any]:
     found["pyramid"] = registered(rows(path))
     for shear in ("None", "Skew0", "Skew01", "Skew89", "Skew90", " Skew45 ", "Skew4x"):
         write_czi(path, planes[:3], CziText(shear=shear, interval="0"))
-        found[f"shear {shear}"] = [said_of(open_channels(rows(path)[1:], READING)[0].metadata[0])]
+        found[f"shear {shear}"] = [said_of(resolve(rows(path)[1:], READING).said[0])]
         found[f"shear {shear}"].append(registered(rows(path, scan="none", interval_s=1)[1:]))
     write_czi(path, planes, CziText(xyz_m=(1e-7, 1.1e-7, 2e-7)))
-    found["oblong"] = [said_of(open_channels(rows(path), READING)[0].metadata[0]), registered(rows(path))]
+    found["oblong"] = [said_of(resolve(rows(path), READING).said[0]), registered(rows(path))]
     write_czi(path, planes[:3], CziText(xyz_m=(2e-7,), channels=()))
-    found["little is said"] = [said_of(open_channels(rows(path)[1:], READING)[0].metadata[0])]
+    found["little is said"] = [said_of(resolve(rows(path)[1:], READING).said[0])]
     write_czi(path, planes[:3], None)
     found["nothing is said"] = opened(rows(path)[1:])
     write_czi(path, [], CziText())
@@ -588,8 +809,8 @@ def czi_movies(folder: Path) -> dict[str, Any]:
         found[f"a plane {name} the end"] = registered(rows(path), "skip").get("skipped")
     shutil.copy(path, folder / "b.czi")
     found["two files"] = opened(rows(folder / "?.czi"))
-    stamped = open_channels(rows(dated(write_czi(folder / "C.CZI", planes, CziText()), 7000)), READING)[0]
-    found["stamp"] = [len(stamped), str(stamped.stamp(1)).endswith(":7000")]
+    stamped = resolve(rows(dated(write_czi(folder / "C.CZI", planes, CziText()), 7000)), READING)
+    found["stamp"] = [stamped.table.frames, str(sources(stamped)[0].stamp(1)).endswith(":7000")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "czifile", None)
         found["without the package"] = opened(rows(path))
@@ -628,11 +849,11 @@ def ome_zarr_movies(folder: Path) -> dict[str, Any]:
     )
     upside = written("upside.zarr", "zcxy", {"datasets": [{"path": "s1"}]}, {"omero": {"channels": [{}]}}, 4)
     found: dict[str, Any] = {
-        name: [opened([blank_row(path, channel=c, scan="none") for c in channels])]
+        name: [opened([blank_row(path, channel=c, scan="none", file_channel=n) for c, n in channels])]
         for name, path, channels in (
-            ("five", five, ["560nm", "a"]),
-            ("four", four, "a"),
-            ("upside", upside, "ab"),
+            ("five", five, [("560nm", None), ("488nm", None)]),
+            ("four", four, [("a", None)]),
+            ("upside", upside, [("a", "1"), ("b", "2")]),
         )
     }
     found["registered"] = registered([blank_row(five, scan="none")])
@@ -644,8 +865,8 @@ def ome_zarr_movies(folder: Path) -> dict[str, Any]:
     members = [p for p in four.rglob("*") if p.is_file()]
     for number, member in enumerate(members):
         dated(member, 1000 + number)
-    source = open_channels([blank_row(four)], READING)[0]
-    found["stamp"] = source.stamp(0) == f"{len(members)}:{1000 + len(members) - 1}"
+    source = sources(resolve([blank_row(four)], READING))[0]
+    found["stamp"] = source.stamp(0) != source.stamp(1)
     return found
 
 

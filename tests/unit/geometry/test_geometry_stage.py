@@ -51,20 +51,20 @@ def raw(tmp_path: Path) -> Path:
 
 
 def run(sheet: list[SheetRow], out: Path, **parameters: object) -> DeskewedMovie:
-    record = register_movie(sheet, ReadingParameters(), "fail")
+    record, table = register_movie(sheet, ReadingParameters(), "fail")
     assert record.problem is None, record.problem
     deskew_movie(
-        sheet, record, out / "deskewed.json", DeskewParameters(**parameters), ReadingParameters(),  # type: ignore[arg-type]
+        sheet, record, table, out / "deskewed.json", DeskewParameters(**parameters),  # type: ignore[arg-type]
         device="cpu", version="1", skip_bad=False,
     )  # fmt: skip
     return DeskewedMovie(out / "deskewed.json")
 
 
 def run_part(sheet: list[SheetRow], out: Path, part: str) -> None:
-    record = register_movie(sheet, ReadingParameters(), "fail")
+    record, table = register_movie(sheet, ReadingParameters(), "fail")
     output = out / (f"deskewed.{part}.json" if part != "all" else "deskewed.json")
     deskew_movie(
-        sheet, record, output, DeskewParameters(), ReadingParameters(),
+        sheet, record, table, output, DeskewParameters(),
         device="cpu", version="1", skip_bad=False, threads=1, part=Part.parse(part),
     )  # fmt: skip
 
@@ -227,6 +227,6 @@ def test_a_region_of_interest_and_its_tracks(raw, tmp_path):
 
 
 def test_registered_record_survives(raw, tmp_path):
-    record = register_movie(rows(raw), ReadingParameters(), "fail")
+    record, _ = register_movie(rows(raw), ReadingParameters(), "fail")
     record.write(tmp_path / "movie.json")
     assert MovieRecord.read(tmp_path / "movie.json") == record

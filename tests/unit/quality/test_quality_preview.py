@@ -69,10 +69,8 @@ def look(
             )
         )
     reading = ReadingParameters()
-    record = register_movie(rows, reading, "skip" if skip_bad else "fail")
-    preview_movie(
-        rows, record, folder / "m.json", folder / "m.png", reading, frames=number, skip_bad=skip_bad
-    )
+    record, table = register_movie(rows, reading, "skip" if skip_bad else "fail")
+    preview_movie(rows, record, table, folder / "m.json", folder / "m.png", frames=number, skip_bad=skip_bad)
     found: dict[str, Any] = json.loads((folder / "m.json").read_text())
     return found
 
