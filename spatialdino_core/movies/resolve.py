@@ -12,12 +12,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.acquisition import AcquisitionTable
-from spatialdino_core.movies.formats.image import FileMetadata, Image, Piece
+from spatialdino_core.movies.formats.image import FileMetadata, Image, Piece, Readable
 from spatialdino_core.movies.opening import (
     Opened,
     channel_number,
@@ -176,7 +177,8 @@ def _opened_channels(rows: Sequence[SheetRow], reading: ReadingParameters) -> li
     channels = []
     for row in rows:
         others = [other.channel for other in rows if other.path == row.path and other is not row]
-        opened = open_row(row, others, reading.time_point)
+        with Readable(Path(row.path)):
+            opened = open_row(row, others, reading.time_point)
         image = chosen_image(row, opened.images)
         channels.append(_Channel(row=row, opened=opened, image=image, number=channel_number(row, image)))
     return channels

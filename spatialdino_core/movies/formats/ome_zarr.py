@@ -124,27 +124,27 @@ def _where(level: _Level, place: Place) -> str:
 
 
 def _levels(path: Path, axes: str | None) -> Iterator[_Level]:
-    node: Any = zarr.open(path, mode="r")
-    if isinstance(node, zarr.Array):
-        named: Any = getattr(node.metadata, "dimension_names", None) or node.attrs.get("_ARRAY_DIMENSIONS")
-        yield _Level("", node, _axes(path, node, axes, named), (), {}, _sparse(node.attrs))
+    yield from _levels_of(path, zarr.open(path, mode="r"), "", axes)
+
+
+def _levels_of(path: Path, group: Any, name: str, axes: str | None) -> Iterator[_Level]:
+    """Images of an array, or of a group and all below it."""
+    if isinstance(group, zarr.Array):
+        named: Any = getattr(group.metadata, "dimension_names", None) or group.attrs.get("_ARRAY_DIMENSIONS")
+        yield _Level(name, group, _axes(path / name, group, axes, named), (), {}, _sparse(group.attrs))
         return
-    yield from _levels_of_group(path, node, "", axes)
-
-
-def _levels_of_group(path: Path, group: Any, name: str, axes: str | None) -> Iterator[_Level]:
     attributes = dict(group.attrs)
     ome: Any = attributes.get("ome", attributes)
     if "multiscales" not in ome:
         for child in _children(path / name, group, ome):
-            yield from _levels_of_group(path, group[child], f"{name}/{child}".lstrip("/"), axes)
+            yield from _levels_of(path, group[child], f"{name}/{child}".lstrip("/"), axes)
         return
     image = ome["multiscales"][0]
     array: Any = group[image["datasets"][0]["path"]]
-    named = [a["name"] if isinstance(a, dict) else a for a in image.get("axes", AXES_OF_OLD_VERSIONS)]
+    names = [a["name"] if isinstance(a, dict) else a for a in image.get("axes", AXES_OF_OLD_VERSIONS)]
     channels = tuple(c.get("label", "") for c in ome.get("omero", {}).get("channels", []))
     sparse = _sparse(attributes) or _sparse(array.attrs)
-    yield _Level(name, array, _axes(path / name, array, axes, named), channels, image, sparse)
+    yield _Level(name, array, _axes(path / name, array, axes, names), channels, image, sparse)
 
 
 def _children(folder: Path, group: Any, ome: Mapping[str, Any]) -> list[str]:
@@ -174,12 +174,8 @@ def _fields(well: Path) -> list[str]:
 
 
 def _stores_in(folder: Path) -> list[str]:
-    """Groups in a folder that may be images, in natural order."""
-    names = [
-        child.name for child in folder.iterdir() if child.name != "OME" and (child / ".zgroup").is_file()
-    ]
-    names += [child.parent.name for child in folder.glob("*/zarr.json") if child.parent.name != "OME"]
-    return sorted(names, key=natural)
+    """Groups and arrays in a folder, in natural order."""
+    return sorted((c.name for c in folder.iterdir() if c.name != "OME" and is_store(c)), key=natural)
 
 
 def _ome_attributes(group: Any) -> Mapping[str, Any]:
@@ -363,6 +359,8 @@ class ZarrReader:
 
 def _full_resolution(group: Any, name: str) -> Any:
     image = group if name == "." else group[name]
+    if isinstance(image, zarr.Array):
+        return image
     return image[_ome_attributes(image)["multiscales"][0]["datasets"][0]["path"]]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ from spatialdino_core.movies.formats.ome_xml import (
 )
 from spatialdino_core.movies.formats.tiff_planes import Planes, planes_of
 
-MOST_STACKS = 1_000_000
+MOST_STACKS = 100_000
 """Stacks that one image may announce: more are a damaged header."""
 
 
@@ -47,14 +47,14 @@ class Layout:
         Of the series.
     order, counts
         The axes before y and x, slowest first, and their lengths.
-    first
-        Number of the first plane.
+    numbers
+        Of its planes in the file, in the order of its axes.
     """
 
     name: str
     order: str
     counts: tuple[int, ...]
-    first: int = 0
+    numbers: Sequence[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,17 +101,29 @@ def opened(path: Path) -> TiffContent:
 def _layouts(tif: tifffile.TiffFile) -> Iterable[Layout]:
     imagej = imagej_axes(tif.imagej_metadata or {}) if tif.is_imagej else None
     if imagej:
-        yield Layout(name="", order=imagej[0], counts=imagej[1])
+        yield Layout(name="", order=imagej[0], counts=imagej[1], numbers=range(math.prod(imagej[1])))
         return
-    stacks = [series for series in tif.series if math.prod(series.shape[:-2]) > 1]
-    for series in stacks or tif.series:  # a single page beside a stack is a thumbnail or a label
-        page = series.pages[0]
+    # A single page beside a stack is a thumbnail or a label; thumbnails of all planes say that they are.
+    stacks = [s for s in tif.series if math.prod(s.shape[:-2]) > 1 and not s.keyframe.is_reduced]
+    for series in stacks or tif.series:
+        flat = series.axes.endswith("YX")
+        counts = tuple(int(n) for n in (series.shape[:-2] if flat else series.shape))
         yield Layout(
             name=series.name,
-            order=series.axes[:-2] if series.axes.endswith("YX") else series.axes,
-            counts=tuple(int(n) for n in (series.shape[:-2] if series.axes.endswith("YX") else series.shape)),
-            first=0 if page is None else int(page.index),
+            order=series.axes[:-2] if flat else series.axes,
+            counts=counts,
+            numbers=_plane_numbers(tif, series, math.prod(counts)),
         )
+
+
+def _plane_numbers(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, planes: int) -> Sequence[int]:
+    """Planes of a series, counted through the file: others, such as thumbnails, may lie between them."""
+    if len(series.pages) == len(tif.pages) or len(series.pages) in (0, 1):
+        first = series.pages[0].index if len(series.pages) and series.pages[0] is not None else 0
+        return range(int(first), int(first) + planes)
+    pages = [int(page.index) for page in series.pages if page is not None]
+    per_page = planes // len(pages)
+    return [page * per_page + k for page in pages for k in range(per_page)]
 
 
 def images_of(content: TiffContent, axes: str | None, one_stack: bool) -> list[Image]:
@@ -132,7 +144,15 @@ def images_of(content: TiffContent, axes: str | None, one_stack: bool) -> list[I
         return [_plain_image(content, _understood(content, layout, one_stack)) for layout in content.layouts]
     name = f"OME-XML of {content.path.name}"
     return [_ome_image(image, lambda block: content, content) for image in ome_images(content.xml, name)] or [
-        _plain_image(content, Layout(name="", order="Z", counts=(len(content.planes.ends),)))
+        _plain_image(
+            content,
+            Layout(
+                name="",
+                order="Z",
+                counts=(len(content.planes.ends),),
+                numbers=range(len(content.planes.ends)),
+            ),
+        )
     ]
 
 
@@ -148,7 +168,7 @@ def _by_hand(content: TiffContent, axes: str) -> Layout:
             remedy="Correct 'axes': t, c and z, slowest first, each with its number (one may be left out), "
             "e.g. t4z24yx.",
         )
-    return Layout(name="", order=found[0], counts=found[1])
+    return Layout(name="", order=found[0], counts=found[1], numbers=range(planes))
 
 
 def _understood(content: TiffContent, layout: Layout, one_stack: bool) -> Layout:
@@ -168,13 +188,13 @@ def _understood(content: TiffContent, layout: Layout, one_stack: bool) -> Layout
             remedy="Say in the sample sheet's column 'axes' what they are, e.g. tzyx; pictures in colour "
             "cannot be used.",
         )
-    return Layout(name=layout.name, order=order, counts=counts, first=layout.first)
+    return replace(layout, order=order, counts=counts)
 
 
 def _plain_image(content: TiffContent, layout: Layout) -> Image:
     """An image whose planes lie in the file in the order of its axes."""
     size = dict(zip(layout.order, layout.counts, strict=True))
-    numbers = layout.first + np.arange(math.prod(layout.counts)).reshape(layout.counts)
+    numbers = np.array(layout.numbers).reshape(layout.counts)
     for axis in "TCZ":
         if axis not in size:
             numbers = numbers[..., None]

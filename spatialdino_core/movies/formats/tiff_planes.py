@@ -17,6 +17,8 @@ import tifffile
 
 from spatialdino_core.movies.formats.image import WHOLE, Readable, Region, numbers_of
 
+UNCOMPRESSED = 1
+MOST_COMPRESSION = 100_000
 Form = tuple[tuple[int, ...], str]
 
 
@@ -125,20 +127,18 @@ def _pages(pages: tifffile.TiffPages) -> tuple[list[tuple[Form, bool, tuple[int,
     return found, False
 
 
-def _page(
-    page: tifffile.TiffPage | tifffile.TiffFrame,
-) -> tuple[Form, bool, tuple[int, int]]:
+def _page(page: tifffile.TiffPage | tifffile.TiffFrame) -> tuple[Form, bool, tuple[int, int]]:
     places = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-    extent = (
-        places[0][0] if places else 0,
-        max((offset + count for offset, count in places), default=0),
-    )
+    first = places[0][0] if places else 0
+    end = max((offset + count for offset, count in places), default=0)
     dtype = page.dtype if page.dtype is not None else np.dtype(np.void)
-    return (
-        (tuple(map(int, page.shape)), dtype.newbyteorder("=").str),
-        bool(page.is_final),
-        extent,
-    )
+    shape = tuple(map(int, page.shape))
+    # A header may claim more voxels than its strips have bytes, or than any compression can make of them.
+    claimed, stored = math.prod(shape) * dtype.itemsize, sum(count for _, count in places)
+    keyframe = page.keyframe
+    whole = page.compression == UNCOMPRESSED and keyframe and keyframe.bitspersample == 8 * dtype.itemsize
+    end += max(claimed - stored, 0) if whole else claimed * (claimed > MOST_COMPRESSION * stored)
+    return (shape, dtype.newbyteorder("=").str), bool(page.is_final), (first, end)
 
 
 def _is_open_ended(tif: tifffile.TiffFile) -> bool:

@@ -304,3 +304,15 @@ def test_reading_a_part_decodes_only_its_planes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(frames.read(0, part), stack(0)[part])
     with pytest.raises(BadInputError, match="cannot be read"):
         frames.read(0)
+
+
+def test_thumbnails_between_the_planes_are_no_planes(tmp_path: Path) -> None:
+    """Zeiss LSM files hold one after each plane."""
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for plane in stack(0):
+            writer.write(plane, photometric="minisblack", metadata=None, contiguous=False)
+            writer.write(
+                plane[:8, :8], photometric="minisblack", metadata=None, contiguous=False, subfiletype=1
+            )
+    assert registered(tmp_path / "a.tif").shape_zyx == SHAPE
+    np.testing.assert_array_equal(source(tmp_path / "a.tif").read(0), stack(0))
