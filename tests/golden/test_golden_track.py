@@ -12,6 +12,8 @@ from golden import Stage
 from golden_tables import brief
 
 from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.clock import Clock
+from spatialdino_core.movies.ledger import StageRecord
 from spatialdino_core.movies.record import Acquisition, MovieRecord
 from spatialdino_core.track.link import link_objects
 from spatialdino_core.track.motion import MotionModel, fitted_model, prior_model
@@ -53,7 +55,9 @@ def linked(
     table: Table, frames: int, interval_s: float | None = 2.0, region: Region = REGION, **changes: Any
 ) -> dict[str, Any]:
     """Tracks, events and what was measured, in brief."""
-    tracks, events, report = link_objects(table, frames, interval_s, region, TrackParameters(**changes))
+    tracks, events, report = link_objects(
+        table, Clock.even(frames, interval_s or 1.0), region, TrackParameters(**changes)
+    )
     about = dict(report.model)
     drift = pd.DataFrame(about.pop("drift_um"), columns=list("zyx")).assign(light=about.pop("fading_log"))
     counts = {name: value for name, value in vars(report).items() if name != "model"}
@@ -282,7 +286,11 @@ def published(folder: Path) -> dict[str, Any]:
     scan = Acquisition(
         scan="none", angle_deg=None, step_um=0.4, pixel_um=0.11, interval_s=3.0, skew_axis=None, scan_sign=1
     )
-    files = (folder / name for name in ("objects.parquet", "tracks.csv", "events.csv", "about.json"))
+    StageRecord(stores=[], checksums=dict.fromkeys(range(6), "0"), skipped={}, about={}).write(
+        folder / "labels.json"
+    )
+    names = ("labels.json", "objects.parquet", "tracks.csv", "events.csv", "about.json")
+    files = (folder / name for name in names)
     track_movie(_record(scan), *files, TrackParameters(min_length_frames=2))
     tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("tracks", "events")}
     digits = (folder / "tracks.csv").read_text().splitlines()[1].split(",")[3]
