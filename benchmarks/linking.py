@@ -29,6 +29,7 @@ import numpy as np
 import pandas as pd
 from record import write
 
+from spatialdino_core.movies.clock import Clock
 from spatialdino_core.score.links import score_links
 from spatialdino_core.score.tracking import score_tracks
 from spatialdino_core.simulate.movie import simulate_movie
@@ -104,7 +105,10 @@ def objects_of(scene: SceneParameters, spoilt: bool, seed: int) -> tuple[pd.Data
 
 def ours(table: pd.DataFrame, frames: int, weight: float = 1.0) -> pd.DataFrame:
     tracks = link_objects(
-        table, frames, 1.0, REGION, TrackParameters(intensity_weight=weight, max_gap_frames=MEMORY)
+        table,
+        Clock.even(frames),
+        REGION,
+        TrackParameters(intensity_weight=weight, max_gap_frames=MEMORY),
     )[0]
     return tracks[tracks["gap"] == 0]
 

@@ -4,6 +4,7 @@
 rule track:
     input:
         movie=rules.register.output.record,
+        labels=rules.segment.output.record,
         objects=rules.segment.output.objects,
     output:
         tracks=f"{RESULTS}/{{movie}}/tracks.csv",
@@ -23,6 +24,6 @@ rule track:
         settings=settings("track"),
         version=version_of("track"),
     shell:
-        "python -m workflow_scripts.track --movie-record {input.movie:q} --objects {input.objects:q} "
-        "--tracks {output.tracks:q} --events {output.events:q} --about {output.about:q} "
-        "--settings {params.settings:q} 2>&1 | tee {log:q}"
+        "python -m workflow_scripts.track --movie-record {input.movie:q} --labels {input.labels:q} "
+        "--objects {input.objects:q} --tracks {output.tracks:q} --events {output.events:q} "
+        "--about {output.about:q} --settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -31,7 +31,7 @@ class Stage:
 STAGES: Mapping[str, Stage] = MappingProxyType(
     {
         "register": Stage("spatialdino_core.movies.register", 2),
-        "preview": Stage("spatialdino_core.quality.preview", 1),
+        "preview": Stage("spatialdino_core.quality.preview", 2),
         "review": Stage("spatialdino_core.quality.review", 1),
         "deskew": Stage("spatialdino_core.geometry.stage", 1),
         "shard": Stage("spatialdino_core.crops.stage", 1),
@@ -39,8 +39,8 @@ STAGES: Mapping[str, Stage] = MappingProxyType(
         "repair": Stage("spatialdino_core.features.model", 1),
         "features": Stage("spatialdino_core.features.stage", 1),
         "segment": Stage("spatialdino_core.segment.stage", 1),
-        "track": Stage("spatialdino_core.track.stage", 1),
-        "report": Stage("spatialdino_core.report.movie", 1),
+        "track": Stage("spatialdino_core.track.stage", 2),
+        "report": Stage("spatialdino_core.report.movie", 2),
         "summary": Stage("spatialdino_core.report.summary", 1),
     }
 )

@@ -8,8 +8,9 @@ from workflow_scripts.arguments import Arguments, run
 
 def main(a: Arguments) -> None:
     parameters = a.section("track", TrackParameters)
-    track_movie(MovieRecord.read(a.movie_record), a.objects, a.tracks, a.events, a.about, parameters)
+    record = MovieRecord.read(a.movie_record)
+    track_movie(record, a.labels, a.objects, a.tracks, a.events, a.about, parameters)
 
 
 if __name__ == "__main__":
-    run(main, __doc__, "movie_record", "objects", "tracks", "events", "about")
+    run(main, __doc__, "movie_record", "labels", "objects", "tracks", "events", "about")

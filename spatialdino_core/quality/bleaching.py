@@ -29,9 +29,10 @@ class SignalTrend:
         Slope b of the least-squares line through the natural logarithm of the signal, 1/frame: the
         relative change from one frame to the next.
     half_life_s
-        ln 2 / k for the bleaching rate k = −b / interval, s: the half-life of first-order (mono-exponential)
-        bleaching [1]_. Only where k is above 0 by Student's test of a regression slope [2]_
-        (one-sided, level 1 %), so that the scatter of a steady signal is not taken for bleaching.
+        ln 2 / k, s, for the bleaching rate k: minus the slope of such a line over the times of the frames.
+        The half-life of first-order (mono-exponential) bleaching [1]_. Only where k is above 0 by Student's
+        test of a regression slope [2]_ (one-sided, level 1 %), so that the scatter of a steady signal is not
+        taken for bleaching.
 
     References
     ----------
@@ -44,7 +45,7 @@ class SignalTrend:
     half_life_s: float | None = None
 
 
-def signal_trend(frames: Sequence[int], signals: Sequence[float], interval_s: float | None) -> SignalTrend:
+def signal_trend(frames: Sequence[int], signals: Sequence[float], times_s: Sequence[float]) -> SignalTrend:
     """Trend of the signal over a movie.
 
     Parameters
@@ -54,8 +55,8 @@ def signal_trend(frames: Sequence[int], signals: Sequence[float], interval_s: fl
     signals
         ``FrameMetrics.signal`` of each, counts. The line ends before the first frame without signal, which
         has no logarithm.
-    interval_s
-        Time between neighbouring frames of the movie, s; without it there is no half-life.
+    times_s
+        When they were recorded, s.
     """
     if len(frames) < 2 or signals[0] <= 0:
         return SignalTrend()
@@ -63,9 +64,8 @@ def signal_trend(frames: Sequence[int], signals: Sequence[float], interval_s: fl
     shining = list(itertools.takewhile(lambda signal: signal > 0, signals))
     if len(shining) < FEWEST_FRAMES:
         return SignalTrend(signal_change=change)
-    line = linregress(frames[: len(shining)], np.log(shining))
-    slope, error = float(line.slope), float(line.stderr)
-    half_life_s = None
-    if interval_s is not None and -slope > error * t.isf(SIGNIFICANCE, len(shining) - 2):
-        half_life_s = math.log(2) * interval_s / -slope
+    slope = float(linregress(frames[: len(shining)], np.log(shining)).slope)
+    decay = linregress(times_s[: len(shining)], np.log(shining))
+    bleaches = -decay.slope > decay.stderr * t.isf(SIGNIFICANCE, len(shining) - 2)
+    half_life_s = math.log(2) / -float(decay.slope) if bleaches else None
     return SignalTrend(signal_change=change, signal_slope_per_frame=slope, half_life_s=half_life_s)

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spatialdino_core.movies.record import Acquisition
 from spatialdino_core.quality.bleaching import signal_trend
 from spatialdino_core.quality.metrics import FrameMetrics, frame_metrics
 from spatialdino_core.quality.motion import motion_image, rigid_shift
@@ -134,22 +133,25 @@ def look_at(frame: int, stack: NDArray[Any]) -> FrameLook:
     )
 
 
-def channel_metrics(looks: Sequence[FrameLook], acquisition: Acquisition) -> ChannelMetrics:
+def channel_metrics(
+    looks: Sequence[FrameLook], pixel_um: float, times_s: NDArray[np.float64]
+) -> ChannelMetrics:
     """Put the looks at a channel's frames, in order of time, together.
 
     Parameters
     ----------
     looks
         At least one; the second, if any, is that at the second usable frame.
-    acquisition
-        For pixel size and interval.
+    pixel_um
+        Pixel size, µm.
+    times_s
+        (frames,) time of every frame of the movie, s.
     """
     first, last = looks[0].metrics, looks[-1].metrics
-    trend = signal_trend(
-        [look.frame for look in looks], [look.metrics.signal for look in looks], acquisition.interval_s
-    )
-    motion_um, motion_um_per_min = _motion(looks[0], looks[min(1, len(looks) - 1)], acquisition)
-    drift_um, drift_um_per_min = _motion(looks[0], looks[-1], acquisition)
+    frames = [look.frame for look in looks]
+    trend = signal_trend(frames, [look.metrics.signal for look in looks], times_s[frames].tolist())
+    motion_um, motion_um_per_min = _motion(looks[0], looks[min(1, len(looks) - 1)], pixel_um, times_s)
+    drift_um, drift_um_per_min = _motion(looks[0], looks[-1], pixel_um, times_s)
     return ChannelMetrics(
         snr=first.snr,
         background=first.background,
@@ -179,13 +181,11 @@ def channel_metrics(looks: Sequence[FrameLook], acquisition: Acquisition) -> Cha
 
 
 def _motion(
-    before: FrameLook, after: FrameLook, acquisition: Acquisition
+    before: FrameLook, after: FrameLook, pixel_um: float, times_s: NDArray[np.float64]
 ) -> tuple[float | None, float | None]:
     """Rigid shift between two frames, µm and µm/min."""
     shift = rigid_shift(before.motion, after.motion) if after.frame > before.frame else None
     if shift is None:
         return None, None
-    length_um = shift.length_um(acquisition.pixel_um)
-    if acquisition.interval_s is None:
-        return length_um, None
-    return length_um, length_um / (acquisition.interval_s * (after.frame - before.frame)) * S_PER_MIN
+    length_um = shift.length_um(pixel_um)
+    return length_um, length_um / float(times_s[after.frame] - times_s[before.frame]) * S_PER_MIN

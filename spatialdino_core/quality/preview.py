@@ -14,6 +14,7 @@ from PIL import Image
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import published, read_json, write_json
 from spatialdino_core.movies.acquisition import AcquisitionTable
+from spatialdino_core.movies.clock import Clock
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.register import as_counts, check_content
 from spatialdino_core.movies.sheet import SheetRow
@@ -58,15 +59,16 @@ def preview_movie(
     found: dict[str, Any] = {"movie": record.movie, "problem": record.problem}
     image = NO_PICTURE
     try:
-        acquisition = record.usable()
+        acquisition, clock = record.usable(), Clock.of(record)
         sources = open_channels(record.movie, table)
         looks, missing = _look(sources, record, frames, skip_bad)
         found |= {
             "frames": record.frames,
             "missing_frames": missing,
+            "clock": clock.unevenness(),
             "looked_at": [look.frame for look in looks[0]],
             "channels": {
-                channel: _numbers(asdict(channel_metrics(own, acquisition)))
+                channel: _numbers(asdict(channel_metrics(own, acquisition.pixel_um, clock.times_s)))
                 for channel, own in zip(record.channels, looks, strict=True)
             },
             "panels": _panel_titles(looks[0]),

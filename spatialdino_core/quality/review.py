@@ -57,6 +57,7 @@ def review_movies(
                 "judged": judged[movie],
                 "whole": whole,
                 "channels": channels,
+                "clock": preview.get("clock", ""),
                 "panels": preview.get("panels", []),
                 "picture": Path(path).with_suffix(".png"),
             }

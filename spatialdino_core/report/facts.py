@@ -112,6 +112,8 @@ def _particle_warnings(results: MovieResults) -> Iterator[str]:
 def _frame_warnings(results: MovieResults) -> Iterator[str]:
     if len(results.frames) == 1:
         yield "A single frame: there is nothing to track, and all figures are of this frame alone."
+    if uneven := results.clock.unevenness():
+        yield f"{uneven.capitalize()}. Times are those of the frames; motion is measured with them."
     if results.skipped:
         listed = ", ".join(map(str, list(results.skipped)[:8])) + (" …" if len(results.skipped) > 8 else "")
         yield f"{count(len(results.skipped), 'frame')} left out ({listed}); the reasons are below."

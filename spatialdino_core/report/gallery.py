@@ -83,7 +83,7 @@ def track_pictures(results: MovieResults) -> list[Illustration]:
     # Half as bright as alone: the tracks are the subject.
     limits = (low, 2 * high - low)
     ends = results.time(np.array([results.frames[0], results.frames[-1]]))
-    bar = ColourBar(results.time_label, float(ends[0]), float(ends[1]))
+    bar = ColourBar("time (s)", float(ends[0]), float(ends[1]))
     seen = (
         "all frames" if len(frames) == len(results.frames) else f"{len(frames)} frames spread over the movie"
     )

@@ -22,14 +22,17 @@ class MeanSquaredDisplacement:
 
     Attributes
     ----------
+    time_s
+        (n,) mean time between the positions of a lag, s; lags differ by about the usual interval.
     lag
-        (n,) integers, frames.
+        (n,) mean number of frames between them.
     msd_um2
-        (n,) mean over all pairs of positions of one track that are so many frames apart, µm².
+        (n,) mean over all pairs of positions of one track that are so far apart in time, µm².
     pairs
         (n,) how many pairs there are; overlapping ones count.
     """
 
+    time_s: np.ndarray
     lag: np.ndarray
     msd_um2: np.ndarray
     pairs: np.ndarray
@@ -88,27 +91,44 @@ def displacements_um(tracks: pd.DataFrame, lag: int = 1) -> np.ndarray:
     return position[end] - position[start]
 
 
-def mean_squared_displacement(tracks: pd.DataFrame, most_lags: int = MOST_LAGS) -> MeanSquaredDisplacement:
+def mean_squared_displacement(
+    tracks: pd.DataFrame, interval_s: float, most_lags: int = MOST_LAGS
+) -> MeanSquaredDisplacement:
     """Ensemble and time average over all tracks (Saxton & Jacobson 1997, Annu. Rev. Biophys. 26, 373).
+
+    Pairs are taken together by the time between them, to the nearest whole interval: where the clock is even
+    those that are equally many frames apart.
 
     Parameters
     ----------
     tracks
-        Columns track_id, frame, z_um, y_um, x_um, gap.
+        Columns track_id, frame, time_s, z_um, y_um, x_um, gap.
+    interval_s
+        The usual interval between frames, s.
     most_lags
-        Longest lag, frames. Lags with fewer than 10 pairs are left out.
+        Longest lag, intervals. Lags with fewer than 10 pairs are left out.
     """
-    lags, means, counts = [], [], []
-    for lag in range(1, most_lags + 1):
-        steps = displacements_um(tracks, lag)
-        if len(steps) >= FEWEST_PAIRS:
-            lags.append(lag)
-            means.append(float((steps**2).sum(axis=1).mean()))
-            counts.append(len(steps))
-    return MeanSquaredDisplacement(np.array(lags, np.int64), np.array(means), np.array(counts, np.int64))
+    rows = measured(tracks)
+    position, frame = rows[POSITION_UM].to_numpy(np.float64), rows["frame"].to_numpy(np.int64)
+    seconds = rows["time_s"].to_numpy(np.float64)
+    # Sums over the pairs of each lag: of time, frames, squared displacements, and their number.
+    sums = np.zeros((4, most_lags + 1))
+    for frames in range(1, int(np.ptp(frame)) + 1 if len(rows) else 1):
+        start, end = _pairs(rows, frames)
+        time = seconds[end] - seconds[start]
+        lag = np.rint(time / interval_s).astype(np.int64)
+        near = lag <= most_lags
+        if len(lag) and not near.any():
+            break
+        squares = ((position[end] - position[start]) ** 2).sum(axis=1)
+        for total, values in zip(sums, (time, np.full(len(lag), frames), squares, near), strict=True):
+            total += np.bincount(lag[near], values[near], most_lags + 1)
+    sums = sums[:, sums[3] >= FEWEST_PAIRS]
+    time_s, between, msd_um2 = sums[:3] / sums[3]
+    return MeanSquaredDisplacement(time_s, between, msd_um2, sums[3].astype(np.int64))
 
 
-def fit_diffusion(msd: MeanSquaredDisplacement, interval_s: float, dimensions: int = 3) -> Diffusion | None:
+def fit_diffusion(msd: MeanSquaredDisplacement, dimensions: int = 3) -> Diffusion | None:
     """Fit a line with offset to the first quarter of the lags, at least five (Michalet 2010, Phys. Rev. E
     82, 041914: long lags are few and correlated, and the offset takes up the localisation error).
 
@@ -120,7 +140,7 @@ def fit_diffusion(msd: MeanSquaredDisplacement, interval_s: float, dimensions: i
     count = max(FEWEST_FIT_LAGS, len(msd.lag) // 4)
     if len(msd.lag) < FEWEST_FIT_LAGS or msd.msd_um2[:count].min() <= 0:
         return None
-    time_s, value = msd.lag[:count] * interval_s, msd.msd_um2[:count]
+    time_s, value = msd.time_s[:count], msd.msd_um2[:count]
     # The relative error of a mean over overlapping pairs grows as the root of lag over pairs
     # (Qian, Sheetz & Elson 1991, Biophys. J. 60, 910).
     relative = np.sqrt(msd.lag[:count] / msd.pairs[:count])

@@ -38,9 +38,9 @@ def motion_curves(results: MovieResults) -> list[Illustration]:
     steps = np.linalg.norm(displacements_um(tracks), axis=1)
     if len(steps):
         found.append(step_histogram(steps))
-    msd = mean_squared_displacement(tracks)
-    if len(msd.lag) and results.interval_s:
-        found.append(msd_curve(msd, results.interval_s, dimensions(results)))
+    msd = mean_squared_displacement(tracks, results.clock.usual_s)
+    if len(msd.lag):
+        found.append(msd_curve(msd, dimensions(results)))
     confidence = tracks["link_confidence"].to_numpy(np.float64)
     if np.isfinite(confidence).any():
         found.append(confidence_histogram(confidence[np.isfinite(confidence)]))
@@ -92,10 +92,10 @@ def confidence_histogram(confidence: np.ndarray) -> Illustration:
     )
 
 
-def msd_curve(msd: MeanSquaredDisplacement, interval_s: float, dimensions: int) -> Illustration:
+def msd_curve(msd: MeanSquaredDisplacement, dimensions: int) -> Illustration:
     """Mean squared displacement over lag, log-log, with the line of free diffusion where it can be fitted."""
-    time_s = msd.lag * interval_s
-    fit = fit_diffusion(msd, interval_s, dimensions)
+    time_s = msd.time_s
+    fit = fit_diffusion(msd, dimensions)
     figure, axes = curve_axes("lag (s)", "MSD (µm²)")
     axes.loglog(time_s, msd.msd_um2, "o", ms=4, color=BLUE, label="all tracks")
     if fit:

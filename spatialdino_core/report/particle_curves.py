@@ -41,7 +41,7 @@ def particle_curves(results: MovieResults) -> list[Illustration]:
 def counts_over_time(results: MovieResults) -> Illustration:
     """Number of particles in every frame."""
     counts = results.objects_per_frame()
-    figure, axes = curve_axes(results.time_label, "particles")
+    figure, axes = curve_axes("time (s)", "particles")
     axes.plot(results.time(np.array(results.frames)), counts, color=BLUE, marker=".", ms=4, lw=1.2)
     axes.set_ylim(0, max(counts.max() * 1.1, 1))
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -57,7 +57,7 @@ def intensity_over_time(results: MovieResults) -> Illustration:
     """Brightness of the particles, by frame; the table's intensities are above the local background."""
     quartiles = signal_quartiles(results.objects)
     time = results.time(quartiles.index.to_numpy())
-    figure, axes = curve_axes(results.time_label, "intensity (counts)")
+    figure, axes = curve_axes("time (s)", "intensity (counts)")
     axes.fill_between(
         time, quartiles[0.25], quartiles[0.75], color=GREEN, alpha=0.3, lw=0, label="middle half"
     )
@@ -96,8 +96,8 @@ def events_over_time(results: MovieResults) -> Illustration:
     """Candidate events per frame, by kind."""
     counts = pd.crosstab(results.events["frame"], results.events["event"])
     counts = counts.reindex(range(results.frames[0], results.frames[-1] + 1), fill_value=0)
-    width = results.interval_s or 1.0
-    figure, axes = curve_axes(results.time_label, "events")
+    width = float(np.diff(results.time(counts.index.to_numpy())).min())
+    figure, axes = curve_axes("time (s)", "events")
     time, bottom = results.time(counts.index.to_numpy()), np.zeros(len(counts))
     for name in counts.columns:
         colour = EVENT_COLOURS.get(str(name), INK)

@@ -11,13 +11,14 @@ import pandas as pd
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import read_json
+from spatialdino_core.movies.clock import Clock
 from spatialdino_core.movies.ledger import StageRecord
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.store import FrameStore
 
 OBJECT_COLUMNS = ["frame", "label", "z", "y", "x", "intensity_mean", "snr"]
 TRACK_COLUMNS = [
-    *("track_id", "frame", "label", "z", "y", "x", "z_um", "y_um", "x_um"),
+    *("track_id", "frame", "time_s", "label", "z", "y", "x", "z_um", "y_um", "x_um"),
     *("link_confidence", "gap"),
 ]
 EVENT_COLUMNS = ["event", "frame", "track_id", "score"]
@@ -67,9 +68,9 @@ class MovieResults:
     events: pd.DataFrame
 
     @property
-    def interval_s(self) -> float | None:
-        """Time between frames, s; None for a movie of one frame."""
-        return self.record.usable().interval_s
+    def clock(self) -> Clock:
+        """When its frames were recorded."""
+        return Clock.of(self.record, self.frames)
 
     @property
     def shown(self) -> list[int]:
@@ -82,17 +83,14 @@ class MovieResults:
         return self.frames[len(self.frames) // 2]
 
     def time(self, frames: np.ndarray) -> np.ndarray:
-        """Frames on the time axis of `time_label`."""
-        return np.asarray(frames) * (self.interval_s or 1.0)
-
-    @property
-    def time_label(self) -> str:
-        """Time in s, or frames where the interval is unknown."""
-        return "time (s)" if self.interval_s else "frame"
+        """When frames were recorded, s after frame 0."""
+        return self.clock.times_s[np.asarray(frames, np.intp)]
 
     def when(self, frame: int) -> str:
         """A frame in words, e.g. ``frame 3 (6 s)``."""
-        return f"frame {frame} ({frame * self.interval_s:.4g} s)" if self.interval_s else f"frame {frame}"
+        if self.record.frames == 1:
+            return f"frame {frame}"
+        return f"frame {frame} ({self.clock.times_s[frame]:.4g} s)"
 
     def objects_per_frame(self) -> np.ndarray:
         """Number of objects in each of ``frames``."""

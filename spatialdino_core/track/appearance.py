@@ -8,13 +8,15 @@ import numpy as np
 
 from spatialdino_core.statistics import MAD_TO_SIGMA
 from spatialdino_core.track.candidates import owners
-from spatialdino_core.track.joins import Candidates
+from spatialdino_core.track.joins import Candidates, Measurements
 from spatialdino_core.track.objects import Array, Index, Objects
 
 FEWEST = 8
 OUTLIERS = 0.02
 """Share of links, before it is measured, over which appearance changes to anything: merges, splits, a
 neighbour's light."""
+USUAL = (0.5, 1.5)
+"""Steps of so many usual intervals tell how the level wanders in one."""
 SMALLEST = 1e-4
 """Least variance of log-brightness (1 %); a movie whose objects vary less has no brightness to tell by."""
 
@@ -26,7 +28,7 @@ class BrightnessModel:
     Attributes
     ----------
     noise, wander
-        Standard deviations of a measurement, and of the level's change from frame to frame.
+        Standard deviations of a measurement, and of the level's change in the usual interval.
     mean, spread
         Of all objects.
     outliers
@@ -60,13 +62,17 @@ def prior_brightness(log_brightness: Array, weight: float) -> BrightnessModel:
     )
 
 
-def measured_brightness(light: BrightnessModel, log_brightness: Array, previous: Index) -> BrightnessModel:
+def measured_brightness(light: BrightnessModel, measured: Measurements, previous: Index) -> BrightnessModel:
     """Noise, wandering and jumps from the changes over one and over two links.
 
-    Their variances are 2 noise² + wander² and 2 noise² + 2 wander²; medians keep wrong links out.
+    Their variances are 2 noise² + wander² and 2 noise² + 2 wander² where steps are of the usual length;
+    medians keep wrong links out.
     """
-    one = _changes(log_brightness, previous)
-    two = _changes(log_brightness, np.where(previous >= 0, previous[previous], -1))
+    frames = np.maximum(measured.frame - measured.frame[previous], 1)
+    step = (measured.time - measured.time[previous]) / frames
+    before = np.where((previous >= 0) & (step > USUAL[0]) & (step < USUAL[1]), previous, -1)
+    one = _changes(measured.brightness, before)
+    two = _changes(measured.brightness, np.where(before >= 0, before[before], -1))
     if min(len(one), len(two)) < FEWEST:
         return light
     wander = float(np.clip(_variance(two) - _variance(one), 0, _variance(one)))

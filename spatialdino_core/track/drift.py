@@ -18,7 +18,7 @@ JUMP_REACHES = 5.0
 """Jumps of the whole sample are looked for this many reaches far."""
 
 
-def shared_change(frame: Index, changes: Array, frames: int) -> Array:
+def shared_change(frame: Index, changes: Array, steps: Array) -> Array:
     """Change of position, or of log-brightness, that all links of a frame share, summed up over the movie.
 
     The median of all links, and of each frame what differs from it, each only where it is significant:
@@ -30,21 +30,23 @@ def shared_change(frame: Index, changes: Array, frames: int) -> Array:
         (L,) later frame of each link of neighbouring frames.
     changes
         (L, K) changes over the links.
-    frames
-        Length of the movie.
+    steps
+        (frames,) what a steady change is proportional to: the time since the frame before, or 1.
 
     Returns
     -------
     numpy.ndarray
         (frames, K), 0 in the first frame.
     """
+    frames = len(steps)
     per_frame = np.zeros((frames, changes.shape[1]))
-    overall = _significant(changes)
-    per_frame[1:] = overall
+    overall = _significant(changes / steps[frame][:, None])
+    per_frame[1:] = overall * steps[1:, None]
+    changes = changes - overall * steps[frame][:, None]
     order = np.argsort(frame, kind="stable")
     limits = np.searchsorted(frame[order], np.arange(frames + 1))
     for t in range(1, frames):
-        per_frame[t] += _significant(changes[order[limits[t] : limits[t + 1]]] - overall)
+        per_frame[t] += _significant(changes[order[limits[t] : limits[t + 1]]])
     return per_frame.cumsum(axis=0)
 
 
@@ -73,14 +75,17 @@ def sample_jumps(objects: Objects, reach_um: float) -> Array:
     limits, filled = objects.limits, np.flatnonzero(objects.filled)
     for before, after in pairwise(filled):
         first, second = (objects.position_um[limits[t] : limits[t + 1]] for t in (before, after))
-        moved[after] = _jump(first, second, reach_um)
+        # Over a long step the particles of a sample scatter, as diffusion has it.
+        steps = after - before
+        apart = np.sqrt(max((objects.times[after] - objects.times[before]) / steps, 1.0))
+        moved[after] = _jump(first, second, reach_um, float(apart * reach_um))
     return moved.cumsum(axis=0)
 
 
-def _jump(first: Array, second: Array, reach_um: float) -> Array:
+def _jump(first: Array, second: Array, reach_um: float, scatter_um: float) -> Array:
     fewer = min(len(first), len(second))
     # With most particles within reach of where they were, nothing has jumped.
-    settled = (cKDTree(second).query(first, distance_upper_bound=reach_um / 2)[0] < np.inf).sum()
+    settled = (cKDTree(second).query(first, distance_upper_bound=scatter_um / 2)[0] < np.inf).sum()
     if fewer < FEWEST or settled > 0.5 * fewer:
         return np.zeros(3)
     near = cKDTree(first).sparse_distance_matrix(
@@ -90,8 +95,8 @@ def _jump(first: Array, second: Array, reach_um: float) -> Array:
     if len(shifts) == 0:
         return np.zeros(3)
     tree = cKDTree(shifts)
-    support = tree.query_ball_point(shifts, reach_um / 4, return_length=True)
+    support = tree.query_ball_point(shifts, scatter_um / 4, return_length=True)
     best = int(np.argmax(support))
     if support[best] < 0.5 * fewer:
         return np.zeros(3)
-    return np.asarray(np.median(shifts[tree.query_ball_point(shifts[best], reach_um / 4)], axis=0))
+    return np.asarray(np.median(shifts[tree.query_ball_point(shifts[best], scatter_um / 4)], axis=0))

@@ -15,7 +15,7 @@ from scipy.special import expit, gammaln
 
 from spatialdino_core.statistics import MAD_TO_SIGMA
 from spatialdino_core.track.appearance import BrightnessModel
-from spatialdino_core.track.candidates import Mask
+from spatialdino_core.track.candidates import Mask, grown_reach
 from spatialdino_core.track.links import Links, Model
 from spatialdino_core.track.objects import Array, Index, Objects
 from spatialdino_core.track.parameters import TrackParameters
@@ -63,7 +63,7 @@ class Partners:
     edge
         (n,) objects with which a track starts or ends.
     partner
-        (n,) for each the object of another track, one frame before or after.
+        (n,) for each the object of another track, one observed frame before or after.
     odds
         (n,) logarithm of the odds against two tracks that have nothing to do with each other.
     """
@@ -110,8 +110,8 @@ def find_events(
     Returns
     -------
     pandas.DataFrame
-        ``EVENT_COLUMNS`` without ``time_s``, sorted by frame, event and track. ``other_track_id`` is
-        the track that was split from or merged into, else empty.
+        ``EVENT_COLUMNS`` without ``time_s``, sorted by frame (of the movie), event and track.
+        ``other_track_id`` is the track that was split from or merged into, else empty.
     """
     kept = track > 0
     found = find_partners(objects, links, model, kept, kept, parameters.max_displacement_um)
@@ -132,11 +132,14 @@ def find_events(
 
 
 def _step_scale(objects: Objects, position: Array, links: Links, reach_um: float) -> Array:
-    """Median length of steps along (z, y, x), or without enough of them a quarter of the reach."""
+    """Median length of steps along (z, y, x), as if of the usual interval, or a quarter of the reach."""
     later = np.flatnonzero(links.previous >= 0)
     if len(later) < FEWEST_STEPS:
         return np.full(3, reach_um / 4)
-    steps = np.abs(position[later] - position[links.previous[later]])
+    earlier = links.previous[later]
+    time = objects.times[objects.frame[later]] - objects.times[objects.frame[earlier]]
+    frames = objects.frame[later] - objects.frame[earlier]
+    steps = np.abs(position[later] - position[earlier]) / np.sqrt(time / frames)[:, None]
     return np.maximum(MAD_TO_SIGMA * np.median(steps, axis=0), 0.01 * reach_um)
 
 
@@ -168,12 +171,13 @@ def _near(
 ) -> tuple[Index, Index]:
     """Pairs within reach, the parent one frame away."""
     frame, position = scene.objects.frame, scene.position
+    reaches = grown_reach(scene.objects, reach_um, np.sqrt(scene.objects.steps))
     first, second = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
     for t in np.unique(frame[edges]):
         here, there = edges[frame[edges] == t], parents[frame[parents] == t + direction]
         if len(there):
             near = cKDTree(position[here]).sparse_distance_matrix(
-                cKDTree(position[there]), reach_um, output_type="ndarray"
+                cKDTree(position[there]), reaches[max(t, t + direction)], output_type="ndarray"
             )
             near = np.sort(near, order=["i", "j"])
             first.append(here[near["i"]])
@@ -187,9 +191,10 @@ def _gain(scene: _Scene, edge: Index, partner: Index) -> Array:
 
     Mass is conserved: the one is as bright as the two together.
     """
-    offset = (scene.position[edge] - scene.position[partner]) / _scale_of_parts(scene)
-    gain = _log_student(offset) - np.log(_scale_of_parts(scene)).sum()
-    gain -= np.log(scene.model.rates.births_per_um3 + scene.model.rates.clutter_per_um3)
+    step = scene.objects.steps[np.maximum(scene.objects.frame[edge], scene.objects.frame[partner])]
+    scale = _scale_of_parts(scene, step)
+    gain = _log_student((scene.position[edge] - scene.position[partner]) / scale) - np.log(scale).sum(axis=1)
+    gain -= np.log(scene.model.rates.born(step) + scene.model.rates.clutter_per_um3)
     light = scene.model.light
     if light.weight == 0:
         return np.asarray(gain)
@@ -202,9 +207,9 @@ def _gain(scene: _Scene, edge: Index, partner: Index) -> Array:
     return np.asarray(gain + light.weight * np.nan_to_num(together - alone - new))
 
 
-def _scale_of_parts(scene: _Scene) -> Array:
-    """Scale (z, y, x) of the distance of a part from its whole one frame away: a generous step, µm."""
-    return np.sqrt(2) * scene.scale_um
+def _scale_of_parts(scene: _Scene, step: Array) -> Array:
+    """Scale (n, 3) of the distance of a part from its whole one step (usual intervals) away: generous, µm."""
+    return np.sqrt(2) * scene.scale_um * np.sqrt(step)[:, None]
 
 
 def _averaged(brightness: Array, step: Index, start: Index) -> Array:
@@ -240,4 +245,5 @@ def _row(
 ) -> list[object]:
     z, y, x = objects.position_um[number]
     other = pd.NA if partner is None else int(track[partner])
-    return [name, int(objects.frame[number]), z, y, x, int(track[number]), other, score]
+    frame = int(objects.table["frame"].iloc[number])
+    return [name, frame, z, y, x, int(track[number]), other, score]

@@ -7,9 +7,9 @@ direction. After a measurement the last two are merged again into one Gaussian o
 
 A state is an array of `STATE` numbers: the probability of being directed; position and variance (z, y, x) if
 Brownian; position, velocity, and their variances and covariance (z, y, x each) if directed. A motion is the
-array (6,) that `MotionModel.array` makes. Units are µm and frames. Arguments are states (22,), motions (6,),
-hypotheses (3, 16), and positions and variances (3,), z, y, x, unless their function says otherwise; all else
-are numbers.
+array (6,) that `MotionModel.array` makes. Units are µm and the usual interval between frames. Arguments are
+states (22,), motions (6,), hypotheses (3, 16), and positions and variances (3,), z, y, x, unless their
+function says otherwise; all else are numbers.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ WEIGHT, X, V, XX, XV, VV = 0, 1, 4, 7, 10, 13
 # Offsets into a motion (6,).
 BROWN_VAR, RUN_VAR, SPEED_VAR, TURN_VAR, REDRAW, FRACTION = 0, 1, 2, 3, 4, 5
 LOG_TAU = math.log(2 * math.pi)
+MOST_STEPS = 100
+"""Longer times are predicted in so many steps, which are then longer than the usual interval."""
 
 
 @njit(nogil=True, cache=True)
@@ -47,10 +49,17 @@ def initialise(state: Array, position: Array, variance: Array, motion: Array) ->
 
 
 @njit(nogil=True, cache=True)
-def predict_one(state: Array, motion: Array, hypotheses: Array) -> None:
-    """The three hypotheses one frame later (mixing and Kalman prediction)."""
+def predict_one(state: Array, time: float, motion: Array, hypotheses: Array) -> None:
+    """The three hypotheses about one interval later (mixing and Kalman prediction).
+
+    Variances of diffusion and of turning grow with time, a velocity is covered for all of it, and a motion
+    outlasts it with the probability (1 − redraw)^time.
+    """
     running = state[DIRECTED]
     stay, redraw = 1 - motion[REDRAW], motion[REDRAW]
+    if time != 1.0:
+        stay = stay**time
+        redraw = 1 - stay
     # Who diffuses next was diffusing before, or was running and stopped; likewise for who sets off.
     stopped = running * redraw * (1 - motion[FRACTION])
     diffusing = (1 - running) * (stay + redraw * (1 - motion[FRACTION])) + stopped
@@ -64,16 +73,18 @@ def predict_one(state: Array, motion: Array, hypotheses: Array) -> None:
             hypotheses[h, X + a] = state[BROWN_X + a] + share * apart
             spread = (1 - share) * state[BROWN_P + a] + share * state[RUN_XX + a]
             hypotheses[h, XX + a] = spread + share * (1 - share) * apart * apart
-        hypotheses[0, XX + a] += motion[BROWN_VAR]
+        hypotheses[0, XX + a] += motion[BROWN_VAR] * time
         hypotheses[0, V + a] = hypotheses[0, XV + a] = hypotheses[0, VV + a] = 0.0
-        hypotheses[2, XX + a] += motion[SPEED_VAR] + motion[RUN_VAR]
+        hypotheses[2, XX + a] += motion[SPEED_VAR] * time * time + motion[RUN_VAR] * time
         hypotheses[2, V + a] = 0.0
-        hypotheses[2, XV + a] = hypotheses[2, VV + a] = motion[SPEED_VAR]
-        hypotheses[1, X + a] = state[RUN_X + a] + state[RUN_V + a]
+        hypotheses[2, XV + a] = motion[SPEED_VAR] * time
+        hypotheses[2, VV + a] = motion[SPEED_VAR]
+        hypotheses[1, X + a] = state[RUN_X + a] + state[RUN_V + a] * time
         hypotheses[1, V + a] = state[RUN_V + a]
-        turned = state[RUN_VV + a] + motion[TURN_VAR]
-        hypotheses[1, XX + a] = state[RUN_XX + a] + 2 * state[RUN_XV + a] + turned + motion[RUN_VAR]
-        hypotheses[1, XV + a] = state[RUN_XV + a] + turned
+        turned = state[RUN_VV + a] + motion[TURN_VAR] * time
+        covered = 2 * state[RUN_XV + a] * time
+        hypotheses[1, XX + a] = state[RUN_XX + a] + covered + turned * time * time + motion[RUN_VAR] * time
+        hypotheses[1, XV + a] = state[RUN_XV + a] + turned * time
         hypotheses[1, VV + a] = turned
 
 
@@ -98,13 +109,17 @@ def merge(hypotheses: Array, state: Array) -> None:
 
 
 @njit(nogil=True, cache=True)
-def predict(state: Array, frames: int, motion: Array, ahead: Array, hypotheses: Array) -> None:
-    """Hypotheses ``frames`` frames later, with no measurement in between; ``ahead`` is scratch memory."""
+def predict(state: Array, time: float, motion: Array, ahead: Array, hypotheses: Array) -> None:
+    """Hypotheses some time later, with no measurement in between; ``ahead`` is scratch memory.
+
+    In steps of about one interval: in a long time a particle changes its motion more than once.
+    """
+    steps = min(max(1, int(time + 0.5)), MOST_STEPS)
     ahead[:] = state
-    for _ in range(frames - 1):
-        predict_one(ahead, motion, hypotheses)
+    for _ in range(steps - 1):
+        predict_one(ahead, time / steps, motion, hypotheses)
         merge(hypotheses, ahead)
-    predict_one(ahead, motion, hypotheses)
+    predict_one(ahead, time / steps, motion, hypotheses)
 
 
 @njit(nogil=True, cache=True)
@@ -149,15 +164,13 @@ def update(hypotheses: Array, position: Array, variance: Array, state: Array) ->
 
 
 @njit(nogil=True, cache=True)
-def filter_tracks(
-    frame: NDArray, position: Array, variance: Array, previous: NDArray, motion: Array
-) -> Array:
-    """Filter all particles along their links; rows are ordered by frame.
+def filter_tracks(time: Array, position: Array, variance: Array, previous: NDArray, motion: Array) -> Array:
+    """Filter all particles along their links; rows are ordered by time.
 
     Parameters
     ----------
-    frame
-        (N,) frame of each object.
+    time
+        (N,) time of each object, in usual intervals.
     position, variance
         (N, 3) measured position (µm) and its variance (µm²).
     previous
@@ -168,13 +181,13 @@ def filter_tracks(
     numpy.ndarray
         (N,) log-density of each object's position given those before on its track; 0 for a first one.
     """
-    states = np.empty((len(frame), STATE))  # (N, 22)
+    states = np.empty((len(time), STATE))  # (N, 22)
     hypotheses, ahead = np.empty(HYPOTHESES), np.empty(STATE)  # (3, 16), (22,)
-    found = np.zeros(len(frame))  # (N,)
-    for i in range(len(frame)):
+    found = np.zeros(len(time))  # (N,)
+    for i in range(len(time)):
         if previous[i] < 0:
             initialise(states[i], position[i], variance[i], motion)
             continue
-        predict(states[previous[i]], frame[i] - frame[previous[i]], motion, ahead, hypotheses)
+        predict(states[previous[i]], time[i] - time[previous[i]], motion, ahead, hypotheses)
         found[i] = update(hypotheses, position[i], variance[i], states[i])
     return found

@@ -37,22 +37,24 @@ def fill_gaps(objects: Objects, links: Links, model: Model) -> tuple[Index, Inde
     later
         (G,) the object after the gap, in ascending order.
     frame
-        (G,) unseen frame.
+        (G,) frame of the movie, unseen or left out.
     position_um
         (G, 3) position (z, y, x) in the sample as it drifts.
     """
     later = np.flatnonzero(links.previous >= 0)
-    later = later[objects.frame[later] - objects.frame[links.previous[later]] > 1]
+    frames, times = objects.table["frame"].to_numpy(np.intp), objects.clock.times
+    later = later[frames[later] - frames[links.previous[later]] > 1]
+    drift_um = objects.in_movie(model.drift_um)
     forward, backward = _states(objects, links, model)
     of_gap, when, where = [], [], []
     for j in later:
         i = links.previous[j]
-        for frame in range(int(objects.frame[i]) + 1, int(objects.frame[j])):
-            past = _expected(forward[i], frame - int(objects.frame[i]), model)
-            future = _expected(backward[j], int(objects.frame[j]) - frame, model)
+        for frame in range(frames[i] + 1, frames[j]):
+            past = _expected(forward[i], times[frame] - times[frames[i]], model)
+            future = _expected(backward[j], times[frames[j]] - times[frame], model)
             of_gap.append(j)
             when.append(frame)
-            where.append(_between(past, future, model) + model.drift_um[frame])
+            where.append(_between(past, future, model) + drift_um[frame])
     return np.array(of_gap, np.intp), np.array(when, np.intp), np.array(where, float).reshape(-1, 3)
 
 
@@ -60,13 +62,13 @@ def _states(objects: Objects, links: Links, model: Model) -> tuple[Array, Array]
     """State of each object's particle from all that came before, and from all that comes after."""
     measured = model.measured(objects)
     found = []
-    for order, before, frame in [(1, links.previous, measured.frame), (-1, links.following, -measured.frame)]:
+    for order, before, time in [(1, links.previous, measured.time), (-1, links.following, -measured.time)]:
         states, levels = np.empty((len(objects), STATE)), np.empty((len(objects), 2))
         rows = np.arange(len(objects))[::order]
         update_states(
             rows,
             before,
-            measured._replace(frame=frame),
+            measured._replace(time=time),
             model.motion.array,
             model.light.array,
             states,
@@ -76,10 +78,10 @@ def _states(objects: Objects, links: Links, model: Model) -> tuple[Array, Array]
     return found[0], found[1]
 
 
-def _expected(state: Array, frames: int, model: Model) -> Array:
-    """State some frames away, with nothing seen in between."""
+def _expected(state: Array, time: float, model: Model) -> Array:
+    """State some time away, with nothing seen in between."""
     hypotheses, ahead = np.empty(HYPOTHESES), np.empty(STATE)
-    predict(state, frames, model.motion.array, ahead, hypotheses)
+    predict(state, time, model.motion.array, ahead, hypotheses)
     merge(hypotheses, ahead)
     return ahead
 

@@ -36,16 +36,16 @@ def initialise_level(level: Array, brightness: float, light: Array) -> None:
 
 
 @njit(nogil=True, cache=True)
-def _log_same(level: Array, brightness: float, frames: int, light: Array) -> float:
+def _log_same(level: Array, brightness: float, time: float, light: Array) -> float:
     """Log-ratio of a brightness under a level that wanders, against that of any object."""
-    spread = level[LEVEL_VAR] + frames * light[DRIFT_VAR] + light[NOISE_VAR]
+    spread = level[LEVEL_VAR] + time * light[DRIFT_VAR] + light[NOISE_VAR]
     same = -0.5 * ((brightness - level[LEVEL]) ** 2 / spread + math.log(spread))
     other = -0.5 * ((brightness - light[MEAN]) ** 2 / light[VAR] + math.log(light[VAR]))
     return min(same - other, 50.0)
 
 
 @njit(nogil=True, cache=True)
-def brightness_gain(level: Array, brightness: float, frames: int, light: Array) -> float:
+def brightness_gain(level: Array, brightness: float, time: float, light: Array) -> float:
     """Log-likelihood ratio of brightness, weighted.
 
     With a small probability the brightness jumps to anything: a merge or a neighbour's light cannot
@@ -53,19 +53,19 @@ def brightness_gain(level: Array, brightness: float, frames: int, light: Array) 
     """
     if math.isnan(brightness) or light[INTENSITY_WEIGHT] == 0:
         return 0.0
-    same = math.exp(_log_same(level, brightness, frames, light))
+    same = math.exp(_log_same(level, brightness, time, light))
     return light[INTENSITY_WEIGHT] * math.log((1 - light[OUTLIERS]) * same + light[OUTLIERS])
 
 
 @njit(nogil=True, cache=True)
-def update_level(level: Array, brightness: float, frames: int, light: Array) -> None:
+def update_level(level: Array, brightness: float, time: float, light: Array) -> None:
     """The level after one more measurement; where it jumped it begins anew."""
     if math.isnan(brightness):
-        level[LEVEL_VAR] += frames * light[DRIFT_VAR]
+        level[LEVEL_VAR] += time * light[DRIFT_VAR]
         return
-    same = (1 - light[OUTLIERS]) * math.exp(_log_same(level, brightness, frames, light))
+    same = (1 - light[OUTLIERS]) * math.exp(_log_same(level, brightness, time, light))
     jumped = light[OUTLIERS] / (same + light[OUTLIERS])
-    spread = level[LEVEL_VAR] + frames * light[DRIFT_VAR]
+    spread = level[LEVEL_VAR] + time * light[DRIFT_VAR]
     share = spread / (spread + light[NOISE_VAR])
     apart = (1 - share) * (brightness - level[LEVEL])
     level[LEVEL] = brightness - (1 - jumped) * apart
@@ -74,9 +74,12 @@ def update_level(level: Array, brightness: float, frames: int, light: Array) -> 
 
 
 class Measurements(NamedTuple):
-    """Objects ordered by frame: frame (N,), position and its variance (N, 3), log-brightness (N,) or NaN."""
+    """Objects ordered by frame: number of the observed frame (N,) and its time in usual intervals (N,),
+    position and its variance (N, 3), log-brightness (N,) or NaN.
+    """
 
     frame: Index
+    time: Array
     position: Array
     variance: Array
     brightness: Array
@@ -123,11 +126,11 @@ def update_states(
             initialise(states[i], measured.position[i], measured.variance[i], motion)
             initialise_level(levels[i], measured.brightness[i], light)
             continue
-        frames = measured.frame[i] - measured.frame[before]
-        predict(states[before], frames, motion, ahead, hypotheses)
+        time = measured.time[i] - measured.time[before]
+        predict(states[before], time, motion, ahead, hypotheses)
         update(hypotheses, measured.position[i], measured.variance[i], states[i])
         levels[i] = levels[before]
-        update_level(levels[i], measured.brightness[i], frames, light)
+        update_level(levels[i], measured.brightness[i], time, light)
 
 
 @njit(nogil=True, cache=True)
@@ -147,11 +150,11 @@ def _look_ahead(
         there = following[here]
         if there < 0:
             break
-        frames = measured.frame[there] - measured.frame[here]
-        predict(state, frames, motion, ahead, hypotheses)
+        time = measured.time[there] - measured.time[here]
+        predict(state, time, motion, ahead, hypotheses)
         total += update(hypotheses, measured.position[there], measured.variance[there], state)
-        total += brightness_gain(level, measured.brightness[there], frames, light)
-        update_level(level, measured.brightness[there], frames, light)
+        total += brightness_gain(level, measured.brightness[there], time, light)
+        update_level(level, measured.brightness[there], time, light)
         here = there
     return total
 
@@ -207,8 +210,9 @@ def join_gains(
             if forward and measured.frame[j] > cut + 1:
                 continue
             frames = measured.frame[j] - measured.frame[i]
+            time = measured.time[j] - measured.time[i]
             if frames != predicted:
-                predict(states[i], frames, motion, ahead, hypotheses)
+                predict(states[i], time, motion, ahead, hypotheses)
                 predicted = frames
             position, variance, brightness = (
                 measured.position[j],
@@ -216,7 +220,7 @@ def join_gains(
                 measured.brightness[j],
             )
             likelihood = log_density(hypotheses, position, variance) + candidates.likeness[k]
-            likelihood += brightness_gain(levels[i], brightness, frames, light)
+            likelihood += brightness_gain(levels[i], brightness, time, light)
             likelihood += log_probability.seen[measured.frame[i], frames - 1]
             head = (
                 log_probability.unseen[measured.frame[i], frames - 1]
@@ -241,7 +245,7 @@ def join_gains(
                 forked[:] = hypotheses
                 update(forked, position, variance, state)
                 level[:] = levels[i]
-                update_level(level, brightness, frames, light)
+                update_level(level, brightness, time, light)
                 gain += _look_ahead(state, level, j, following, measured, motion, light) - alone[j]
             earlier.append(i)
             later.append(j)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from spatialdino_core.movies.clock import Clock
 from spatialdino_core.track.events import EVENT_COLUMNS, find_events, find_partners
 from spatialdino_core.track.existence import track_confidence
 from spatialdino_core.track.gaps import fill_gaps
@@ -36,7 +37,7 @@ class TrackReport:
 
 
 def link_objects(
-    table: pd.DataFrame, frames: int, interval_s: float | None, region: Region, parameters: TrackParameters
+    table: pd.DataFrame, clock: Clock, region: Region, parameters: TrackParameters
 ) -> tuple[pd.DataFrame, pd.DataFrame, TrackReport]:
     """Link the objects of a movie.
 
@@ -46,18 +47,17 @@ def link_objects(
         One row per object: ``frame, label, z, y, x`` (voxels), ``z_um, y_um, x_um``, ``volume_um3``,
         ``intensity_mean``, ``intensity_sum``, ``snr``, and what else `Objects.of` knows. The order of rows
         does not matter.
-    frames
-        Length of the movie.
-    interval_s
-        Time between frames; ``None`` for a movie of one frame.
+    clock
+        When the movie's frames were recorded, and which of them were observed: the others say nothing of any
+        particle.
     region
         Imaged region.
 
     Returns
     -------
     tracks : pandas.DataFrame
-        ``TRACK_COLUMNS``, sorted by track and frame; rows that bridge a gap have label 0, ``gap`` 1 and
-        a position smoothed from both sides.
+        ``TRACK_COLUMNS``, sorted by track and frame; rows that bridge a gap, or frames that were left out,
+        have label 0, ``gap`` 1 and a position smoothed from both sides.
     events : pandas.DataFrame
         ``EVENT_COLUMNS``, see `find_events`.
     report : TrackReport
@@ -67,14 +67,13 @@ def link_objects(
     BadInputError
         When the table is unusable, see `Objects.of`.
     """
-    objects = Objects.of(table, frames)
+    objects = Objects.of(table, clock)
     links, model = link_movie(objects, region.volume_um3, parameters)
     exists = _existence(objects, links, model, parameters)
     track, dropped = _number(objects, links, exists, parameters)
-    seconds = interval_s or 0.0
-    tracks = _track_table(objects, track, exists, links, model, seconds)
+    tracks = _track_table(objects, track, exists, links, model)
     events = find_events(objects, track, links, model, region, parameters)
-    events.insert(2, "time_s", events["frame"] * seconds)
+    events.insert(2, "time_s", clock.times_s[events["frame"].to_numpy(np.intp)])
     linked = np.flatnonzero(links.previous >= 0)
     report = TrackReport(
         objects=len(objects),
@@ -82,7 +81,7 @@ def link_objects(
         links=len(linked),
         gaps_closed=int((objects.frame[linked] - objects.frame[links.previous[linked]] > 1).sum()),
         dropped_tracks=dropped,
-        model=_about(model),
+        model=_about(objects, model),
     )
     return tracks, events[EVENT_COLUMNS], report
 
@@ -114,21 +113,19 @@ def _number(objects: Objects, links: Links, exists: Array, parameters: TrackPara
     return np.where(kept, kept.cumsum(), 0)[number], int((~kept).sum())
 
 
-def _track_table(
-    objects: Objects, track: Index, exists: Array, links: Links, model: Model, seconds: float
-) -> pd.DataFrame:
+def _track_table(objects: Objects, track: Index, exists: Array, links: Links, model: Model) -> pd.DataFrame:
     rows = objects.table[["frame", *POSITION_VOXELS, *POSITION_UM, *OBJECT_COLUMNS]].copy()
     rows["track_id"], rows["gap"] = track, 0
     rows["link_cost"], rows["link_confidence"] = links.cost, links.confidence
     rows["track_confidence"] = exists
     rows = pd.concat([rows, _gap_rows(objects, track, exists, links, model)], ignore_index=True)
     rows = rows[rows["track_id"] > 0].sort_values(["track_id", "frame"], kind="stable").reset_index(drop=True)
-    rows["time_s"] = rows["frame"] * seconds
+    rows["time_s"] = objects.clock.times_s[rows["frame"].to_numpy(np.intp)]
     return rows[TRACK_COLUMNS].astype({"label": int, "gap": int, "frame": int, "track_id": int})
 
 
 def _gap_rows(objects: Objects, track: Index, exists: Array, links: Links, model: Model) -> pd.DataFrame:
-    """Rows for the frames in which a particle was not seen."""
+    """Rows for the frames in which a particle was not seen, or nothing was."""
     later, frame, position = fill_gaps(objects, links, model)
     table = pd.DataFrame({"track_id": track[later], "frame": frame, "label": 0, "gap": 1})
     table["track_confidence"] = exists[later]
@@ -145,13 +142,13 @@ def _voxels_per_um(objects: Objects) -> np.ndarray:
     return np.where(squares > 0, products / np.where(squares > 0, squares, 1.0), 0.0)
 
 
-def _about(model: Model) -> dict[str, Any]:
-    """The model as plain numbers."""
+def _about(objects: Objects, model: Model) -> dict[str, Any]:
+    """The model as plain numbers; drift and fading in every frame of the movie."""
     return {
         "motion": asdict(model.motion),
         "rates": asdict(model.rates),
         "light": asdict(model.light),
         "feature_likeness": model.likeness,
-        "drift_um": np.round(model.drift_um, 5).tolist(),
-        "fading_log": np.round(model.fading, 5).tolist(),
+        "drift_um": np.round(objects.in_movie(model.drift_um), 5).tolist(),
+        "fading_log": np.round(objects.in_movie(model.fading[:, None])[:, 0], 5).tolist(),
     }

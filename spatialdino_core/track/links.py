@@ -44,9 +44,9 @@ class Model:
     likeness
         Of features: what was measured, or nothing.
     drift_um
-        (frames, 3) position of the sample, z, y, x; relative to frame 0.
+        (frames, 3) position of the sample, z, y, x, in the observed frames; relative to the first.
     fading
-        (frames,) common change of log-brightness since frame 0.
+        (frames,) common change of log-brightness since the first of them.
     """
 
     motion: MotionModel
@@ -60,6 +60,7 @@ class Model:
         """Objects without drift and bleaching."""
         return Measurements(
             objects.frame,
+            objects.times[objects.frame],
             objects.position_um - self.drift_um[objects.frame],
             self.motion.variance(objects.uncertainty),
             objects.log_brightness - self.fading[objects.frame],
@@ -149,20 +150,21 @@ def _remeasured(
     earlier = links.previous[later]
     when = objects.frame[later]
     measured = model.measured(objects)
-    drift = shared_change(when, measured.position[later] - measured.position[earlier], objects.frames)
+    drift = shared_change(when, measured.position[later] - measured.position[earlier], objects.steps)
     change = (measured.brightness[later] - measured.brightness[earlier])[:, None]
     known = np.isfinite(change[:, 0])
-    fading = shared_change(when[known], change[known], objects.frames)[:, 0]
+    # Light bleaches while it is on: with every frame, whatever the time between them.
+    fading = shared_change(when[known], change[known], np.ones(objects.frames))[:, 0]
     model = replace(model, drift_um=model.drift_um + drift, fading=model.fading + fading)
     measured = model.measured(objects)
     motion = fitted_model(
-        model.motion, prior, measured.frame, measured.position, objects.uncertainty, links.previous
+        model.motion, prior, measured.time, measured.position, objects.uncertainty, links.previous
     )
     return replace(
         model,
         motion=motion,
         rates=counted_rates(objects, links.track, volume_um3, parameters.max_gap_frames),
-        light=measured_brightness(model.light, measured.brightness, links.previous),
+        light=measured_brightness(model.light, measured, links.previous),
     )
 
 

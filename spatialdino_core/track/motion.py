@@ -24,7 +24,7 @@ SMALLEST_UM = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class MotionModel:
-    """Motion per frame; widths are standard deviations per axis.
+    """Motion per usual interval between frames; widths are standard deviations per axis.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ def prior_model(max_displacement_um: float, measured_uncertainty: bool) -> Motio
 
 
 def fitted_model(
-    start: MotionModel, prior: MotionModel, frame: Index, position: Array, uncertainty: Array, previous: Index
+    start: MotionModel, prior: MotionModel, time: Array, position: Array, uncertainty: Array, previous: Index
 ) -> MotionModel:
     """Most probable motion of linked objects.
 
@@ -107,15 +107,15 @@ def fitted_model(
     ----------
     start
         Where to begin.
-    frame, position, uncertainty, previous
-        Objects ordered by frame, see `spatialdino_core.track.filter.filter_tracks`.
+    time, position, uncertainty, previous
+        Objects ordered by time, see `spatialdino_core.track.filter.filter_tracks`.
     """
-    frame, position, uncertainty, previous = _sample(frame, position, uncertainty, previous)
+    time, position, uncertainty, previous = _sample(time, position, uncertainty, previous)
     centre = prior.free
 
     def cost(free: Array) -> float:
         model = MotionModel.of(free)
-        likelihood = filter_tracks(frame, position, model.variance(uncertainty), previous, model.array).sum()
+        likelihood = filter_tracks(time, position, model.variance(uncertainty), previous, model.array).sum()
         return float(0.5 * (((free - centre) / PRIOR_SPREAD) ** 2).sum() - likelihood)
 
     found = minimize(cost, start.free, method="L-BFGS-B", options={"maxiter": 40, "ftol": 1e-5, "eps": 1e-4})
@@ -123,16 +123,16 @@ def fitted_model(
 
 
 def _sample(
-    frame: Index, position: Array, uncertainty: Array, previous: Index
-) -> tuple[Index, Array, Array, Index]:
+    time: Array, position: Array, uncertainty: Array, previous: Index
+) -> tuple[Array, Array, Array, Index]:
     """Every n-th track, so that about `MOST_OBJECTS` objects are left; their links renumbered."""
-    track = np.arange(len(frame))
+    track = np.arange(len(time))
     for i in np.flatnonzero(previous >= 0):
         track[i] = track[previous[i]]
     names, lengths = np.unique(track, return_counts=True)
     names = names[lengths > 1]
     stride = max(1, round(lengths[lengths > 1].sum() / MOST_OBJECTS))
     kept = np.flatnonzero(np.isin(track, names[::stride]))
-    number = np.full(len(frame) + 1, -1, np.intp)
+    number = np.full(len(time) + 1, -1, np.intp)
     number[kept] = np.arange(len(kept))
-    return frame[kept], position[kept], uncertainty[kept], number[previous[kept]]
+    return time[kept], position[kept], uncertainty[kept], number[previous[kept]]

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.clock import Clock
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -20,16 +21,16 @@ CONFIDENCE = "detection_confidence"
 
 @dataclass(frozen=True)
 class Objects:
-    """Objects of all frames.
+    """Objects of all frames that were observed; those that were left out do not count as frames here.
 
     Attributes
     ----------
     table
         The objects' table, sorted by frame and position; row i is object i.
-    frames
-        Length of the movie.
+    clock
+        Of the movie.
     frame
-        (N,) frame numbers.
+        (N,) which of the observed frames, from 0; as frames of the movie they are in the table.
     position_um
         (N, 3) positions (z, y, x).
     uncertainty
@@ -47,7 +48,7 @@ class Objects:
     """
 
     table: pd.DataFrame
-    frames: int
+    clock: Clock
     frame: Index
     position_um: Array
     uncertainty: Array
@@ -58,7 +59,7 @@ class Objects:
     confidence_known: bool
 
     @classmethod
-    def of(cls, table: pd.DataFrame, frames: int) -> Objects:
+    def of(cls, table: pd.DataFrame, clock: Clock) -> Objects:
         """From a table with ``frame, z_um, y_um, x_um, intensity_sum, label``.
 
         Columns that may be absent: ``localisation_{z,y,x}_um``, ``detection_confidence``, ``feature_*``.
@@ -66,9 +67,10 @@ class Objects:
         Raises
         ------
         BadInputError
-            When a position is not finite, a frame lies outside the movie or a label is twice in a frame.
+            When a position is not finite, a frame lies outside the movie or was left out, or a label is
+            twice in a frame.
         """
-        _check(table, frames)
+        _check(table, clock)
         table = table.sort_values(["frame", *POSITION_UM, "label"], kind="stable").reset_index(drop=True)
         known = set(UNCERTAINTY_UM) <= set(table)
         brightness = table["intensity_sum"].to_numpy(float)
@@ -77,8 +79,8 @@ class Objects:
         names = sorted(str(name) for name in table.columns if str(name).startswith(FEATURE))
         return cls(
             table=table,
-            frames=frames,
-            frame=table["frame"].to_numpy(np.intp),
+            clock=clock,
+            frame=np.searchsorted(clock.observed, table["frame"].to_numpy(np.intp)),
             position_um=table[POSITION_UM].to_numpy(float),
             uncertainty=_filled(table[UNCERTAINTY_UM].to_numpy(float)) if known else np.ones((len(table), 3)),
             uncertainty_known=known,
@@ -94,6 +96,26 @@ class Objects:
         return len(self.frame)
 
     @property
+    def frames(self) -> int:
+        """Number of observed frames."""
+        return len(self.clock.observed)
+
+    @property
+    def times(self) -> Array:
+        """(frames,) time of each observed frame, in usual intervals."""
+        return self.clock.times[self.clock.observed]
+
+    @property
+    def steps(self) -> Array:
+        """(frames,) time since the observed frame before, in usual intervals; 1 in the first."""
+        return np.diff(self.times, prepend=self.times[:1] - 1)
+
+    def in_movie(self, values: Array) -> Array:
+        """Values (frames, K) for all frames of the movie; those left out lie between their neighbours."""
+        every, known = self.clock.times, self.times
+        return np.stack([np.interp(every, known, column) for column in values.T], axis=1)
+
+    @property
     def limits(self) -> Index:
         """Objects ``limits[t]:limits[t + 1]`` are those of frame t."""
         return np.searchsorted(self.frame, np.arange(self.frames + 1))
@@ -104,11 +126,12 @@ class Objects:
         return np.diff(self.limits) > 0
 
 
-def _check(table: pd.DataFrame, frames: int) -> None:
-    frame = table["frame"].to_numpy()
+def _check(table: pd.DataFrame, clock: Clock) -> None:
+    frame, frames = table["frame"].to_numpy(), len(clock.times_s)
     wrong = {
         "positions that are not finite": ~np.isfinite(table[POSITION_UM].to_numpy(float)).all(axis=1),
         f"frames outside 0 to {frames - 1}": (frame < 0) | (frame >= frames),
+        "objects in frames that were left out": ~np.isin(frame, clock.observed),
         "a label twice in a frame": table.duplicated(["frame", "label"]).to_numpy(),
     }
     for found, where in wrong.items():

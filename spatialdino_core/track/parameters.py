@@ -15,7 +15,7 @@ class TrackParameters:
     """How far particles may move, how long they may be unseen, and what counts besides position."""
 
     max_displacement_um: Annotated[
-        float, Field(gt=0, le=100, description="largest step between neighbouring frames (µm)")
+        float, Field(gt=0, le=100, description="largest step in the usual interval between frames (µm)")
     ] = 1.0
     max_gap_frames: Annotated[
         int,

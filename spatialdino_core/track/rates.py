@@ -7,27 +7,38 @@ from dataclasses import dataclass
 import numpy as np
 
 from spatialdino_core.track.joins import LogProbabilities
-from spatialdino_core.track.objects import Index, Objects
+from spatialdino_core.track.objects import Array, Index, Objects
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """Probabilities per frame, densities per frame and µm³.
+    """Probabilities and densities (µm⁻³), per usual interval or per frame.
 
     Attributes
     ----------
     survival
-        Probability that a particle is still there in the next frame.
+        Probability that a particle is still there an interval later.
     detection
-        Probability that a particle that is there is seen.
-    births_per_um3, clutter_per_um3
-        New particles, and detections that are none.
+        Probability that a particle that is there is seen in a frame.
+    births_per_um3
+        New particles in an interval.
+    clutter_per_um3
+        Detections in a frame that are no particles.
     """
 
     survival: float
     detection: float
     births_per_um3: float
     clutter_per_um3: float
+
+    def born(self, time: Array) -> Array:
+        """Density of particles that came in some time and are still there, µm⁻³."""
+        return self.births_per_um3 * _lasting(self.survival, time)
+
+
+def _lasting(survival: float, time: Array) -> Array:
+    """Over how many intervals births add up: fewer than the time has, for some are gone again."""
+    return np.asarray((1 - survival**time) / (1 - survival))
 
 
 def first_rates(objects: int, frames: int, volume_um3: float) -> Rates:
@@ -52,6 +63,8 @@ def counted_rates(objects: Objects, track: Index, volume_um3: float, max_gap: in
     """
     rank = np.cumsum(objects.filled) - 1
     last_rank = max(int(rank[-1]), 1)
+    steps = np.append(objects.steps[objects.filled][1:], 1.0)
+    elapsed = np.concatenate([[0.0], steps.cumsum()])
     when = rank[objects.frame]
     _, number, length = np.unique(track, return_inverse=True, return_counts=True)
     first = np.full(len(length), last_rank)
@@ -62,10 +75,13 @@ def counted_rates(objects: Objects, track: Index, volume_um3: float, max_gap: in
     between = int((last - first - 1)[real].sum())
     seen = int((length - 2)[real].sum())
     horizon = last_rank - max_gap
-    deaths = int((real & (last < horizon)).sum())
-    lived = int((np.minimum(last, horizon) - first)[real].clip(0).sum()) + deaths
+    died = real & (last < horizon)
+    deaths = int(died.sum())
+    until = np.clip(np.minimum(last, horizon), first, None)
+    lived = (elapsed[until] - elapsed[first])[real].sum() + steps[last[died]].sum()
     survival = float(np.clip(1 - (deaths + 0.5) / (lived + 5), 0.5, 0.9999))
     births = int((real & (first > 0)).sum())
+    lasting = float(_lasting(survival, steps[:last_rank]).sum())
     brief = births * (1 - survival) / survival
     alone = ~real & (first > 0) & (first < last_rank)
     clutter = alone.sum() - brief
@@ -74,7 +90,7 @@ def counted_rates(objects: Objects, track: Index, volume_um3: float, max_gap: in
     return Rates(
         survival=survival,
         detection=float(np.clip((seen + 2) / (between + 2.2), 0.5, 0.999)),
-        births_per_um3=(births + brief + 0.5) / (last_rank * volume_um3),
+        births_per_um3=(births + brief + 0.5) / (lasting * volume_um3),
         clutter_per_um3=max(float(clutter), 0.5) / (last_rank * volume_um3),
     )
 
@@ -89,24 +105,26 @@ def log_probabilities(objects: Objects, rates: Rates, span: int) -> LogProbabili
     span
         Most frames between linked objects.
     """
-    n, filled = len(objects), objects.filled
+    n, filled, steps = len(objects), objects.filled, objects.steps
+    survival = np.append(rates.survival ** steps[1:], 1.0)  # from each frame to the next
     detection = np.where(filled, rates.detection, 0.0)
     ending = np.ones(objects.frames)
     for t in range(objects.frames - 2, -1, -1):
         unseen_there = (1 - detection[t + 1]) * ending[t + 1]
-        ending[t] = 1 - rates.survival + rates.survival * unseen_there
+        ending[t] = 1 - survival[t] + survival[t] * unseen_there
     unseen, seen = np.zeros((2, objects.frames, span))
     alive, dead = np.ones(objects.frames), np.zeros(objects.frames)
     for d in range(span):
         # Beyond the last frame nothing is looked up; the values there only must be finite.
         there = detection[np.minimum(np.arange(objects.frames) + d + 1, objects.frames - 1)]
-        seen[:, d] = np.log(np.maximum(alive * rates.survival * there, 1e-300))
-        dead += alive * (1 - rates.survival)
-        alive = alive * rates.survival * (1 - there)
+        lasting = survival[np.minimum(np.arange(objects.frames) + d, objects.frames - 1)]
+        seen[:, d] = np.log(np.maximum(alive * lasting * there, 1e-300))
+        dead += alive * (1 - lasting)
+        alive = alive * lasting * (1 - there)
         unseen[:, d] = np.log(alive + dead)
     odds = np.log(objects.confidence) - np.log1p(-objects.confidence)
     return LogProbabilities(
-        new=np.full(n, np.log(rates.births_per_um3)),
+        new=np.log(rates.born(steps))[objects.frame],
         clutter=np.log(rates.clutter_per_um3) - odds + (odds.mean() if n else 0.0),
         ending=np.log(ending)[objects.frame],
         unseen=unseen,

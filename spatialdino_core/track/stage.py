@@ -8,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from spatialdino_core.files import write_json
+from spatialdino_core.movies.clock import Clock
+from spatialdino_core.movies.ledger import StageRecord
 from spatialdino_core.movies.provenance import software
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.track.exports import write_csv
@@ -18,6 +20,7 @@ from spatialdino_core.track.region import imaged_region
 
 def track_movie(
     record: MovieRecord,
+    labels: Path | str,
     objects: Path | str,
     tracks: Path | str,
     events: Path | str,
@@ -29,18 +32,18 @@ def track_movie(
     Parameters
     ----------
     record
-        The registered movie: its length, interval and imaged region.
+        The registered movie: its clock and imaged region.
+    labels
+        Completion record of the segmentation: a frame that it did not finish was left out there or before.
     objects
         Parquet table of the segmentation.
     tracks, events, about
         Files to publish. The tables have no header lines of their own, so that any program reads
         them; versions, parameters and the model of motion are in ``about``.
     """
-    interval_s = record.usable().interval_s
+    clock = Clock.of(record, StageRecord.read(labels).checksums)
     table = pd.read_parquet(objects)
-    found, happenings, report = link_objects(
-        table, record.frames, interval_s, imaged_region(record), parameters
-    )
+    found, happenings, report = link_objects(table, clock, imaged_region(record), parameters)
     write_csv(tracks, found)
     write_csv(events, happenings)
     print(

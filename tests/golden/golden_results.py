@@ -39,6 +39,7 @@ class Folder:
     frames: int = 9
     particles: int = 14
     interval_s: float | None = 2.5
+    times_s: tuple[float, ...] = ()
     shape: tuple[int, int, int] = (20, 56, 96)
     voxel_um: tuple[float, float, float] = (0.5, 0.25, 0.3)
     step_um: float = 0.15
@@ -73,6 +74,7 @@ def write_results(root: Path, made: Folder) -> MovieRecord:
         frames=made.frames,
         shape_zyx=(33, 44, 55),
         dtype="uint16",
+        times_s=list(made.times_s),
         skipped=made.skipped,
     )
     record.write(folder / "movie.json")
@@ -111,7 +113,9 @@ def _tracks(made: Folder, objects: pd.DataFrame, rng: np.random.Generator) -> pd
     hidden = (table["frame"] == 5) & (table["label"] % 5 == 0)
     table.loc[hidden, ["gap", "label"]] = 1, 0
     table["link_confidence"] = np.where(table["frame"] > 0, rng.beta(4, 1.5, len(table)), np.nan)
-    table["time_s"] = table["frame"] * (made.interval_s or np.nan)
+    table["time_s"] = table["frame"] * (made.interval_s or 1.0)
+    if made.times_s:
+        table["time_s"] = np.array(made.times_s)[table["frame"]]
     return table.sample(frac=1, random_state=1)
 
 

@@ -106,7 +106,9 @@ def trends_of_signals(folder: Path) -> dict[str, Any]:
     }
     frames = [0, 2, 3, 7, 9]
     return {
-        name: [signal_trend(frames[: len(s)], s, interval) for interval in (2.5, None)]
+        name: [
+            signal_trend(frames[: len(s)], s, times) for times in ([0, 5, 7.5, 17.5, 22.5], [0, 5, 8, 90, 95])
+        ]
         for name, s in signals.items()
     }
 
@@ -143,12 +145,14 @@ def channels_over_time(folder: Path) -> dict[str, Any]:
     stacks[1][3] = 5
     stacks[3] = np.minimum(stacks[3] + 7, 255).astype(np.uint16)
     looks = [look_at(frame, stack) for frame, stack in zip((0, 1, 5, 9), stacks, strict=True)]
+    times = 2.5 * np.arange(10)
     twice = [*looks[:2], replace(looks[1], frame=6), replace(looks[0], frame=7)]
     return {
-        "four": channel_metrics(looks, ACQUISITION),
-        "one": channel_metrics(looks[:1], replace(ACQUISITION, interval_s=None)),
-        "two, no interval": channel_metrics(looks[:2], replace(ACQUISITION, interval_s=None)),
-        "repeated": channel_metrics(twice, ACQUISITION),
+        "four": channel_metrics(looks, 0.13, times),
+        "one": channel_metrics(looks[:1], 0.13, times[:1]),
+        "two": channel_metrics(looks[:2], 0.13, times),
+        "repeated": channel_metrics(twice, 0.13, times),
+        "after a pause": channel_metrics(looks, 0.13, times + 60 * (np.arange(10) > 4)),
         "strided": look_at(0, np.asfortranarray(stacks[0])).content == looks[0].content,
         "frames": [
             frames_to_look_at(usable, number)

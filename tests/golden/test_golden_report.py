@@ -122,7 +122,12 @@ def hardly_a_movie(folder: Path) -> dict[str, Any]:
     tracks = folder / "unlinked" / "tracks.csv"
     pd.read_csv(tracks).assign(track_id=lambda table: range(len(table))).to_csv(tracks, index=False)
     strip = Folder(
-        movie="strip", frames=3, shape=(1, 16, 800), voxel_um=(0.3, 0.5, 0.04), interval_s=None, seed=4
+        movie="strip",
+        frames=3,
+        shape=(1, 16, 800),
+        voxel_um=(0.3, 0.5, 0.04),
+        times_s=(0.0, 2.0, 60.0),
+        seed=4,
     )
     long = Folder(movie="long", frames=66, particles=3, shape=(2, 16, 24), voxel_um=(0.01, 0.2, 2.0), seed=5)
     no_evidence = ABOUT | {"labels": {"calibration": {"evidence": {}}}, "features": {}}
@@ -170,12 +175,15 @@ def numbers(folder: Path) -> dict[str, Any]:
     steps = rng.normal(0.02, 0.1, (60, 20, 3)).cumsum(axis=0)
     rows = [[n, t, *steps[t, n], int(rng.random() < 0.1)] for n in range(20) for t in range(60)]
     tracks = pd.DataFrame(rows, columns=["track_id", "frame", "z_um", "y_um", "x_um", "gap"])
+    tracks["time_s"] = 0.5 * tracks["frame"]
+    paused = tracks.assign(time_s=tracks["time_s"] + 7.7 * (tracks["frame"] > 20))
     found: dict[str, Any] = {}
     for most in (50, 24, 4):
-        msd = mean_squared_displacement(tracks, most)
-        found[f"lags {most}"] = {"msd": msd, "fits": [fit_diffusion(msd, 0.5, d) for d in (2, 3)]}
-    still = mean_squared_displacement(tracks.assign(z_um=0.0, y_um=0.0, x_um=0.0), 8)
-    sparse = mean_squared_displacement(tracks[tracks["track_id"] == 3].head(18))
+        for name, table in (("lags", tracks), ("paused", paused)):
+            msd = mean_squared_displacement(table, 0.5, most)
+            found[f"{name} {most}"] = {"msd": msd, "fits": [fit_diffusion(msd, d) for d in (2, 3)]}
+    still = mean_squared_displacement(tracks.assign(z_um=0.0, y_um=0.0, x_um=0.0), 0.5, 8)
+    sparse = mean_squared_displacement(tracks[tracks["track_id"] == 3].head(18), 0.5)
     values = {"tail": rng.lognormal(1, 1, 4000), "few": rng.normal(5, 1, 15), "same": np.full(3, 2.0)}
     lengths = {
         "long": rng.integers(1, 400, 500),
@@ -193,7 +201,7 @@ def numbers(folder: Path) -> dict[str, Any]:
     centres = [(0.0, 0.0), (5.2, 9.0), (99.0, 99.0)]
     parts = [whole.part(centre, 3.1) for centre in centres] + [whole.part((1.0, 1.0), 400.0)]
     return found | {
-        "still": [still, fit_diffusion(still, 0.5), sparse, fit_diffusion(sparse, 0.5)],
+        "still": [still, fit_diffusion(still), sparse, fit_diffusion(sparse)],
         "bins": {name: bin_edges(each, whole=False) for name, each in values.items()},
         "whole": {name: bin_edges(each.astype(float), whole=True) for name, each in lengths.items()},
         "spread": [spread_in_words(each, "").count(",") for each in (values["few"], np.empty(0))],

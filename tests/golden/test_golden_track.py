@@ -12,6 +12,8 @@ from golden import Stage
 from golden_tables import brief
 
 from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.clock import Clock
+from spatialdino_core.movies.ledger import StageRecord
 from spatialdino_core.movies.record import Acquisition, MovieRecord
 from spatialdino_core.track.link import link_objects
 from spatialdino_core.track.motion import MotionModel, fitted_model, prior_model
@@ -50,10 +52,11 @@ def objects(truth: Table) -> Table:
 
 
 def linked(
-    table: Table, frames: int, interval_s: float | None = 2.0, region: Region = REGION, **changes: Any
+    table: Table, frames: int | Clock, interval_s: float | None = 2.0, region: Region = REGION, **changes: Any
 ) -> dict[str, Any]:
-    """Tracks, events and what was measured, in brief."""
-    tracks, events, report = link_objects(table, frames, interval_s, region, TrackParameters(**changes))
+    """Tracks, events and what was measured, in brief; frames alone stand for an even clock."""
+    clock = frames if isinstance(frames, Clock) else Clock.even(frames, interval_s or 1.0)
+    tracks, events, report = link_objects(table, clock, region, TrackParameters(**changes))
     about = dict(report.model)
     drift = pd.DataFrame(about.pop("drift_um"), columns=list("zyx")).assign(light=about.pop("fading_log"))
     counts = {name: value for name, value in vars(report).items() if name != "model"}
@@ -96,6 +99,27 @@ def running_in_a_crowd(folder: Path) -> dict[str, Any]:
     truth["intensity_sum"] *= np.exp(-0.08 * truth["frame"])
     truth = missing(rng, truth[~truth["frame"].isin([6, 7])], 0.08)
     return {"crowd": linked(objects(truth), 14), "more": linked(objects(truth), 14, max_gap_frames=1)}
+
+
+@STAGE.scene
+def uneven_clock(folder: Path) -> dict[str, Any]:
+    """A pause, jitter and frames that were left out, for particles that diffuse and others that run."""
+    rng = np.random.default_rng(11)
+    times_s = np.r_[0, rng.lognormal(0.6, 0.4, 15).cumsum()]
+    times_s[9:] += 40.0
+    truth = pd.concat([paths(rng, 30, 16, 0.05), paths(rng, 15, 16, 0.03, 0.1)], ignore_index=True)
+    truth["particle"] = truth.groupby("frame").cumcount()
+    pause = rng.normal(0, 0.25, (45, 3))[truth["particle"]] * (truth["frame"] >= 9).to_numpy()[:, None]
+    truth[["z_um", "y_um", "x_um"]] += pause + np.outer(times_s[truth["frame"]], [0.0, 0.01, 0.02])
+    truth = missing(rng, truth, 0.08)
+    every = Clock(times_s, np.arange(16))
+    part = Clock(times_s, np.r_[1:4, 6:9, 10:15])
+    seen = truth[truth["frame"].isin(part.observed)]
+    return {
+        "every": linked(objects(truth), every),
+        "part": linked(objects(seen), part),
+        "short gap": linked(objects(seen), part, max_gap_frames=1, border_um=0.0),
+    }
 
 
 @STAGE.scene
@@ -282,7 +306,11 @@ def published(folder: Path) -> dict[str, Any]:
     scan = Acquisition(
         scan="none", angle_deg=None, step_um=0.4, pixel_um=0.11, interval_s=3.0, skew_axis=None, scan_sign=1
     )
-    files = (folder / name for name in ("objects.parquet", "tracks.csv", "events.csv", "about.json"))
+    StageRecord(stores=[], checksums=dict.fromkeys(range(6), "0"), skipped={}, about={}).write(
+        folder / "labels.json"
+    )
+    names = ("labels.json", "objects.parquet", "tracks.csv", "events.csv", "about.json")
+    files = (folder / name for name in names)
     track_movie(_record(scan), *files, TrackParameters(min_length_frames=2))
     tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("tracks", "events")}
     digits = (folder / "tracks.csv").read_text().splitlines()[1].split(",")[3]

@@ -130,7 +130,7 @@ def _objects(scene: Scene, paths: np.ndarray) -> pd.DataFrame:
 def _tracks(scene: Scene, objects: pd.DataFrame) -> pd.DataFrame:
     table = objects.copy()
     table["track_id"] = table["label"]
-    table["time_s"] = table["frame"] * (scene.interval_s or np.nan)
+    table["time_s"] = table["frame"] * (scene.interval_s or 1.0)
     table["link_cost"] = 0.5
     table["link_confidence"] = np.where(table["frame"] > 0, 0.95 - 0.05 * (table["label"] % 5), np.nan)
     table["gap"] = 0

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from track_scenes import REGION, as_objects, link, movie
 
+from spatialdino_core.movies.clock import Clock
 from spatialdino_core.track.exports import write_csv
 from spatialdino_core.track.link import link_objects
 from spatialdino_core.track.parameters import TrackParameters
@@ -43,6 +44,8 @@ def test_equal_tables_give_equal_bytes_whatever_the_order_of_rows(tmp_path: Path
     shuffled = as_objects(truth.reset_index(drop=True)).sample(frac=1, random_state=1)
     for name in ("one.csv", "two.csv"):
         write_csv(tmp_path / name, link(truth.reset_index(drop=True))[0])
-    write_csv(tmp_path / "three.csv", link_objects(shuffled, 12, 2.0, REGION, TrackParameters())[0])
+    write_csv(
+        tmp_path / "three.csv", link_objects(shuffled, Clock.even(12, 2.0), REGION, TrackParameters())[0]
+    )
     one, two, three = ((tmp_path / f"{name}.csv").read_bytes() for name in ("one", "two", "three"))
     assert one == two == three

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from track_scenes import as_objects, link, link_f1, movie
 
+from spatialdino_core.movies.clock import Clock
 from spatialdino_core.track.drift import sample_jumps, shared_change
 from spatialdino_core.track.objects import Objects
 
@@ -16,18 +17,18 @@ def test_a_shared_step_of_one_frame_is_found() -> None:
     frame = np.repeat(np.arange(1, 10), 50)
     steps = generator.normal(0, 0.1, (450, 3))
     steps[frame == 4] += [0.0, 0.3, 0.0]
-    found = shared_change(frame, steps, 10)
+    found = shared_change(frame, steps, np.ones(10))
     np.testing.assert_allclose(found[:4], 0)
     np.testing.assert_allclose(found[4:], np.tile([0, 0.3, 0], (6, 1)), atol=0.06)
 
 
 def test_chance_is_no_drift() -> None:
     steps = np.random.default_rng(1).normal(0, 0.1, (450, 3))
-    np.testing.assert_array_equal(shared_change(np.repeat(np.arange(1, 10), 50), steps, 10), 0)
+    np.testing.assert_array_equal(shared_change(np.repeat(np.arange(1, 10), 50), steps, np.ones(10)), 0)
 
 
 def test_a_few_particles_are_no_sample() -> None:
-    np.testing.assert_array_equal(shared_change(np.arange(1, 7), np.ones((6, 3)), 10), 0)
+    np.testing.assert_array_equal(shared_change(np.arange(1, 7), np.ones((6, 3)), np.ones(10)), 0)
 
 
 def with_jump(distance: float, frame: int = 6) -> pd.DataFrame:
@@ -38,7 +39,7 @@ def with_jump(distance: float, frame: int = 6) -> pd.DataFrame:
 
 def test_a_jump_beyond_the_reach_is_found_and_undone() -> None:
     truth = with_jump(3.0)
-    found = sample_jumps(Objects.of(as_objects(truth), 12), 1.0)
+    found = sample_jumps(Objects.of(as_objects(truth), Clock.even(12)), 1.0)
     np.testing.assert_allclose(found[:6], 0)
     np.testing.assert_allclose(found[6:], np.tile([0, 3.0, 0], (6, 1)), atol=0.06)
     tracks, _, report = link(truth)

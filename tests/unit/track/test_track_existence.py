@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from spatialdino_core.movies.clock import Clock
 from spatialdino_core.track.link import link_objects
 from spatialdino_core.track.parameters import TrackParameters
 from spatialdino_core.track.region import Region
@@ -37,7 +38,7 @@ def noisy() -> pd.DataFrame:
 
 def link(table: pd.DataFrame, **settings: float) -> pd.DataFrame:
     region = Region((EDGE_UM, EDGE_UM, EDGE_UM))
-    tracks = link_objects(table, FRAMES, 1.0, region, TrackParameters(**settings))[0]
+    tracks = link_objects(table, Clock.even(FRAMES), region, TrackParameters(**settings))[0]
     return tracks[tracks["gap"] == 0].merge(table[["frame", "label", "real"]], on=["frame", "label"])
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from track_scenes import as_objects
 
+from spatialdino_core.movies.clock import Clock
 from spatialdino_core.track.appearance import prior_brightness
 from spatialdino_core.track.gaps import fill_gaps
 from spatialdino_core.track.links import Links, Model
@@ -24,7 +25,7 @@ def filled(
     truth = truth.assign(frame=FRAMES, particle=0, intensity_sum=100.0)
     moved = drift * np.arange(10)[:, None] * np.ones(3)
     truth[["z_um", "y_um", "x_um"]] += moved[FRAMES]
-    objects = Objects.of(as_objects(truth), 10)
+    objects = Objects.of(as_objects(truth), Clock.even(10))
     motion = MotionModel(
         brownian_um=0.2,
         directed_um=0.01,

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from track_scenes import REGION, as_objects, link, link_f1, movie
 
+from spatialdino_core.movies.clock import Clock
 from spatialdino_core.track.events import EVENT_COLUMNS
 from spatialdino_core.track.exports import write_csv
 from spatialdino_core.track.link import TRACK_COLUMNS, link_objects
@@ -79,7 +80,7 @@ def test_the_table_keeps_its_contract() -> None:
 def test_the_order_of_rows_does_not_matter() -> None:
     objects = as_objects(movie(step=0.15))
     shuffled = objects.sample(frac=1, random_state=1)
-    one, two = (link_objects(t, 12, 2.0, REGION, TrackParameters()) for t in (objects, shuffled))
+    one, two = (link_objects(t, Clock.even(12, 2.0), REGION, TrackParameters()) for t in (objects, shuffled))
     pd.testing.assert_frame_equal(one[0], two[0])
     pd.testing.assert_frame_equal(one[1], two[1])
 
@@ -102,14 +103,14 @@ def test_links_of_high_confidence_are_more_often_right() -> None:
 @pytest.mark.parametrize("frames", [1, 5])
 def test_a_movie_without_objects_has_empty_tables(frames: int) -> None:
     empty = as_objects(movie().iloc[:0])
-    tracks, events, report = link_objects(empty, frames, None, REGION, TrackParameters())
+    tracks, events, report = link_objects(empty, Clock.even(frames), REGION, TrackParameters())
     assert list(tracks) == TRACK_COLUMNS
     assert len(tracks) == len(events) == report.tracks == 0
 
 
 def test_a_movie_of_one_frame_has_tracks_of_one_row() -> None:
     truth = movie(frames=1, particles=9)
-    tracks, events, _ = link_objects(as_objects(truth), 1, None, REGION, TrackParameters())
+    tracks, events, _ = link_objects(as_objects(truth), Clock.even(1), REGION, TrackParameters())
     assert tracks["track_id"].tolist() == list(range(1, 10))
     assert len(events) == 0
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from spatialdino_core.movies.clock import Clock
 from spatialdino_core.score.links import score_links
 from spatialdino_core.track.link import link_objects
 from spatialdino_core.track.parameters import TrackParameters
@@ -40,7 +41,7 @@ def test_nuclei_keep_their_identity_and_divide_where_they_do(real_data: Path) ->
     listed = {}
     for least in (0.5, 0.1):
         parameters = TrackParameters(max_displacement_um=REACH, min_event_score=least)
-        tracks, events, _ = link_objects(truth, 75, 1.0, region, parameters)
+        tracks, events, _ = link_objects(truth, Clock.even(75), region, parameters)
         listed[least] = sorted(events.loc[events["event"] == "fission", "frame"])
         assert not (events["event"] == "fusion").any()
     assert set(listed[0.5]) <= set(divisions)

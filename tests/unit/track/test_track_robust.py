@@ -8,6 +8,7 @@ import pytest
 from track_scenes import REGION, as_objects, link, link_f1, movie
 
 from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.clock import Clock
 from spatialdino_core.track.link import link_objects
 from spatialdino_core.track.objects import Objects
 from spatialdino_core.track.parameters import TrackParameters
@@ -63,7 +64,7 @@ def featured(noise: float) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def linked(objects: pd.DataFrame, **changes: float) -> tuple[pd.DataFrame, dict[str, float]]:
-    tracks, _, report = link_objects(objects, 12, 2.0, REGION, TrackParameters(**changes))
+    tracks, _, report = link_objects(objects, Clock.even(12, 2.0), REGION, TrackParameters(**changes))
     return tracks, report.model["feature_likeness"]
 
 
@@ -133,7 +134,7 @@ def test_confident_detections_are_linked_rather_than_doubtful_ones() -> None:
     confidence = np.where(both["particle"] >= 0, 0.97, 0.03)
 
     def right(objects: pd.DataFrame) -> float:
-        tracks = link_objects(objects, 12, 2.0, REGION, TrackParameters())[0]
+        tracks = link_objects(objects, Clock.even(12, 2.0), REGION, TrackParameters())[0]
         named = tracks.merge(both[["frame", "x_um", "particle"]], on=["frame", "x_um"])
         lengths = named.groupby("track_id")["frame"].transform("count")
         return float((named["particle"] >= 0)[lengths >= 6].mean())
@@ -154,7 +155,7 @@ def test_tables_that_make_no_sense_are_refused(column: str, value: float, messag
     objects = as_objects(movie(particles=5))
     objects.loc[0, column] = value
     with pytest.raises(BadInputError, match=message):
-        link_objects(objects, 12, 2.0, REGION, TrackParameters())
+        link_objects(objects, Clock.even(12, 2.0), REGION, TrackParameters())
 
 
 def test_empty_frames_at_both_ends() -> None:
@@ -198,7 +199,7 @@ def test_rates_of_tracks_that_are_known(confidence: float | None, false: int) ->
     if confidence is not None:
         alone = table.groupby("track")["frame"].transform("size") == 1
         table["detection_confidence"] = np.where(alone, confidence, 0.98)
-    objects = Objects.of(table, 200)
+    objects = Objects.of(table, Clock.even(200))
     rates = counted_rates(objects, objects.table["track"].to_numpy(), 1000.0, 2)
     assert rates.survival == pytest.approx(0.95, abs=0.01)
     assert rates.detection == pytest.approx(0.8, abs=0.03)
@@ -207,7 +208,7 @@ def test_rates_of_tracks_that_are_known(confidence: float | None, false: int) ->
 
 
 def test_what_may_happen_after_an_object_adds_up_to_one() -> None:
-    objects = Objects.of(as_objects(movie(particles=3)), 12)
+    objects = Objects.of(as_objects(movie(particles=3)), Clock.even(12))
     log_probability = log_probabilities(objects, first_rates(36, 12, 960.0), 5)
     seen, unseen = np.exp(log_probability.seen), np.exp(log_probability.unseen)
     # Seen again first after 1 … 5 frames, or not at all until then.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from spatialdino_core.movies.clock import Clock
 from spatialdino_core.score.links import score_links
 from spatialdino_core.track.link import TrackReport, link_objects
 from spatialdino_core.track.parameters import TrackParameters
@@ -50,7 +51,7 @@ def link(
     truth: pd.DataFrame, frames: int = 12, **changes: float
 ) -> tuple[pd.DataFrame, pd.DataFrame, TrackReport]:
     parameters = TrackParameters(**changes)  # type: ignore[arg-type]
-    return link_objects(as_objects(truth), frames, 2.0, REGION, parameters)
+    return link_objects(as_objects(truth), Clock.even(frames, 2.0), REGION, parameters)
 
 
 def link_f1(tracks: pd.DataFrame, truth: pd.DataFrame) -> float:
