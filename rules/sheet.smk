@@ -17,7 +17,8 @@ from spatialdino_core.config import check_files, load_config
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import read_json
 from spatialdino_core.movies.provenance import identity
-from spatialdino_core.movies.sheet import fingerprint, read_sheet
+from spatialdino_core.movies.raw_files import fingerprint
+from spatialdino_core.movies.sheet import read_sheet
 from spatialdino_core.parameters import digest
 from spatialdino_core.quality.decisions import standings
 from workflow_scripts.environment import share_environment

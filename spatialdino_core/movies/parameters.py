@@ -13,7 +13,7 @@ from spatialdino_core.parameters import STRICT
 TIME_POINT = r"(?:stack|(?<![A-Za-z])[tT])(\d+)"
 
 
-def _with_one_group(pattern: str) -> str:
+def with_one_group(pattern: str) -> str:
     try:
         groups = re.compile(pattern).groups
     except re.error as error:
@@ -29,7 +29,7 @@ class ReadingParameters:
 
     time_point: Annotated[
         str,
-        AfterValidator(_with_one_group),
+        AfterValidator(with_one_group),
         Field(
             description="where a file name of a TIFF series carries its time point: a regular expression "
             "with one group; stack0012, _t12 and T12 by default"

@@ -36,6 +36,7 @@ from spatialdino_core.movies import provenance
 from spatialdino_core.movies.ledger import Entry, FrameJob, FrameLedger, FrameResult, StageRecord, remembered
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.part import WHOLE, Part, beside, collected
+from spatialdino_core.movies.raw_files import fingerprint
 from spatialdino_core.movies.record import Acquisition, MovieRecord
 from spatialdino_core.movies.register import (
     as_counts,
@@ -45,7 +46,7 @@ from spatialdino_core.movies.register import (
     settle_acquisition,
 )
 from spatialdino_core.movies.settings_file import read_settings, settings_beside, times_in_names
-from spatialdino_core.movies.sheet import SheetRow, fingerprint, read_sheet
+from spatialdino_core.movies.sheet import SheetRow, read_sheet
 from spatialdino_core.movies.source import FileMetadata, FrameSource, positive, quantity
 from spatialdino_core.movies.store import FrameStore, StoreLayout, checksum, ome_metadata
 from spatialdino_core.versions import STAGES
