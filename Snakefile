@@ -74,8 +74,11 @@ onsuccess:
         workflow.logger_manager.stop()
         say_first([f"Reviewed {len(reviewed)} movies; planning the accepted ones."])
         plan_again()
+    show_left_out(RESULTS, SHEET, STARTED)
+    if set(PROBLEMS) == set(SHEET):
+        raise WorkflowError("No movie of the sheet can be used.")
 
 
 onerror:
     leave_run(RESULTS)
-    show_failures(RESULTS, STARTED)
+    show_left_out(RESULTS, SHEET, STARTED)

@@ -12,9 +12,9 @@ def main(a: Arguments) -> None:
     skip_bad = a.settings["on_bad_frame"] == "skip"
     rows = read_sheet(a.sheet)[record.movie]
     reading = a.section("reading", ReadingParameters)
-    frames = int(a.frames)
-    preview_movie(rows, record, a.measures, a.picture, reading, frames=frames, skip_bad=skip_bad)
+    how = {"frames": int(a.frames), "skip_bad": skip_bad, "state": a.state}
+    preview_movie(rows, record, a.measures, a.picture, reading, **how)
 
 
 if __name__ == "__main__":
-    run(main, __doc__, "sheet", "record", "frames", "measures", "picture")
+    run(main, __doc__, "sheet", "record", "frames", "state", "measures", "picture")

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from spatialdino_core.errors import BadInputError
+from spatialdino_core.errors import BadInputError, as_bad_input
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.provenance import software
+from spatialdino_core.movies.raw_files import check_files
 from spatialdino_core.movies.readers import open_source
 from spatialdino_core.movies.record import Acquisition, MovieRecord
 from spatialdino_core.movies.sheet import SheetRow
@@ -55,13 +56,15 @@ def register_movie(
         "made": software("register"),
     }
     try:
+        check_files(rows)
         _check_calibrations(rows)
         sources = open_channels(rows, reading)
         said = list(dict.fromkeys(metadata for source in sources for metadata in source.metadata))
         acquisition, warnings = settle_acquisition(first, said, len(sources[0]))
         shape, dtype, skipped = _survey(rows, sources, on_bad_frame)
-    except BadInputError as error:
-        return MovieRecord(**names, problem=str(error))  # type: ignore[arg-type]
+    except Exception as error:
+        problem = str(as_bad_input(error, f"movie '{first.movie}' ({first.path})"))
+        return MovieRecord(**names, problem=problem)  # type: ignore[arg-type]
     return MovieRecord(
         **names,  # type: ignore[arg-type]
         acquisition=acquisition,

@@ -144,7 +144,7 @@ class SheetRow(BaseModel):
         matches = glob.glob(pattern, root_dir=folder) or glob.glob(
             pattern.replace("[", "[[]"), root_dir=folder
         )
-        return sorted(folder / match for match in matches)
+        return [folder / match for match in sorted(matches, key=lambda match: match.split(os.sep))]
 
     def calibrations(self) -> dict[str, str]:
         """Column to path, for the calibration files that the row names."""
