@@ -58,6 +58,7 @@ if workflow.is_main_process:
         say_first(
             [SOURCE, *contradictions(CONFIG, SOURCE, NOW)],
             of_other_software(RESULTS, SHEET, CONFIG.rerun_on),
+            unusable(PROBLEMS, SHEET, RESULTS),
         )
     except BadInputError as error:
         raise WorkflowError(str(error)) from None

@@ -17,6 +17,13 @@ def say_first(*groups: Iterable[object]) -> None:
         print(line, file=sys.stderr)
 
 
+def unusable(problems: Collection[str], movies: Collection[str], results: str) -> list[str]:
+    """A line for a run that finds movies that cannot be used."""
+    if not problems:
+        return []
+    return [f"{len(problems)} of {len(movies)} movies cannot be used: see {results}/qc/contact_sheet.html."]
+
+
 def show_left_out(results: str, movies: Collection[str], since: float) -> None:
     """Print a line for each movie that cannot be used and for each job that failed since a time (s since the
     epoch).

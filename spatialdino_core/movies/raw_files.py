@@ -86,14 +86,13 @@ def _rest_of_the_set(files: Sequence[Path]) -> list[Path]:
         beside = sorted(os.listdir(files[0].parent))
     except OSError:
         return []
-    if len(files) > 1:
-        names = [name for name in beside if name.endswith(COMPANION)]
-    else:
+    own = files[0].name
+    names = [n for n in beside if n.endswith(COMPANION) and own.startswith(n.removesuffix(COMPANION))]
+    if len(files) == 1:
         # cell1.ome.tif goes on in cell1_1.ome.tif, not in cell10.ome.tif, which is another movie.
-        follows = "" if named[2] == COMPANION else r"[^0-9A-Za-z]"
-        begins = re.compile(re.escape(named[1]) + follows)
-        names = [name for name in beside if begins.match(name) or name.endswith(COMPANION)]
-    return [files[0].with_name(name) for name in names if name != files[0].name]
+        begins = re.compile(re.escape(named[1]) + ("" if named[2] == COMPANION else r"[^0-9A-Za-z]"))
+        names += [n for n in beside if begins.match(n)]
+    return [files[0].with_name(name) for name in dict.fromkeys(names) if name != own]
 
 
 def check_files(rows: Sequence[SheetRow]) -> None:
@@ -122,7 +121,7 @@ def _nothing_there(row: SheetRow) -> str | None:
     files = [str(path) for path in row.files()]
     states = map(_stamp, files)
     if files and all(state is not None and state[1] < 0 for state in states):
-        return f"{len(files)} files that cannot be read: {_why(files[0])}"
+        return f"{len(files)} file(s) that cannot be read: {_why(files[0])}"
     if files:
         return None
     folder, pattern = without_glob(Path(row.path))

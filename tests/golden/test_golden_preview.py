@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 from golden import Stage
 from PIL import Image
-from raw_inputs import counts, outcome, sheet_row
+from raw_inputs import counts, sheet_row
 
 from spatialdino_core.files import read_json
 from spatialdino_core.movies.parameters import ReadingParameters
@@ -21,7 +21,7 @@ from spatialdino_core.quality.channel import channel_metrics, frames_to_look_at,
 from spatialdino_core.quality.metrics import frame_metrics
 from spatialdino_core.quality.motion import motion_image, rigid_shift
 from spatialdino_core.quality.pictures import grey, grey_range, max_projection, middle_plane, reduced, tiled
-from spatialdino_core.quality.preview import check_preview, preview_movie
+from spatialdino_core.quality.preview import preview_movie
 
 MODULES = ["bleaching", "channel", "metrics", "motion", "pictures", "preview"]
 STAGE = Stage("preview", [f"quality/{name}.py" for name in MODULES])
@@ -206,12 +206,12 @@ def previews_of_movies(folder: Path) -> dict[str, Any]:
     def previewed(of: MovieRecord, frames: int = 4, skip_bad: bool = False) -> dict[str, Any]:
         rows = [sheet_row(folder / f"{channel}_t*.tif", channel=channel) for channel in of.channels]
         measures, picture = folder / "m.json", folder / "m.png"
-        preview_movie(rows, of, measures, picture, reading, frames=frames, skip_bad=skip_bad)
+        how: dict[str, Any] = {"frames": frames, "skip_bad": skip_bad, "state": "of files"}
+        preview_movie(rows, of, measures, picture, reading, **how)
         found = read_json(measures)
         return found | {
             "panels": len(found.get("panels", [])),
             "problem": found["problem"] is not None,
-            "passes": outcome(check_preview, measures) is None,
             "picture": np.asarray(Image.open(picture)),
         }
 

@@ -1,9 +1,10 @@
-"""Movies so small that the review of many takes no time: a few noisy planes with bright spots."""
+"""Movies so small that many take no time: a few noisy planes with bright spots, and ways to spoil them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import tifffile
@@ -50,3 +51,93 @@ def write_project(folder: Path, rows: Sequence[Sequence[str]], **settings: objec
         yaml.safe_dump(SETTINGS | {"quality": LENIENT} | settings, allow_unicode=True)
     )
     return Project(folder)
+
+
+def lead_nowhere(folder: Path) -> str:
+    folder.mkdir(parents=True)
+    (folder / "a_stack0000.tif").symlink_to("unplugged/a.tif")
+    return "*.tif"
+
+
+def be_absent(folder: Path) -> str:
+    return "*.tif"
+
+
+def be_named_too_long(folder: Path) -> str:
+    folder.mkdir(parents=True)
+    return "a" * 300 + ".tif"
+
+
+def end_too_early(folder: Path) -> str:
+    write_series(folder)
+    path = folder / "a_stack0001.tif"
+    path.write_bytes(path.read_bytes()[:-2000])
+    return "*.tif"
+
+
+def be_empty(folder: Path) -> str:
+    folder.mkdir(parents=True)
+    (folder / "a.tif").touch()
+    return "a.tif"
+
+
+def be_text(folder: Path) -> str:
+    folder.mkdir(parents=True)
+    (folder / "a.tif").write_text("Copying failed.\n" * 100)
+    return "a.tif"
+
+
+def claim_too_much(folder: Path) -> str:
+    """A header of 2^31 × 2^31 pixels in a file of a few thousand bytes."""
+    write_series(folder, frames=1)
+    path = folder / "a_stack0000.tif"
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        for page in tiff.pages:
+            for name in ("ImageWidth", "ImageLength", "RowsPerStrip"):
+                tag = page.tags[name]  # type: ignore[union-attr]
+                tiff.filehandle.seek(tag.offset + 2)
+                tiff.filehandle.write(b"\x04\x00\x01\x00\x00\x00\xff\xff\xff\x7f")
+    return "a_stack0000.tif"
+
+
+def be_dark(folder: Path) -> str:
+    """Only voxels show it: the register finds nothing wrong."""
+    folder.mkdir(parents=True)
+    tifffile.imwrite(folder / "a.tif", np.zeros(SHAPE, np.uint16), photometric="minisblack")
+    return "a.tif"
+
+
+def change_shape(folder: Path) -> str:
+    write_series(folder)
+    tifffile.imwrite(folder / "a_stack0001.tif", stack(1)[:, :-1], photometric="minisblack")
+    return "*.tif"
+
+
+def lose_a_frame(folder: Path) -> str:
+    write_series(folder, frames=3)
+    (folder / "a_stack0001.tif").unlink()
+    return "*.tif"
+
+
+def damage_metadata(folder: Path) -> str:
+    (folder / "a.zarr").mkdir(parents=True)
+    (folder / "a.zarr" / "zarr.json").write_text('{"zarr_format": 3, "node_type": ')
+    return "a.zarr"
+
+
+def be_another_format(folder: Path) -> str:
+    folder.mkdir(parents=True)
+    (folder / "a.czi").write_bytes(bytes(range(256)) * 8)
+    return "a.czi"
+
+
+FAULTS: Mapping[str, Callable[[Path], str]] = MappingProxyType(
+    {
+        make.__name__: make
+        for make in (
+            *(lead_nowhere, be_absent, be_named_too_long, end_too_early, be_empty, be_text),
+            *(claim_too_much, be_dark, change_shape, lose_a_frame, damage_metadata, be_another_format),
+        )
+    }
+)
+"""What can be wrong with a movie: functions that make one in a folder, and return what its path there is."""
