@@ -60,6 +60,8 @@ def version_of(stage):
 @functools.cache
 def raw_state(movie):
     """Changes when the movie's raw files or its rows of the sheet change."""
+    if movie not in SHEET:
+        raise WorkflowError(f"{CONFIG.movies}: found no movie '{movie}'.")
     rows = [row.model_dump_json(exclude={"train"}) for row in SHEET[movie]]
     return digest(rows, fingerprint(SHEET[movie]))
 

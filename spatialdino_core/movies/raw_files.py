@@ -108,7 +108,7 @@ def check_files(rows: Sequence[SheetRow]) -> None:
         found = _nothing_there(row)
         if found:
             raise BadInputError(
-                f"movie '{row.movie}' ({row.path})",
+                row.path,
                 found=found,
                 expected="a TIFF series, a TIFF file, a CZI file or an OME-Zarr store",
                 remedy="Correct 'path' in the sample sheet (relative paths start at the sheet's folder), or "

@@ -148,7 +148,6 @@ def try_fault(folder: Path, name: str, harm: Callable[[Path], object], words: st
         assert fingerprint_of(pattern) != sound
         with pytest.raises(BadInputError, match=words) as caught:
             check_files([row(pattern)])
-        assert "movie 'm'" in str(caught.value)
         assert register_movie([row(pattern)], ReadingParameters(), "fail").problem == str(caught.value)
         if with_fault.is_symlink() or with_fault.is_file():
             with_fault.unlink()
