@@ -3,7 +3,8 @@
     python benchmarks/review.py [--before OTHER_CHECKOUT] [--movies 100] [--files 100] [--runs 3] [--out ...]
 
 Movies are series of small TIFF files. Each step handles all movies in a process of its own, on one thread, so
-that the start of a job (`job_start.py`) is paid once; of two checkouts in turn, so that other work meets both. A row gives the median of the runs and, in brackets, the lowest and the highest.
+that the start of a job (`job_start.py`) is paid once; of two checkouts in turn, so that other work meets
+both. A row gives the median of the runs and, in brackets, the lowest and the highest.
 """
 
 from __future__ import annotations

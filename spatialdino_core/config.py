@@ -28,7 +28,7 @@ from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.provenance import RerunOn
 from spatialdino_core.optics import OpticsParameters
-from spatialdino_core.parameters import SHARED, STRICT, for_snakemake
+from spatialdino_core.parameters import SHARED, STRICT, without_braces
 from spatialdino_core.pretrain.parameters import PretrainParameters
 from spatialdino_core.quality.parameters import QualityParameters
 from spatialdino_core.segment.parameters import SegmentParameters
@@ -49,7 +49,7 @@ class ModelParameters:
         ),
     ] = "auto"
     file: Annotated[
-        str, Field(description="weights (safetensors); empty: none"), AfterValidator(for_snakemake)
+        str, Field(description="weights (safetensors); empty: none"), AfterValidator(without_braces)
     ] = ""
     version: Annotated[
         str,
@@ -73,7 +73,7 @@ class WorkflowConfig:
     """All settings of a run; one section per stage."""
 
     movies: Annotated[str, Field(min_length=1, description="sample sheet")]
-    results: Annotated[str, Field(min_length=1, description="output folder"), AfterValidator(for_snakemake)]
+    results: Annotated[str, Field(min_length=1, description="output folder"), AfterValidator(without_braces)]
     seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="seed of every random choice")] = 0
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="where tensors are computed")] = (
         "auto"

@@ -22,8 +22,8 @@ Precision = Literal["auto", "float32", "bfloat16"]
 """In what arithmetic an encoder computes; see :mod:`.encoder.precision`."""
 
 
-def for_snakemake(path: str) -> str:
-    """A path that Snakemake may be given for a file of its own; raw data may have any other."""
+def without_braces(path: str) -> str:
+    """A path that the workflow may write to or make things from; raw data may lie anywhere."""
     if re.search(r"[{}\x00-\x1f]", path) or path.startswith("-"):
         raise ValueError("a path without {, }, line breaks or tabs that does not begin with '-'")
     return path

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from spatialdino_core.crops.parameters import AugmentationParameters
-from spatialdino_core.parameters import STRICT, Precision, for_snakemake
+from spatialdino_core.parameters import STRICT, Precision, without_braces
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -25,7 +25,7 @@ class PretrainParameters:
     start_from: Annotated[
         str,
         Field(description="weights (safetensors) to go on from, with heads made anew; empty: none"),
-        AfterValidator(for_snakemake),
+        AfterValidator(without_braces),
     ] = ""
     steps: Annotated[int, Field(ge=1, description="Optimiser steps")] = 100_000
     batch_size: Annotated[
