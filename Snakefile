@@ -20,7 +20,8 @@ include: "rules/resources.smk"
 
 
 wildcard_constraints:
-    movie="|".join(SHEET),
+    # Not the names of the sheet: patterns of thousands of them take Snakemake minutes.
+    movie=r"[A-Za-z0-9_-]+",
     frames=r"\d+-\d+",
 
 
@@ -58,6 +59,7 @@ if workflow.is_main_process:
         say_first(
             [SOURCE, *contradictions(CONFIG, SOURCE, NOW)],
             of_other_software(RESULTS, SHEET, CONFIG.rerun_on),
+            unusable(PROBLEMS, SHEET, RESULTS),
         )
     except BadInputError as error:
         raise WorkflowError(str(error)) from None
@@ -74,8 +76,11 @@ onsuccess:
         workflow.logger_manager.stop()
         say_first([f"Reviewed {len(reviewed)} movies; planning the accepted ones."])
         plan_again()
+    show_left_out(RESULTS, SHEET, STARTED)
+    if set(PROBLEMS) == set(SHEET):
+        raise WorkflowError("No movie of the sheet can be used.")
 
 
 onerror:
     leave_run(RESULTS)
-    show_failures(RESULTS, STARTED)
+    show_left_out(RESULTS, SHEET, STARTED)

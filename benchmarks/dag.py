@@ -52,12 +52,15 @@ def helpers(folder: Path) -> dict[str, Any]:
     """What rules/sheet.smk defines for this sheet."""
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     config |= yaml.safe_load((folder / "settings.yaml").read_text())
-    scope: dict[str, Any] = {"workflow": SimpleNamespace(basedir=str(ROOT), configfiles=[]), "config": config}
+    scope: dict[str, Any] = {
+        "workflow": SimpleNamespace(basedir=str(ROOT), configfiles=[], is_main_process=True),
+        "config": config,
+    }
     here = Path.cwd()
     os.chdir(folder)
     try:
         exec(compile((ROOT / "rules" / "sheet.smk").read_text(), "sheet.smk", "exec"), scope)
-        scope["judged"] = {movie: scope["judgement"](movie) for movie in scope["SHEET"]}
+        scope["judged"] = {movie: scope["judged_now"](movie) for movie in scope["SHEET"]}
     finally:
         os.chdir(here)
     return scope

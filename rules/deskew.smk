@@ -28,7 +28,7 @@ rule deskew:
         version=version_of("deskew"),
         frames="all",
     shell:
-        "python -m workflow_scripts.deskew --sheet {params.sheet:q} --movie-record {input.record:q} --table {input.table:q} "
+        "python -m workflow_scripts.deskew --sheet={params.sheet:q} --movie-record {input.record:q} --table {input.table:q} "
         "--output {output.record:q} --version {params.version} --threads {threads} --frames {params.frames:q} "
         "--settings {params.settings:q} 2>&1 | tee {log:q}"
 

@@ -73,7 +73,8 @@ except BadInputError as error:
     raise WorkflowError(str(error)) from None
 
 if (
-    SOURCE.source == "train"
+    workflow.is_main_process
+    and SOURCE.source == "train"
     and ACCEPTED
     and not (UNREVIEWED or TRAINING or MODEL_IS_CURRENT)
 ):

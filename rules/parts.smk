@@ -9,7 +9,9 @@ RECORDS = (
 def targets():
     """What the run that is planned ends with: as long as movies are not reviewed, the review."""
     review = [f"{RESULTS}/qc/{name}" for name in ("contact_sheet.html", "metrics.tsv")]
-    return review if UNREVIEWED else [*review, *final_targets()]
+    if UNREVIEWED:
+        return [*review, *(str(record_of(movie)) for movie in UNREVIEWED)]
+    return [*review, *final_targets()]
 
 
 def final_targets():
@@ -20,8 +22,7 @@ def final_targets():
     """
     records = [f"{RESULTS}/{movie}/{name}" for movie in ACCEPTED for name in RECORDS]
     model = [MODEL, MODEL_REPORT] if ACCEPTED and not MODEL_IS_CURRENT else []
-    refused = [f"{RESULTS}/{movie}/usable.json" for movie in PROBLEMS]
-    return [*refused, *records, *model, f"{RESULTS}/summary.html"]
+    return [*records, *model, f"{RESULTS}/summary.html"]
 
 
 @functools.cache
@@ -30,7 +31,7 @@ def parts(movie):
 
     None as long as the movie is not registered: its results are planned for after that.
     """
-    record = Path(RESULTS, movie, "movie.json")
+    record = record_of(movie)
     frames = read_json(record)["frames"] if record.exists() else 0
     step = CONFIG.frames_per_job
     if not 0 < step < frames:

@@ -19,13 +19,12 @@ rule preview:
         mem_mb=memory_mb(4),
         runtime=minutes(30),
     params:
-        raw=lambda wildcards: raw_state(wildcards.movie),
+        state=lambda wildcards: state_of(wildcards.movie),
         sheet=lambda wildcards: CONFIG.movies,
         # Not the section it stands in: a threshold that changes must not read all movies again.
         frames=CONFIG.quality.frames,
         settings=settings("on_bad_frame"),
-        version=version_of("preview"),
     shell:
-        "python -m workflow_scripts.preview --sheet {params.sheet:q} --record {input.record:q} --table {input.table:q} "
-        "--frames {params.frames} --measures {output.measures:q} --picture {output.picture:q} "
+        "python -m workflow_scripts.preview --sheet={params.sheet:q} --record {input.record:q} --table {input.table:q} "
+        "--frames {params.frames} --state {params.state} --measures {output.measures:q} --picture {output.picture:q} "
         "--settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -2,10 +2,6 @@
 
 
 rule register:
-    input:
-        raw=lambda wildcards: ancient(
-            [str(p) for row in SHEET[wildcards.movie] for p in row.files()]
-        ),
     output:
         record=f"{RESULTS}/{{movie}}/movie.json",
         table=f"{RESULTS}/{{movie}}/acquisition.tsv",
@@ -20,29 +16,11 @@ rule register:
         mem_mb=1000,
         runtime=minutes(10),
     params:
+        # Raw files are no inputs: their names may hold anything, their number and dates be any.
         raw=lambda wildcards: raw_state(wildcards.movie),
         sheet=lambda wildcards: CONFIG.movies,
         settings=settings("reading", "on_bad_frame"),
         version=version_of("register"),
     shell:
-        "python -m workflow_scripts.register --sheet {params.sheet:q} --movie {wildcards.movie} "
+        "python -m workflow_scripts.register --sheet={params.sheet:q} --movie={wildcards.movie} "
         "--output {output.record:q} --table {output.table:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
-
-
-rule refuse:
-    input:
-        record=f"{RESULTS}/{{movie}}/movie.json",
-        preview=f"{RESULTS}/qc/previews/{{movie}}.json",
-    output:
-        usable=f"{RESULTS}/{{movie}}/usable.json",
-    log:
-        f"{RESULTS}/logs/refuse/{{movie}}.log",
-    priority: 100
-    localrule: True
-    conda:
-        "../envs/cpu.yaml"
-    params:
-        raw=lambda wildcards: raw_state(wildcards.movie),
-    shell:
-        "python -m workflow_scripts.refuse --record {input.record:q} --preview {input.preview:q} "
-        "--output {output.usable:q} 2>&1 | tee {log:q}"

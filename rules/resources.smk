@@ -12,7 +12,7 @@ def movie_size(movie):
 
     Asked when a job is about to start, and then the record is there; a plan made before that shows a guess.
     """
-    record = Path(RESULTS, movie, "movie.json")
+    record = record_of(movie)
     return recorded_size(record) if record.exists() else (100, 500)
 
 

@@ -10,7 +10,6 @@ from spatialdino_core.quality.decisions import human_decisions
 
 rule review:
     input:
-        records=expand(f"{RESULTS}/{{movie}}/movie.json", movie=SHEET),
         measures=expand(f"{RESULTS}/qc/previews/{{movie}}.json", movie=SHEET),
         pictures=expand(f"{RESULTS}/qc/previews/{{movie}}.png", movie=SHEET),
     output:
@@ -28,14 +27,14 @@ rule review:
         mem_mb=1000,
         runtime=minutes(10),
     params:
-        judged=lambda wildcards: ",".join(
-            f"{movie}={judgement(movie)}" for movie in SHEET
-        ),
+        judged=lambda wildcards: digest([judged_now(movie) for movie in SHEET]),
+        sheet=lambda wildcards: CONFIG.movies,
+        previews=f"{RESULTS}/qc/previews",
         decided=human_decisions(f"{RESULTS}/qc/decisions.tsv"),
         settings=settings("quality"),
         version=version_of("review"),
     shell:
-        "python -m workflow_scripts.review --records {input.records:q} --measures {input.measures:q} "
-        "--judged {params.judged:q} --metrics {output.metrics:q} "
+        "python -m workflow_scripts.review --sheet={params.sheet:q} --previews {params.previews:q} "
+        "--version {params.version} --metrics {output.metrics:q} "
         "--metrics-by-channel {output.metrics_by_channel:q} --contact-sheet {output.contact_sheet:q} "
         "--settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -17,13 +17,14 @@ from spatialdino_core.config import check_files, load_config
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import read_json
 from spatialdino_core.movies.provenance import identity
-from spatialdino_core.movies.sheet import fingerprint, read_sheet
+from spatialdino_core.movies.raw_files import fingerprint
+from spatialdino_core.movies.sheet import read_sheet
 from spatialdino_core.parameters import digest
-from spatialdino_core.quality.decisions import standings
+from spatialdino_core.quality.decisions import judgement, standings
 from workflow_scripts.environment import share_environment
 from workflow_scripts.again import plan_again
 from workflow_scripts.memory import check_memory, remember
-from workflow_scripts.messages import say_first, show_failures
+from workflow_scripts.messages import say_first, show_left_out, unusable
 from workflow_scripts.preflight import enter_run, leave_run
 from workflow_scripts.reports import of_other_software
 
@@ -59,29 +60,51 @@ def version_of(stage):
 @functools.cache
 def raw_state(movie):
     """Changes when the movie's raw files or its rows of the sheet change."""
+    if movie not in SHEET:
+        raise WorkflowError(f"{CONFIG.movies}: found no movie '{movie}'.")
     rows = [row.model_dump_json(exclude={"train"}) for row in SHEET[movie]]
     return digest(rows, fingerprint(SHEET[movie]))
 
 
 @functools.cache
-def judgement(movie):
-    """What the review of a movie depends on; recorded beside the verdict."""
+def state_of(movie):
+    """What a preview shows, and how it was made; kept in it."""
     return digest(
         raw_state(movie),
-        settings("quality", "reading", "on_bad_frame"),
-        [version_of(stage) for stage in ("register", "preview", "review")],
+        settings("reading", "on_bad_frame"),
+        CONFIG.quality.frames,
+        [version_of(stage) for stage in ("register", "preview")],
     )
 
 
-UNREVIEWED = [
-    m for m in SHEET if m not in STANDINGS or STANDINGS[m].judged != judgement(m)
-]
+def judged_now(movie):
+    """What the review of a movie depends on; recorded beside the verdict."""
+    return judgement(state_of(movie), CONFIG.quality, version_of("review"))
+
+
+def is_reviewed(movie):
+    """Whether the verdict on a movie is current. One without a result is tried again when its record is deleted."""
+    standing = STANDINGS.get(movie)
+    if standing is None or standing.judged != judged_now(movie):
+        return False
+    return standing.verdict != "problem" or record_of(movie).exists()
+
+
+def record_of(movie):
+    """What the register knows of a movie."""
+    return Path(RESULTS, movie, "movie.json")
+
+
+# A job of a cluster, for which all of this is read again, has nothing to plan.
+UNREVIEWED = (
+    [m for m in SHEET if not is_reviewed(m)] if workflow.is_main_process else []
+)
 
 
 def reviewed_now():
     """Movies that this run has reviewed: for them, and only once, there is more to plan."""
     now = standings(f"{RESULTS}/qc")
-    return [m for m in UNREVIEWED if m in now and now[m].judged == judgement(m)]
+    return [m for m in UNREVIEWED if m in now and now[m].judged == judged_now(m)]
 
 
 # A movie that was not reviewed yet is only planned for if one of its results is asked for by name.

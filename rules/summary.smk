@@ -21,13 +21,9 @@ rule summary:
         mem_mb=1000,
         runtime=minutes(10),
     params:
-        standings=json.dumps(
-            {
-                m: [s.verdict, s.reason, s.decided_by]
-                for m, s in STANDINGS.items()
-                if m in SHEET
-            }
-        ),
+        standings=digest([(m, asdict(s)) for m, s in STANDINGS.items() if m in SHEET]),
+        sheet=lambda wildcards: CONFIG.movies,
+        results=RESULTS,
         # Made on the way to the weights, which the model report of the input is about.
         training=(
             [f"{RESULTS}/model/metrics.csv"]
@@ -36,6 +32,6 @@ rule summary:
         ),
         version=version_of("summary"),
     shell:
-        "python -m workflow_scripts.summary --standings {params.standings:q} --tracks {input.tracks:q} "
+        "python -m workflow_scripts.summary --sheet={params.sheet:q} --results {params.results:q} "
         "--repair {input.repair:q} --training {params.training:q} --page {output.page:q} "
         "--table {output.table:q} 2>&1 | tee {log:q}"

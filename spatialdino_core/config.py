@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_type_hints
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
 
@@ -28,7 +28,7 @@ from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.provenance import RerunOn
 from spatialdino_core.optics import OpticsParameters
-from spatialdino_core.parameters import SHARED, STRICT
+from spatialdino_core.parameters import SHARED, STRICT, without_braces
 from spatialdino_core.pretrain.parameters import PretrainParameters
 from spatialdino_core.quality.parameters import QualityParameters
 from spatialdino_core.segment.parameters import SegmentParameters
@@ -48,7 +48,9 @@ class ModelParameters:
             "there is a GPU, else the bundled encoder"
         ),
     ] = "auto"
-    file: Annotated[str, Field(description="weights (safetensors); empty: none")] = ""
+    file: Annotated[
+        str, Field(description="weights (safetensors); empty: none"), AfterValidator(without_braces)
+    ] = ""
     version: Annotated[
         str,
         Field(
@@ -71,7 +73,7 @@ class WorkflowConfig:
     """All settings of a run; one section per stage."""
 
     movies: Annotated[str, Field(min_length=1, description="sample sheet")]
-    results: Annotated[str, Field(min_length=1, description="output folder")]
+    results: Annotated[str, Field(min_length=1, description="output folder"), AfterValidator(without_braces)]
     seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="seed of every random choice")] = 0
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="where tensors are computed")] = (
         "auto"

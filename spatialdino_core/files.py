@@ -49,7 +49,8 @@ def flush(path: Path) -> None:
 def write_text(path: Path | str, text: str) -> None:
     """Publish a UTF-8 text file."""
     with published(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # Names of files may hold bytes that are no text; as JSON writes them they are read again.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path | str, content: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -19,6 +20,13 @@ SHARED = "the section of this name"
 """Mark of a stage's parameters that a configuration gives in a section of its own, for several stages."""
 Precision = Literal["auto", "float32", "bfloat16"]
 """In what arithmetic an encoder computes; see :mod:`.encoder.precision`."""
+
+
+def without_braces(path: str) -> str:
+    """A path that the workflow may write to or make things from; raw data may lie anywhere."""
+    if re.search(r"[{}\x00-\x1f]", path) or path.startswith("-"):
+        raise ValueError("a path without {, }, line breaks or tabs that does not begin with '-'")
+    return path
 
 
 def shared(section: type) -> Any:

@@ -39,6 +39,8 @@ def run(main: Callable[[Arguments], object], description: str | None, *names: st
         else:
             parser.add_argument(option, required=True)
     arguments = Arguments(**vars(parser.parse_args()))
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         main(arguments)
     except BadInputError as error:

@@ -1,10 +1,14 @@
-"""What a run says: first what it goes by, and after a failure the messages of the jobs that failed."""
+"""What a run says: first what it goes by, and at its end which movies have no result, and why."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+
+from spatialdino_core.quality.decisions import standings
+
+LINES_SHOWN = 100
 
 
 def say_first(*groups: Iterable[object]) -> None:
@@ -13,16 +17,48 @@ def say_first(*groups: Iterable[object]) -> None:
         print(line, file=sys.stderr)
 
 
-def show_failures(results: str, since: float) -> None:
-    """Print the ``ERROR:`` lines of the job logs that were written since a time (s since the epoch)."""
-    logs = [p for p in sorted(Path(results, "logs").rglob("*.log")) if p.stat().st_mtime >= since]
-    errors = {
-        line.removeprefix("ERROR: "): path
-        for path in logs
-        for line in path.read_text(errors="replace").splitlines()
-        if line.startswith("ERROR: ")
-    }
-    if errors:
-        print("\nWhat went wrong:", file=sys.stderr)
-    for message, path in errors.items():
-        print(f"  {message}\n    (log: {path})", file=sys.stderr)
+def unusable(problems: Collection[str], movies: Collection[str], results: str) -> list[str]:
+    """A line for a run that finds movies that cannot be used."""
+    if not problems:
+        return []
+    return [f"{len(problems)} of {len(movies)} movies cannot be used: see {results}/qc/contact_sheet.html."]
+
+
+def show_left_out(results: str, movies: Collection[str], since: float) -> None:
+    """Print a line for each movie that cannot be used and for each job that failed since a time (s since the
+    epoch).
+    """
+    refused = {m: s for m, s in standings(f"{results}/qc").items() if m in movies and s.verdict == "problem"}
+    failed = list(failures(results, since))
+    if refused:
+        say(f"{len(refused)} of {len(movies)} movies cannot be used:")
+        show([(movie, standing.reason) for movie, standing in refused.items()])
+    if failed:
+        say("What went wrong:")
+        show([(f"{log.parent.name} {log.stem}", f"{message}\n    (log: {log})") for log, message in failed])
+
+
+def failures(results: str, since: float) -> Iterator[tuple[Path, str]]:
+    """Job logs of after a time that end in an error, and its message."""
+    for log in sorted(Path(results, "logs").rglob("*.log")):
+        if log.stat().st_mtime < since:
+            continue
+        lines = log.read_text(errors="replace").splitlines()
+        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+        if not errors and any(line.startswith("Traceback (most") for line in lines):
+            errors = [line for line in lines if line.strip()]
+        if errors:
+            yield log, errors[-1]
+
+
+def show(rows: list[tuple[str, str]]) -> None:
+    """Print what each line is about, and what it says."""
+    width = min(40, max(len(name) for name, _ in rows))
+    for name, message in rows[:LINES_SHOWN]:
+        say(f"  {name:{width}}  {message}")
+    if len(rows) > LINES_SHOWN:
+        say(f"  and {len(rows) - LINES_SHOWN} more: summary.tsv and the logs of the results have them all")
+
+
+def say(line: str) -> None:
+    print(line.encode(errors="backslashreplace").decode(), file=sys.stderr)

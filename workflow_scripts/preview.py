@@ -12,9 +12,9 @@ def main(a: Arguments) -> None:
     skip_bad = a.settings["on_bad_frame"] == "skip"
     rows = read_sheet(a.sheet)[record.movie]
     table = AcquisitionTable.read(a.table)
-    frames = int(a.frames)
-    preview_movie(rows, record, table, a.measures, a.picture, frames=frames, skip_bad=skip_bad)
+    how = {"frames": int(a.frames), "skip_bad": skip_bad, "state": a.state}
+    preview_movie(rows, record, table, a.measures, a.picture, **how)
 
 
 if __name__ == "__main__":
-    run(main, __doc__, "sheet", "record", "table", "frames", "measures", "picture")
+    run(main, __doc__, "sheet", "record", "table", "frames", "state", "measures", "picture")

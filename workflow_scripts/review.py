@@ -1,15 +1,20 @@
 """Judge all movies and draw the contact sheet; add new movies to the user's decisions."""
 
+from pathlib import Path
+
+from spatialdino_core.movies.sheet import read_sheet
 from spatialdino_core.quality.parameters import QualityParameters
 from spatialdino_core.quality.review import review_movies
 from workflow_scripts.arguments import Arguments, run
 
 
 def main(a: Arguments) -> None:
-    judged = dict(pair.split("=") for pair in a.judged.split(","))
     parameters = a.section("quality", QualityParameters)
-    review_movies(a.records, a.measures, judged, parameters, a.metrics, a.metrics_by_channel, a.contact_sheet)
+    # Thousands of paths would not fit on a command line. Movies that were added meanwhile have no preview.
+    previews = [Path(a.previews, f"{movie}.json") for movie in read_sheet(a.sheet)]
+    previews = [path for path in previews if path.exists()]
+    review_movies(previews, parameters, a.metrics, a.metrics_by_channel, a.contact_sheet, version=a.version)
 
 
 if __name__ == "__main__":
-    run(main, __doc__, "records*", "measures*", "judged", "metrics", "metrics_by_channel", "contact_sheet")
+    run(main, __doc__, "sheet", "previews", "version", "metrics", "metrics_by_channel", "contact_sheet")

@@ -1,13 +1,22 @@
 """Draw the summary of all movies."""
 
-import json
+from pathlib import Path
 
+from spatialdino_core.movies.sheet import read_sheet
+from spatialdino_core.quality.decisions import standings
 from spatialdino_core.report.summary import summarise
 from workflow_scripts.arguments import Arguments, run
 
 
 def main(a: Arguments) -> None:
-    summarise(json.loads(a.standings), a.tracks, _first(a.repair), a.page, a.table, _first(a.training))
+    # Thousands of reasons and paths would not fit on a command line.
+    movies = read_sheet(a.sheet)
+    stand = {m: s for m, s in standings(Path(a.results, "qc")).items() if m in movies}
+    tracks = [Path(a.results, m, "tracks.csv") for m, s in stand.items() if s.verdict == "accept"]
+    shown = {m: (s.verdict, s.reason, s.decided_by) for m, s in stand.items()}
+    # A decision that was made meanwhile is for the next run.
+    tracks = [path for path in tracks if path.exists()]
+    summarise(shown, tracks, _first(a.repair), a.page, a.table, _first(a.training))
 
 
 def _first(paths: list[str]) -> str | None:
@@ -15,4 +24,4 @@ def _first(paths: list[str]) -> str | None:
 
 
 if __name__ == "__main__":
-    run(main, __doc__, "standings", "tracks*", "repair*", "training*", "page", "table")
+    run(main, __doc__, "sheet", "results", "repair*", "training*", "page", "table")

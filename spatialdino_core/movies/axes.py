@@ -29,7 +29,7 @@ def plane_axes(axes: str, planes: int, stored: Sequence[int] = ()) -> tuple[str,
     Parameters
     ----------
     axes
-        Cell of the sheet; ``yx`` at its end may be left out.
+        Cell of the sheet.
     planes
         Number of planes in the file.
     stored
@@ -47,9 +47,14 @@ def plane_axes(axes: str, planes: int, stored: Sequence[int] = ()) -> tuple[str,
     """
     named = parsed(axes)
     letters = "".join(letter for letter, _ in named)
-    leading = named[:-2] if letters.endswith("YX") else named
-    order = "".join(letter for letter, _ in leading)
-    if not set(order) <= set("TCZ") or len(set(order)) < len(order) or not order:
+    leading = named[:-2]
+    order = letters[:-2]
+    if (
+        not letters.endswith("YX")
+        or not order
+        or not set(order) <= set("TCZ")
+        or len(set(order)) < len(order)
+    ):
         return None
     counts = [count for _, count in leading]
     if counts.count(None) > 1 and len(stored) == len(counts):

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from spatialdino_core.parameters import STRICT
 
 
-def _with_groups(pattern: str | None) -> str | None:
+def with_groups(pattern: str | None) -> str | None:
     try:
         groups = 1 if pattern is None else re.compile(pattern).groups
     except re.error as error:
@@ -27,7 +27,7 @@ class ReadingParameters:
 
     time_point: Annotated[
         str | None,
-        AfterValidator(_with_groups),
+        AfterValidator(with_groups),
         Field(
             description="where the name of a file of a TIFF series carries its time point: a regular "
             "expression whose groups are its numbers, the slowest first; null: by the evidence of all names. "

@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from spatialdino_core.errors import BadInputError
+from spatialdino_core.errors import BadInputError, as_bad_input
 from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.provenance import software
+from spatialdino_core.movies.raw_files import check_files
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.resolve import Resolved, resolve, times_of
 from spatialdino_core.movies.settle import INTERVAL_DISAGREEMENT, settle_acquisition
@@ -56,14 +57,16 @@ def register_movie(
         "made": software("register"),
     }
     try:
+        check_files(rows)
         _check_calibrations(rows)
         found = resolve(rows, reading)
         _check_stacks(rows, found)
         acquisition, warnings = settle_acquisition(first, found.said, found.table.frames)
         skipped = _skipped(first.movie, found.table, on_bad_frame)
-    except BadInputError as error:
+    except Exception as error:
+        problem = str(as_bad_input(error, f"movie '{first.movie}' ({first.path})"))
         empty = AcquisitionTable(channels=tuple(names["channels"]), frames=0, stacks={})
-        return MovieRecord(**names, problem=str(error)), empty
+        return MovieRecord(**names, problem=problem), empty
     clock = found.clock_s if _clock_counts(first, found) else {}
     times = times_of(found.table.frames, clock, acquisition.interval_s)
     source = found.table.clock if clock else acquisition.sources.get("interval_s", "")

@@ -5,9 +5,10 @@ Only the sheet itself is judged here; whether the files are fit to use is the re
 
 from __future__ import annotations
 
-import csv
 import glob
 import math
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,7 +16,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.movies.formats.settings_file import settings_beside
+from spatialdino_core.movies.parameters import with_groups
+from spatialdino_core.movies.tables import HOW_TO_SAVE, read_cells
 
 Scan = Literal["stage", "objective", "z-stage", "none"]
 Bounds = tuple[float, float]
@@ -27,6 +29,11 @@ MOVIE_COLUMNS = (*GEOMETRY_COLUMNS, "train", "roi_um", "position")
 READING_COLUMNS = ("file_channel", "axes", "time_point", "missing_chunks")
 CALIBRATION_COLUMNS = ("dark", "flat", "registration", "bad_pixels")
 OPTIONAL_COLUMNS = (*MOVIE_COLUMNS, "flip", *READING_COLUMNS, *CALIBRATION_COLUMNS)
+# A file name has 255 bytes at most; what is made of a movie's identifier adds up to 50 of them.
+LONGEST_MOVIE = 200
+# Folders of the results that belong to all movies.
+TAKEN = ("benchmarks", "logs", "model", "qc", "shards")
+LINES_SHOWN = 10
 
 
 class SheetRow(BaseModel):
@@ -34,8 +41,8 @@ class SheetRow(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    movie: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
-    channel: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+-]+( [A-Za-z0-9_.+-]+)*$")]
+    movie: str
+    channel: str
     path: Annotated[str, Field(min_length=1)]
     scan: Scan | None = None
     angle_deg: Annotated[float, Field(gt=0, lt=90)] | None = None
@@ -53,9 +60,44 @@ class SheetRow(BaseModel):
     bad_pixels: str | None = None
     position: str | None = None
     file_channel: str | None = None
-    axes: Annotated[str, Field(pattern=r"^(?:[tczyx][0-9]*)+$")] | None = None
+    axes: str | None = None
     time_point: str | None = None
     missing_chunks: Literal["zeros"] | None = None
+
+    @field_validator("movie")
+    @classmethod
+    def _names_a_folder(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", value) or len(value) > LONGEST_MOVIE:
+            raise ValueError(f"at most {LONGEST_MOVIE} letters A to Z, digits, '_' and '-'")
+        if value in TAKEN:
+            raise ValueError(f"another name than {', '.join(TAKEN)}, which folders of the results have")
+        return value
+
+    @field_validator("channel")
+    @classmethod
+    def _names_a_channel(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9_.+ -]+", value):
+            raise ValueError("letters A to Z, digits, spaces, '_', '.', '+' and '-'")
+        return value
+
+    @field_validator("axes")
+    @classmethod
+    def _axes_of_a_stack(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = re.findall(r"([tczyx])([0-9]*)", value.lower())
+        names = [name for name, _ in parts]
+        complete = "".join(name + count for name, count in parts) == value.lower()
+        if not (complete and len(set(names)) == len(names) and {"y", "x"} <= set(names)):
+            raise ValueError("t, c, z, y and x, each once at most, slowest first, such as t4z24yx or tzyx")
+        if any(count and int(count) == 0 for _, count in parts):
+            raise ValueError("counts of 1 or more, such as t4z24yx")
+        return value.lower()
+
+    @field_validator("time_point")
+    @classmethod
+    def _finds_a_number(cls, value: str | None) -> str | None:
+        return None if value is None else with_groups(value)
 
     @field_validator("train", mode="before")
     @classmethod
@@ -96,13 +138,13 @@ class SheetRow(BaseModel):
         Folders that exist under their very name are taken as they are, and where nothing else matches,
         brackets in file names are, too: ``[`` is a sign of globs, but also one that people use in names.
         """
-        folder, pattern = _without_glob(Path(self.path))
+        folder, pattern = without_glob(Path(self.path))
         if pattern is None:
             return [folder]
         matches = glob.glob(pattern, root_dir=folder) or glob.glob(
             pattern.replace("[", "[[]"), root_dir=folder
         )
-        return sorted(folder / match for match in matches)
+        return [folder / match for match in sorted(matches, key=lambda match: match.split(os.sep))]
 
     def calibrations(self) -> dict[str, str]:
         """Column to path, for the calibration files that the row names."""
@@ -123,12 +165,13 @@ def _is_interval(bounds: Sequence[float | None]) -> bool:
     return math.isfinite(bounds[0]) and math.isfinite(bounds[1]) and bounds[0] < bounds[1]
 
 
-def _without_glob(path: Path) -> tuple[Path, str | None]:
+def without_glob(path: Path) -> tuple[Path, str | None]:
     """The leading part of a path that exists, and the rest, which is a glob; ``None`` if all of it exists."""
     existing = Path(path.anchor)
     parts = path.parts[1:] if path.anchor else path.parts
     for position, part in enumerate(parts):
-        if not (existing / part).exists():
+        # Unlike a path's own method, this raises nothing for a forbidden folder or too long a name.
+        if not os.path.exists(existing / part):
             return existing, str(Path(*parts[position:]))
         existing /= part
     return existing, None
@@ -162,8 +205,12 @@ def read_sheet(path: Path | str) -> dict[str, list[SheetRow]]:
             expected="a tab-separated sample sheet",
             remedy="Set the config key 'movies', e.g. --config movies=movies.tsv.",
         )
-    lines = sheet.read_text(encoding="utf-8-sig").splitlines()
-    numbered = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
+    numbered = list(read_cells(sheet))
+    header = [name.strip() for name in numbered[0][1]] if numbered else []
+    while header and not header[-1]:  # columns that a spreadsheet has once seen
+        header.pop()
+    if header:
+        _check_header(sheet, header)
     if len(numbered) < 2:
         raise BadInputError(
             sheet,
@@ -171,22 +218,44 @@ def read_sheet(path: Path | str) -> dict[str, list[SheetRow]]:
             expected="a header line and one line per movie and channel",
             remedy="See docs/sample_sheet.md for an example.",
         )
-    header = [name.strip() for name in numbered[0][1].split("\t")]
-    _check_header(sheet, header)
     movies: dict[str, list[SheetRow]] = {}
-    for number, cells in zip(
-        (n for n, _ in numbered[1:]),
-        csv.reader((line for _, line in numbered[1:]), delimiter="\t"),
-        strict=True,
-    ):
-        row = _read_row(sheet, number, header, cells)
-        known = movies.setdefault(row.movie, [])
-        _check_against(sheet, number, row, known)
-        known.append(row)
+    wrong: list[BadInputError] = []
+    for number, cells in numbered[1:]:
+        try:
+            row = _read_row(sheet, number, header, cells)
+            _check_against(sheet, number, row, movies.get(row.movie, []))
+        except BadInputError as error:
+            wrong.append(error)
+            continue
+        movies.setdefault(row.movie, []).append(row)
+    if wrong:
+        raise _all_in_one(sheet, wrong)
     return movies
 
 
+def _all_in_one(sheet: Path, wrong: Sequence[BadInputError]) -> BadInputError:
+    if len(wrong) == 1:
+        return wrong[0]
+    lines = [f"{e.where.removeprefix(f'{sheet}, ')}: found {e.found}; expected {e.expected}" for e in wrong]
+    if len(lines) > LINES_SHOWN:
+        lines[LINES_SHOWN:] = [f"and {len(lines) - LINES_SHOWN} more"]
+    return BadInputError(
+        sheet,
+        found="\n  ".join([f"{len(wrong)} lines with mistakes:", *lines]) + "\n",
+        expected="what docs/sample_sheet.md says",
+        remedy="Correct these lines.",
+    )
+
+
 def _check_header(sheet: Path, header: Sequence[str]) -> None:
+    for sign, name in ((",", "commas"), (";", "semicolons")):
+        if len(header) == 1 and sign in header[0]:
+            raise BadInputError(
+                f"{sheet}, header",
+                found=f"columns separated by {name}",
+                expected="tabs",
+                remedy=HOW_TO_SAVE,
+            )
     allowed = REQUIRED_COLUMNS + OPTIONAL_COLUMNS
     missing = [name for name in REQUIRED_COLUMNS if name not in header]
     unknown = [name for name in header if name not in allowed]
@@ -202,6 +271,8 @@ def _check_header(sheet: Path, header: Sequence[str]) -> None:
 
 def _read_row(sheet: Path, number: int, header: Sequence[str], cells: Sequence[str]) -> SheetRow:
     where = f"{sheet}, line {number}"
+    if not any(cell.strip() for cell in cells[len(header) :]):
+        cells = cells[: len(header)]
     if len(cells) != len(header):
         raise BadInputError(
             where,
@@ -221,7 +292,7 @@ def _read_row(sheet: Path, number: int, header: Sequence[str], cells: Sequence[s
         raise BadInputError(
             where,
             found="; ".join(f"{_column(e)} = {e['input']!r}" for e in problems),
-            expected="; ".join(f"{_column(e)}: {e['msg']}" for e in problems),
+            expected="; ".join(f"{_column(e)}: {_allowed(e)}" for e in problems),
             remedy="Correct these cells.",
         ) from None
 
@@ -230,36 +301,42 @@ def _column(problem: Any) -> str:
     return str(problem["loc"][0]) if problem["loc"] else "row"
 
 
+def _allowed(problem: Any) -> str:
+    if problem["input"] is None:
+        return "no blank cell"
+    if problem["type"] == "float_parsing" and "," in problem["input"]:
+        return "a number with a decimal point"
+    return str(problem["msg"]).removeprefix("Value error, ")
+
+
 def _check_against(sheet: Path, number: int, row: SheetRow, known: Sequence[SheetRow]) -> None:
-    if any(other.channel == row.channel for other in known):
-        raise BadInputError(
-            f"{sheet}, line {number}",
-            found=f"movie '{row.movie}', channel '{row.channel}' a second time",
-            expected="each movie and channel once",
-            remedy="Give each movie an identifier of its own.",
-        )
+    for other in known:
+        if channel_key(other.channel) == channel_key(row.channel):
+            again = "" if other.channel == row.channel else f" (before as '{other.channel}')"
+            raise BadInputError(
+                f"{sheet}, line {number}",
+                found=f"movie '{row.movie}', channel '{row.channel}' a second time{again}",
+                expected="each movie and channel once",
+                remedy="Give each movie an identifier of its own.",
+            )
     for other in known[:1]:
         differing = [name for name in MOVIE_COLUMNS if getattr(other, name) != getattr(row, name)]
         if differing:
             raise BadInputError(
                 f"{sheet}, line {number}",
                 found=f"'{other.channel}' and '{row.channel}' of '{row.movie}' differ in {differing}",
-                expected="the same geometry, interval, region and 'train' for all channels of a movie",
+                expected="the same geometry, interval, region, position and 'train' in all channels",
                 remedy="Correct the row, or give the channel a movie identifier of its own.",
             )
 
 
-def fingerprint(rows: Sequence[SheetRow]) -> list[tuple[str, int, int]]:
-    """Name, size (bytes) and modification time (ns) of every file that a movie is made of: what it takes to
-    notice that it grew or was rewritten, without reading it.
+def channel_key(name: str) -> str:
+    """What names of the same channel have in common: case, spaces and the unit of a wavelength do not count.
 
-    These are the raw files (for an OME-Zarr store, a folder, every file in it), the microscope's settings
-    files beside them, and the calibration files that the rows name.
+    Examples
+    --------
+    >>> channel_key("488 nm") == channel_key("488nm") == channel_key("488"), channel_key("Cy 5")
+    (True, 'cy5')
     """
-    stamps = []
-    for row in rows:
-        raw = row.files()
-        for match in [*raw, *settings_beside(raw), *map(Path, row.calibrations().values())]:
-            members = sorted(p for p in match.rglob("*") if p.is_file()) if match.is_dir() else [match]
-            stamps += [(str(p), (s := p.stat()).st_size, s.st_mtime_ns) for p in members if p.exists()]
-    return stamps
+    key = "".join(name.lower().split())
+    return re.sub(r"(?<=\d)nm$", "", key)

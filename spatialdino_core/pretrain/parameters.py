@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from spatialdino_core.crops.parameters import AugmentationParameters
-from spatialdino_core.parameters import STRICT, Precision
+from spatialdino_core.parameters import STRICT, Precision, without_braces
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -23,7 +23,9 @@ class PretrainParameters:
     """
 
     start_from: Annotated[
-        str, Field(description="weights (safetensors) to go on from, with heads made anew; empty: none")
+        str,
+        Field(description="weights (safetensors) to go on from, with heads made anew; empty: none"),
+        AfterValidator(without_braces),
     ] = ""
     steps: Annotated[int, Field(ge=1, description="Optimiser steps")] = 100_000
     batch_size: Annotated[

@@ -8,14 +8,17 @@ appends a row ``auto`` for a movie that is new to it.
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import write_text
+from spatialdino_core.movies.tables import read_text
 from spatialdino_core.parameters import digest
+from spatialdino_core.quality.parameters import QualityParameters
 
 DECISION_COLUMNS = ("movie", "decision", "who", "when", "why")
 DECISIONS = ("auto", "accept", "reject")
@@ -45,6 +48,21 @@ class Standing:
     reason: str
     decided_by: str = "automatic"
     decided_when: str = ""
+
+
+def judgement(state: str, parameters: QualityParameters, version: str) -> str:
+    """Digest of what a verdict rests on.
+
+    Parameters
+    ----------
+    state
+        Of the movie that was looked at, from its preview.
+    parameters
+        Limits that its measures were held against.
+    version
+        Of the review's results.
+    """
+    return digest(state, asdict(parameters), version)
 
 
 def read_table(path: Path | str) -> list[dict[str, str]]:
@@ -79,26 +97,26 @@ def read_decisions(path: Path | str) -> list[dict[str, str]]:
     if not path.exists():
         return []
     rows = []
+    text, _ = read_text(path)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter="\t", restval="", strict=True)
-            header = reader.fieldnames or []
-            if not set(NEEDED_COLUMNS) <= set(header):
-                raise _bad(f"{path}, header", list(header))
-            for cells in reader:
-                if None in cells:  # more cells than columns
-                    raise _bad(f"{path}, line {reader.line_num}", cells.values())
-                row = {name: cell.strip() for name, cell in cells.items()}
-                row["decision"] = row["decision"].lower()
-                if row["decision"] not in DECISIONS or not row["movie"]:
-                    raise _bad(f"{path}, line {reader.line_num}", cells.values())
-                rows.append(row)
-    except (csv.Error, UnicodeDecodeError) as error:
+        reader = csv.DictReader(io.StringIO(text), delimiter="\t", restval="", strict=True)
+        header = reader.fieldnames or []
+        if not set(NEEDED_COLUMNS) <= set(header):
+            raise _bad(f"{path}, header", list(header))
+        for cells in reader:
+            if None in cells:  # more cells than columns
+                raise _bad(f"{path}, line {reader.line_num}", cells.values())
+            row = {name: cell.strip() for name, cell in cells.items()}
+            row["decision"] = row["decision"].lower()
+            if row["decision"] not in DECISIONS or not row["movie"]:
+                raise _bad(f"{path}, line {reader.line_num}", cells.values())
+            rows.append(row)
+    except csv.Error as error:
         raise BadInputError(
             path,
             found=f"a file that cannot be read as a table ({error})",
-            expected=f"UTF-8 text, tab-separated: {', '.join(DECISION_COLUMNS)}",
-            remedy="Save it as tab-separated UTF-8 text; a cell with a quote must be quoted as a whole.",
+            expected=f"tab-separated text: {', '.join(DECISION_COLUMNS)}",
+            remedy="Save it as tab-separated text; a cell with a quote must be quoted as a whole.",
         ) from None
     return rows
 
@@ -127,13 +145,13 @@ def add_new_movies(path: Path | str, movies: Iterable[str]) -> None:
     new = [movie for movie in movies if movie not in known]
     if not new:
         return
-    text = path.read_text(encoding="utf-8-sig")
+    text, encoding = read_text(path)
     header = next(csv.reader([text.splitlines()[0]], delimiter="\t"))
     blank = dict.fromkeys(header, "")
     lines = ["\t".join((blank | {"movie": movie, "decision": "auto"}).values()) for movie in new]
     # Appended, not published anew: an edit that is saved meanwhile must not be undone.
     with path.open("ab") as file:
-        file.write(("" if text.endswith("\n") else "\n").encode() + ("\n".join(lines) + "\n").encode())
+        file.write((("" if text.endswith("\n") else "\n") + "\n".join(lines) + "\n").encode(encoding))
         file.flush()
         os.fsync(file.fileno())
 
@@ -154,10 +172,16 @@ def standings(folder: Path | str) -> dict[str, Standing]:
         If ``decisions.tsv`` holds something other than auto, accept or reject.
     """
     decisions = {row["movie"]: row for row in read_decisions(Path(folder) / "decisions.tsv")}
-    return {
-        row["movie"]: _standing(row, decisions.get(row["movie"], {}))
-        for row in read_table(Path(folder) / "metrics.tsv")
-    }
+    metrics = Path(folder) / "metrics.tsv"
+    try:
+        return {row["movie"]: _standing(row, decisions.get(row["movie"], {})) for row in read_table(metrics)}
+    except (KeyError, UnicodeDecodeError, csv.Error) as error:
+        raise BadInputError(
+            metrics,
+            found=f"a damaged table ({error})",
+            expected="the table that the review wrote",
+            remedy="Delete it: the next run makes it again.",
+        ) from None
 
 
 def _standing(automatic: Mapping[str, str], human: Mapping[str, str]) -> Standing:

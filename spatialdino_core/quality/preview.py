@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from spatialdino_core.errors import BadInputError
-from spatialdino_core.files import published, read_json, write_json
+from spatialdino_core.errors import BadInputError, as_bad_input
+from spatialdino_core.files import published, write_json
 from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.clock import Clock
 from spatialdino_core.movies.record import MovieRecord
@@ -36,6 +36,7 @@ def preview_movie(
     *,
     frames: int,
     skip_bad: bool,
+    state: str,
 ) -> None:
     """Measure a few frames of every channel of a movie, and draw the first and the last.
 
@@ -55,8 +56,10 @@ def preview_movie(
         How many frames to look at, evenly spread; the second comes in addition.
     skip_bad
         Whether bad frames may be passed over (``on_bad_frame: skip``).
+    state
+        Digest of what was looked at, and how, for the review.
     """
-    found: dict[str, Any] = {"movie": record.movie, "problem": record.problem}
+    found: dict[str, Any] = {"movie": record.movie, "state": state, "problem": record.problem}
     image = NO_PICTURE
     try:
         acquisition, clock = record.usable(), Clock.of(record)
@@ -74,34 +77,11 @@ def preview_movie(
             "panels": _panel_titles(looks[0]),
         }
         image = tiled([_panels(own) for own in looks])
-    except BadInputError as error:
-        found["problem"] = record.problem or str(error)
+    except Exception as error:
+        found["problem"] = record.problem or str(as_bad_input(error, f"movie '{record.movie}'"))
     write_json(measures, found)
     with published(picture) as temporary:
         Image.fromarray(image).save(temporary, format="png", optimize=True)
-
-
-def check_preview(path: Path | str) -> None:
-    """Refuse a movie in whose frames the preview found a problem.
-
-    Parameters
-    ----------
-    path
-        JSON file that `preview_movie` published.
-
-    Raises
-    ------
-    BadInputError
-        With the problem.
-    """
-    preview = read_json(path)
-    if preview["problem"]:
-        raise BadInputError(
-            f"movie '{preview['movie']}'",
-            found=f"it unusable ({preview['problem']})",
-            expected="a movie of which every frame looked at can be used",
-            remedy="Correct it and run again, or reject the movie in qc/decisions.tsv.",
-        )
 
 
 def _look(

@@ -7,32 +7,34 @@ from pathlib import Path
 from typing import Any
 
 from spatialdino_core.files import read_json
-from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.quality.contact_sheet import draw_contact_sheet
-from spatialdino_core.quality.decisions import add_new_movies, human_decisions, read_decisions, write_table
+from spatialdino_core.quality.decisions import (
+    add_new_movies,
+    human_decisions,
+    judgement,
+    read_decisions,
+    write_table,
+)
 from spatialdino_core.quality.parameters import QualityParameters
 from spatialdino_core.quality.verdict import Measures, judge, judge_movie
 
 
 def review_movies(
-    records: Sequence[str],
-    previews: Sequence[str],
-    judged: Mapping[str, str],
+    previews: Sequence[Path | str],
     parameters: QualityParameters,
     metrics: Path | str,
     metrics_by_channel: Path | str,
     contact_sheet: Path | str,
+    *,
+    version: str,
 ) -> None:
     """Judge every movie, publish the tables of measures and the contact sheet, and add new movies to the
     user's ``decisions.tsv`` beside them.
 
     Parameters
     ----------
-    records, previews
-        Paths of each movie's ``movie.json`` and of its preview (JSON, with a PNG of the same name beside it),
-        in the same order.
-    judged
-        Movie to digest of what its verdict rests on, kept in the table.
+    previews
+        Each movie's preview: JSON, with a PNG of the same name beside it.
     parameters
         Thresholds of the automatic verdict.
     metrics, metrics_by_channel
@@ -40,12 +42,14 @@ def review_movies(
         one row per movie and channel.
     contact_sheet
         Page to publish.
+    version
+        Of the review's results, kept in the table as part of what a verdict rests on.
     """
     entries: list[dict[str, Any]] = []
     channel_rows: list[dict[str, Any]] = []
-    for record_path, path in zip(records, previews, strict=True):
-        movie = MovieRecord.read(record_path).movie
+    for path in previews:
         preview = read_json(path)
+        movie = preview["movie"]
         channels: dict[str, Measures] = preview.get("channels", {})
         whole = _of_the_movie(preview)
         verdict, reason = _verdict(preview, whole, channels, parameters)
@@ -54,7 +58,7 @@ def review_movies(
                 "movie": movie,
                 "verdict": verdict,
                 "reason": reason,
-                "judged": judged[movie],
+                "judged": judgement(preview["state"], parameters, version),
                 "whole": whole,
                 "channels": channels,
                 "clock": preview.get("clock", ""),

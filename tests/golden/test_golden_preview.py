@@ -23,7 +23,7 @@ from spatialdino_core.quality.channel import channel_metrics, frames_to_look_at,
 from spatialdino_core.quality.metrics import frame_metrics
 from spatialdino_core.quality.motion import motion_image, rigid_shift
 from spatialdino_core.quality.pictures import grey, grey_range, max_projection, middle_plane, reduced, tiled
-from spatialdino_core.quality.preview import check_preview, preview_movie
+from spatialdino_core.quality.preview import preview_movie
 
 MODULES = ["bleaching", "channel", "metrics", "motion", "pictures", "preview"]
 STAGE = Stage("preview", [f"quality/{name}.py" for name in MODULES])
@@ -214,12 +214,12 @@ def previews_of_movies(folder: Path) -> dict[str, Any]:
         found = outcome(resolve, rows, ReadingParameters())
         empty = AcquisitionTable(channels=tuple(of.channels), frames=0, stacks={})
         table = empty if isinstance(found, str) else found.table
-        preview_movie(rows, of, table, measures, picture, frames=frames, skip_bad=skip_bad)
+        how: dict[str, Any] = {"frames": frames, "skip_bad": skip_bad, "state": "of files"}
+        preview_movie(rows, of, table, measures, picture, **how)
         found = read_json(measures)
         return found | {
             "panels": len(found.get("panels", [])),
             "problem": found["problem"] is not None,
-            "passes": outcome(check_preview, measures) is None,
             "picture": np.asarray(Image.open(picture)),
         }
 

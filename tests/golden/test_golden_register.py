@@ -40,11 +40,12 @@ from spatialdino_core.movies.ledger import Entry, FrameJob, FrameLedger, FrameRe
 from spatialdino_core.movies.names import mentions, natural, normalised, series_of
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.part import WHOLE, Part, beside, collected
+from spatialdino_core.movies.raw_files import check_files, fingerprint
 from spatialdino_core.movies.record import Acquisition, MovieRecord
 from spatialdino_core.movies.register import as_counts, check_content, register_movie
 from spatialdino_core.movies.resolve import Resolved, resolve, times_of, usual_interval
 from spatialdino_core.movies.settle import settle_acquisition
-from spatialdino_core.movies.sheet import SheetRow, fingerprint, read_sheet
+from spatialdino_core.movies.sheet import SheetRow, read_sheet
 from spatialdino_core.movies.source import FrameSource, open_channels
 from spatialdino_core.movies.store import FrameStore, StoreLayout, checksum, ome_metadata
 from spatialdino_core.versions import STAGES
@@ -123,9 +124,12 @@ def rows_of_a_sheet(folder: Path) -> dict[str, Any]:
     good = {"movie": "m", "channel": "488nm", "path": "a_*.tif", "scan": "stage", "angle_deg": "31.5"}
     good |= {"step_um": "0.4", "pixel_um": "0.104", "interval_s": "2.5", "skew_axis": "x", "scan_sign": "+1"}
     good |= {"train": "yes", "roi_um": "", "flip": "", "dark": "", "flat": "", "registration": ""}
+    good |= dict.fromkeys(
+        ["bad_pixels", "position", "file_channel", "axes", "time_point", "missing_chunks"], ""
+    )
     cells: dict[str, Sequence[str]] = {
-        "movie": ["a-B_9", "a b", "a.b", "", "-"],
-        "channel": ["488nm", "GFP.1+", "488 nm", ""],
+        "movie": ["a-B_9", "a b", "a.b", "", "-", "qc", "a" * 200, "a" * 201],
+        "channel": ["488nm", "GFP.1+", "488 nm", "Mäuse", ""],
         "path": ["", "/data/x.tif", "sub/x_[ab].tif"],
         "scan": ["objective", "z-stage", "none", "", "Stage"],
         "angle_deg": ["0", "0.01", "89.9", "90", "-31", "", "nan", "x"],
@@ -153,6 +157,12 @@ def rows_of_a_sheet(folder: Path) -> dict[str, Any]:
         "dark": ["0", "100.5", "-1", "nan", "inf", "dark.tif", "/d/dark.tif"],
         "flat": ["flat.tif", "7"],
         "registration": ["to_first.json"],
+        "bad_pixels": ["hot.tif"],
+        "position": ["Pos 1", "0"],
+        "file_channel": ["2", "GFP (cyan)"],
+        "axes": ["t4z24yx", "TZYX", "z24c2yx", "tzy", "zzyx", "t0zyx", "t4 zyx", "szyx"],
+        "time_point": [r"_(\d+)s", r"_\d+s", "_(", r"(a)(b)"],
+        "missing_chunks": ["zeros", "ones"],
     }
 
     def read(*lines: str) -> Any:
@@ -172,7 +182,10 @@ def rows_of_a_sheet(folder: Path) -> dict[str, Any]:
 
     def cell_of(name: str, cell: str) -> Any:
         rows = read(header, "\t".join((good | {name: cell}).values()))
-        return rows if isinstance(rows, str) else [rows[0].get(name), *rows[0]["calibrations"]]
+        if isinstance(rows, str):
+            return rows
+        value = rows[0].get(name)
+        return [value if value is None or len(value) < 50 else len(value), *rows[0]["calibrations"]]
 
     changed = {name: {cell: cell_of(name, cell) for cell in options} for name, options in cells.items()}
     sheets = {
@@ -195,6 +208,12 @@ def rows_of_a_sheet(folder: Path) -> dict[str, Any]:
         "repeated": ["movie\tchannel\tpath\tpath", "a\tx\tp\tq"],
         "short": ["movie\tchannel\tpath\tscan", "a\tx\tp"],
         "long": ["movie\tchannel\tpath", "a\tx\tp\tq"],
+        "blank columns": ["movie\tchannel\tpath\t\t", "a\tx\tp\t\t", "\t\t\t\t", "b\tx\tp\t\t\t"],
+        "quoted header": ['"movie"\t"channel"\t"path"', '"a"\t"x"\t"p\t""1""\n# q"', "# b", "b\tx\tq"],
+        "same but for its unit": ["movie\tchannel\tpath", "a\t488\tp", "a\t488 NM\tq"],
+        "commas": ["movie,channel,path", "a,x,p"],
+        "no end": ["movie\tchannel\tpath", 'a\tx\t"p'],
+        "many mistakes": ["movie\tchannel\tpath", *(f"a b\tx\t{n}" for n in range(15))],
     }
     for name, (one, other) in {
         "scan": ("stage", "none"), "angle_deg": ("30", "31"), "step_um": ("0.4", "0.5"), "flat": ("a", "b"),
@@ -204,7 +223,17 @@ def rows_of_a_sheet(folder: Path) -> dict[str, Any]:
     }.items():  # fmt: skip
         sheets[f"{name} differs"] = [f"movie\tchannel\tpath\t{name}", f"a\tx\tp\t{one}", f"a\ty\tp\t{other}"]
         sheets[f"{name} agrees"] = [f"movie\tchannel\tpath\t{name}", f"a\tx\tp\t{one}", f"a\ty\tp\t{one}"]
+    saved = {}
+    for encoding in ("utf-8", "utf-16", "cp1252", "latin-1", "utf-32"):
+        (folder / "saved.tsv").write_bytes("movie\tchannel\tpath\r\na\tx\tMäuse\r\n".encode(encoding))
+        found = outcome(read_sheet, folder / "saved.tsv")
+        saved[encoding] = found if isinstance(found, str) else Path(found["a"][0].path).name
+    for name, content in {"half": b"\xff\xfea", "undefined": b"movie\tchannel\tpath\na\tx\t\x81"}.items():
+        (folder / "saved.tsv").write_bytes(content)
+        found = outcome(read_sheet, folder / "saved.tsv")
+        saved[name] = found if isinstance(found, str) else len(found)
     return {
+        "saved": saved,
         "good": read(header, "\t".join(good.values())),
         "cells": changed,
         "sheets": {name: read(*lines) for name, lines in sheets.items()},
@@ -225,6 +254,13 @@ def files_of_a_row(folder: Path) -> dict[str, Any]:
         "day 1/deep.zarr/z.json",
     ]
     names += ["dark.tif", "shift.json"]
+    names += [
+        f"set/{name}" for name in ("s.ome.tif", "s_1.ome.tif", "s1.ome.tif", "s.companion.ome", "o.txt")
+    ]
+    (folder / "set/below").mkdir(parents=True)
+    (folder / "set/below/file").touch()
+    (folder / "links").mkdir()
+    (folder / "links/a_t1.tif").symlink_to("nowhere.tif")
     for number, name in enumerate(names):
         (folder / name).write_bytes(bytes(10 + number))
         dated(folder / name, 1000 * (number + 1))
@@ -249,6 +285,15 @@ def files_of_a_row(folder: Path) -> dict[str, Any]:
         "series": stamps([sheet_row(folder / "day 1/a_t*.tif", **calibrated)]),
         "store": stamps([sheet_row(folder / "day 1/deep.zarr"), sheet_row(folder / "day [1]/c_t1.tif")]),
         "gone": stamps([sheet_row(folder / "day 1/a_t1.tif", dark=str(folder / "no.tif"))]),
+        "sets": {
+            name: stamps([sheet_row(folder / "set" / name)])
+            for name in ("s.ome.tif", "s*.ome.tif", "s.companion.ome", "o.txt", "")
+        },
+        "link": stamps([sheet_row(folder / "links/*.tif")]),
+        "checked": {
+            name: outcome(check_files, [sheet_row(folder / name)])
+            for name in ("day 1/a_t1.tif", "links/*.tif", "none/a.tif", "day 1/" + "a" * 300, "day 1")
+        },
     }
 
 
@@ -444,7 +489,7 @@ def meaning_of_files(folder: Path) -> dict[str, Any]:
         found[f"position {position}"] = opened([sheet_row(folder / "two.ome.tif", position=position)])
     flat = folder / "flat.tif"
     tifffile.imwrite(flat, data.reshape(-1, 20, 23), photometric="minisblack", metadata=None)
-    for axes in ("t4z4yx", "tz4", "z4c4yx", "t3zyx", "tzyx", "zyx", "zzyx"):
+    for axes in ("t4z4yx", "tz4yx", "z4c4yx", "t3zyx", "tzyx", "zyx"):
         found[f"axes {axes}"] = opened(
             [sheet_row(flat, axes=axes, file_channel="2" if "c" in axes else None)]
         )

@@ -14,7 +14,6 @@ from PIL import Image
 from raw_inputs import counts, outcome
 
 from spatialdino_core.files import write_json
-from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.quality.contact_sheet import LABELS, draw_contact_sheet, thumbnail
 from spatialdino_core.quality.decisions import (
     add_new_movies,
@@ -237,8 +236,7 @@ def reviews(folder: Path) -> dict[str, Any]:
     }
     problems = {"broken": "no\n file", "found broken": "a frame"}
     for name, preview in previews.items():
-        MovieRecord(movie=name, channels=["x"], paths=["p"], train=False).write(folder / name / "movie.json")
-        content = {"movie": name, "problem": problems.get(name)} | preview
+        content = {"movie": name, "state": f"of {name}", "problem": problems.get(name)} | preview
         if preview:
             content["panels"] = ["first", "last", "middle"]
             Image.fromarray(counts(1, (30, 100), 0, 255).astype(np.uint8)).save(folder / f"{name}.png")
@@ -247,13 +245,12 @@ def reviews(folder: Path) -> dict[str, Any]:
     def review(names: Sequence[str]) -> dict[str, Any]:
         qc = folder / "qc"
         review_movies(
-            [str(folder / name / "movie.json") for name in names],
-            [str(folder / f"{name}.json") for name in names],
-            {name: f"digest of {name}" for name in names},
+            [folder / f"{name}.json" for name in names],
             PARAMETERS,
             qc / "metrics.tsv",
             qc / "by_channel.tsv",
             qc / "sheet.html",
+            version="1",
         )
         tables = {name: read_table(qc / f"{name}.tsv") for name in ("metrics", "by_channel", "decisions")}
         for row in tables["metrics"] + tables["by_channel"]:

@@ -148,3 +148,14 @@ def test_settings_are_called_by_the_users_file(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("")
     assert check_files([tmp_path / "mine.yaml", ROOT / "config.yaml"]) == f"settings ({tmp_path}/mine.yaml)"
     assert check_files([ROOT / "config.yaml"]) == "settings"
+
+
+@pytest.mark.parametrize("path", ["a{b", "}", "a\nb", "a\tb", "-out"])
+@pytest.mark.parametrize("key", ["results", "model.file", "pretrain.start_from"])
+def test_paths_that_snakemake_cannot_name_are_refused(path: str, key: str) -> None:
+    section, _, name = key.partition(".")
+    content: dict[str, object] = {"movies": "{m}\n.tsv", "results": "Mäuse & 'x' [a] $HOME"}
+    assert load_config(content).movies == "{m}\n.tsv"
+    content |= {section: {name: path} if name else path}
+    with pytest.raises(BadInputError, match="a path without"):
+        load_config(content)

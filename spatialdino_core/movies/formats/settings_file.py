@@ -9,6 +9,8 @@ axis of the camera image is not in it.
 
 from __future__ import annotations
 
+import glob
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -46,12 +48,17 @@ def settings_beside(files: Sequence[Path]) -> list[Path]:
     ``_Settings.txt`` that the TIFF file's name begins with. Where no name fits, every settings file of the
     folder counts: one is then the right one, and several must agree.
     """
+    tiffs: dict[str, list[str]] = {}
+    for file in files:
+        folder, name = os.path.split(file)
+        if name.lower().endswith(TIFF_ENDINGS):
+            tiffs.setdefault(folder, []).append(name)
     chosen: set[Path] = set()
-    tiffs = [file for file in files if file.suffix.lower() in TIFF_ENDINGS]
-    for folder in sorted({file.parent for file in tiffs}):
-        present = sorted(folder.glob(f"*{ENDING}"))
-        for file in (f for f in tiffs if f.parent == folder):
-            fitting = [p for p in present if file.name.startswith(p.name.removesuffix(ENDING) + "_")]
+    for folder, names in tiffs.items():
+        # Unlike a path's own method, this raises nothing for a folder that may not be read.
+        present = [Path(folder, name) for name in glob.glob(f"*{ENDING}", root_dir=folder)]
+        for name in names if present else ():
+            fitting = [p for p in present if name.startswith(p.name.removesuffix(ENDING) + "_")]
             chosen |= {max(fitting, key=lambda p: len(p.name))} if fitting else set(present)
     return sorted(chosen)
 

@@ -175,7 +175,7 @@ def test_axes_of_the_sheet_say_what_planes_are(tmp_path: Path) -> None:
     data = movie(4)
     tifffile.imwrite(tmp_path / "flat.tif", data.reshape(-1, 8, 9), **PLAIN)
     tifffile.imwrite(tmp_path / "turned.tif", data.swapaxes(0, 1), imagej=True, metadata=dict(axes="TZYX"))
-    for axes in ("t4z5yx", "tz5yx", "t4z"):
+    for axes in ("t4z5yx", "tz5yx", "t4zyx"):
         assert_is(frames_of([row(tmp_path / "flat.tif", axes=axes)]), data)
     assert_is(frames_of([row(tmp_path / "turned.tif", axes="z5t4yx")]), data)
     assert "found 20 planes; expected planes as 'axes'" in raw.problem(

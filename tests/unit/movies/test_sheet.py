@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.movies.sheet import fingerprint, read_sheet
+from spatialdino_core.movies.sheet import read_sheet
 
 HEADER = ["movie", "channel", "path", "scan", "angle_deg", "step_um", "pixel_um", "interval_s"]
 HEADER += ["skew_axis", "scan_sign", "train"]
 MORE = [*HEADER, "flip", "dark", "flat", "registration", "roi_um"]
+READING = [*HEADER, "position", "file_channel", "axes", "time_point", "missing_chunks", "bad_pixels"]
 
 
 def sheet(folder: Path, *rows: dict[str, str], header: list[str] = HEADER) -> Path:
@@ -66,7 +67,7 @@ def test_channels_may_have_calibrations_of_their_own_but_share_the_region(tmp_pa
     ("cells", "words"),
     [
         (dict(flip="z"), "flip = 'z'"),
-        (dict(dark="-3"), "dark = '-3'; expected dark: Value error, a number of counts"),
+        (dict(dark="-3"), "dark = '-3'; expected dark: a number of counts"),
         (dict(dark="nan"), "dark = 'nan'"),
         (dict(roi_um="0:1,0:1"), "z0:z1,y0:y1,x0:x1 in µm"),
         (dict(roi_um="0:1,5:2,0:1"), "each from low to high"),
@@ -126,35 +127,119 @@ def test_a_missing_sheet_is_named(tmp_path: Path) -> None:
         read_sheet(tmp_path / "none.tsv")
 
 
-def test_the_fingerprint_follows_every_file(tmp_path: Path) -> None:
-    rows = read_sheet(sheet(tmp_path, {}))["a"]
-    assert fingerprint(rows) == []
-    (tmp_path / "a_0.tif").write_bytes(b"1")
-    one = fingerprint(rows)
-    (tmp_path / "a_1.tif").write_bytes(b"1")
-    two = fingerprint(rows)
-    (tmp_path / "a_1.tif").write_bytes(b"22")
-    assert len({str(one), str(two), str(fingerprint(rows))}) == 3
-
-
-def test_the_fingerprint_follows_settings_and_calibrations(tmp_path: Path) -> None:
-    cells = dict(dark="dark.tif", flat="flat.tif", registration="r.json", path="cell1_*.tif")
-    rows = read_sheet(sheet(tmp_path, cells, header=MORE))["a"]
-    (tmp_path / "cell1_t0.tif").write_bytes(b"1")
-    seen = [str(fingerprint(rows))]
-    for name in ("dark.tif", "flat.tif", "r.json", "cell1_Settings.txt"):
-        (tmp_path / name).write_bytes(b"1")
-        seen.append(str(fingerprint(rows)))
-        (tmp_path / name).write_bytes(b"22")
-        seen.append(str(fingerprint(rows)))
-    assert len(set(seen)) == 9
-    # The settings of another movie do not count.
-    (tmp_path / "cell2_Settings.txt").write_bytes(b"1")
-    assert str(fingerprint(rows)) == seen[-1]
-
-
 def test_a_sheet_in_a_folder_with_brackets_finds_its_files(tmp_path: Path) -> None:
     folder = tmp_path / "day [1]"
     folder.mkdir()
     (folder / "a_0.tif").touch()
     assert read_sheet(sheet(folder, {}))["a"][0].files() == [folder / "a_0.tif"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "cp1252", "latin-1"])
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_sheets_as_spreadsheets_save_them(tmp_path: Path, encoding: str, ends: str) -> None:
+    path = sheet(tmp_path, dict(path="Mäuse/µ_*.tif"))
+    text = path.read_text().replace("\n", ends)
+    mark = b"\xfe\xff" if encoding == "utf-16-be" else b""
+    path.write_bytes(mark + text.encode(encoding))
+    row = read_sheet(path)["a"][0]
+    assert (row.path, row.angle_deg) == (str(tmp_path / "Mäuse/µ_*.tif"), 31.5)
+
+
+def test_cells_may_be_quoted_the_header_included(tmp_path: Path) -> None:
+    path = tmp_path / "movies.tsv"
+    lines = ['"movie"\t"channel"\t"path"\t', '"a"\t"488nm"\t"of ""5""\tand\n# one/*.tif"\t']
+    lines += ["# no movie", "\t\t\t", 'b\t488nm\tplain 5" dish/*.tif']
+    path.write_text("\n".join(lines))
+    rows = read_sheet(path)
+    assert rows["a"][0].path == str(tmp_path / 'of "5"\tand\n# one/*.tif')
+    assert rows["b"][0].path == str(tmp_path / 'plain 5" dish/*.tif')
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            b"movie;channel;path\na;488nm;x\n",
+            ["header", "separated by semicolons; expected tabs", "Tab delimited"],
+        ),
+        (b"movie,channel,path\na,488nm,x\n", ["separated by commas"]),
+        (b"PK\x03\x04\x14\x00", ["no text, perhaps a spreadsheet's own format"]),
+        (b"\xff\xfem\x00o", ["damaged text"]),
+        (b'movie\tchannel\tpath\n# c\na\t488nm\t"x\nb\t488nm\ty\n', ["line 3", "unexpected end of data"]),
+        (b"", ["the sheet is empty"]),
+    ],
+)
+def test_files_that_are_no_such_table(tmp_path: Path, content: bytes, words: list[str]) -> None:
+    path = tmp_path / "movies.tsv"
+    path.write_bytes(content)
+    with pytest.raises(BadInputError) as caught:
+        read_sheet(path)
+    for word in [str(path), *words]:
+        assert word in str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    rows = [dict(angle_deg="95"), {}, dict(movie="b", step_um="0,4"), dict(movie="c"), dict(movie="c")]
+    with pytest.raises(BadInputError) as caught:
+        read_sheet(sheet(tmp_path, *rows))
+    said = str(caught.value).splitlines()
+    assert said[0].endswith("movies.tsv: found 3 lines with mistakes:")
+    assert said[1] == "  line 2: found angle_deg = '95'; expected angle_deg: Input should be less than 90"
+    assert said[2].endswith("line 4: found step_um = '0,4'; expected step_um: a number with a decimal point")
+    assert "line 6: found movie 'c', channel '488nm' a second time" in said[3]
+    with pytest.raises(BadInputError) as caught:
+        read_sheet(sheet(tmp_path, *[dict(movie=f"a {n}") for n in range(300)]))
+    assert "found 300 lines with mistakes" in str(caught.value)
+    assert "line 11: " in str(caught.value)
+    assert "line 12: " not in str(caught.value)
+    assert "and 290 more" in str(caught.value)
+
+
+@pytest.mark.parametrize("again", ["488nm", "488 nm", "488", "488 NM"])
+def test_a_channel_is_one_however_it_is_written(tmp_path: Path, again: str) -> None:
+    with pytest.raises(BadInputError, match=f"line 3.*channel '{again}' a second time"):
+        read_sheet(sheet(tmp_path, {}, dict(channel=again)))
+    assert [r.channel for r in read_sheet(sheet(tmp_path, {}, dict(channel="4 88-nm")))["a"]] == [
+        "488nm",
+        "4 88-nm",
+    ]
+
+
+def test_movies_are_as_long_as_file_names_may_be(tmp_path: Path) -> None:
+    longest = "m" * 200
+    assert list(read_sheet(sheet(tmp_path, dict(movie=longest)))) == [longest]
+    # What the results add: a part of a movie, and the name of an attempt to write it.
+    (tmp_path / f".{longest}.1000000-1000100.{'0' * 12}.json").touch()
+    for movie in (longest + "m", "qc", "model"):
+        with pytest.raises(BadInputError, match=r"expected movie: (at most 200|another name)"):
+            read_sheet(sheet(tmp_path, dict(movie=movie)))
+
+
+def test_how_files_are_read_arrives(tmp_path: Path) -> None:
+    cells = dict(
+        position="Pos 1", file_channel="2", axes="T4Z24YX", time_point=r"_(\d+)s", missing_chunks="zeros"
+    )
+    row = read_sheet(sheet(tmp_path, cells | dict(bad_pixels="hot.tif"), header=READING))["a"][0]
+    assert (row.position, row.file_channel, row.axes) == ("Pos 1", "2", "t4z24yx")
+    assert (row.time_point, row.missing_chunks) == (r"_(\d+)s", "zeros")
+    assert row.calibrations() == {"bad_pixels": str(tmp_path / "hot.tif")}
+    with pytest.raises(BadInputError, match=r"differ in \['position'\]"):
+        read_sheet(sheet(tmp_path, {}, dict(channel="560nm", position="1"), header=READING))
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        (dict(axes="t4z24"), "axes: t, c, z, y and x, each once at most, slowest first, such as t4z24yx"),
+        (dict(axes="tzzyx"), "each once"),
+        (dict(axes="t 4zyx"), "each once"),
+        (dict(axes="t0zyx"), "axes: counts of 1 or more"),
+        (dict(time_point=r"_\d+s"), "time_point: a regular expression with a group"),
+        (dict(time_point="_("), "time_point: a regular expression (missing )"),
+        (dict(missing_chunks="ones"), "missing_chunks: Input should be 'zeros'"),
+    ],
+)
+def test_bad_ways_to_read_files(tmp_path: Path, cells: dict[str, str], words: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        read_sheet(sheet(tmp_path, cells, header=READING))
+    assert words in str(caught.value)

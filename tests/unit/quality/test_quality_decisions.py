@@ -107,9 +107,33 @@ def test_what_cannot_be_understood_is_refused_with_its_line(
         assert word in str(error.value)
 
 
-def test_another_encoding_is_refused(folder: Path) -> None:
-    (folder / "decisions.tsv").write_bytes("movie\tdecision\twho\na\treject\tJürgen\n".encode("latin-1"))
-    with pytest.raises(BadInputError, match="UTF-8"):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_decisions_as_spreadsheets_save_them_are_heard_and_go_on_in_their_encoding(
+    folder: Path, encoding: str
+) -> None:
+    path = folder / "decisions.tsv"
+    path.write_bytes("movie\tdecision\twho\r\na\treject\tJürgen\r\n".encode(encoding))
+    assert standings(folder)["a"].decided_by == "Jürgen"
+    add_new_movies(path, ["a", "b"])
+    rows = read_decisions(path)
+    assert [(row["movie"], row["decision"], row["who"]) for row in rows] == [
+        ("a", "reject", "Jürgen"),
+        ("b", "auto", ""),
+    ]
+    assert path.read_bytes().decode(encoding).endswith("b\tauto\t\n")
+
+
+@pytest.mark.parametrize("table", [b"PK\x03\x04 a workbook", b"\xff\xfea"])
+def test_a_table_that_is_no_text_is_refused(folder: Path, table: bytes) -> None:
+    (folder / "decisions.tsv").write_bytes(table)
+    with pytest.raises(BadInputError, match="tab-separated text"):
+        standings(folder)
+
+
+@pytest.mark.parametrize("table", [b"movie\tverdict\n", b"movie\tverdict\na\taccept\n", b"mov\xffie\n\n"])
+def test_damaged_measures_are_to_be_made_again(folder: Path, table: bytes) -> None:
+    (folder / "metrics.tsv").write_bytes(table + b"x\ty\n")
+    with pytest.raises(BadInputError, match="Delete it"):
         standings(folder)
 
 

@@ -14,14 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.register import register_movie
 from spatialdino_core.movies.sheet import SheetRow
 from spatialdino_core.quality import channel, preview
 from spatialdino_core.quality.channel import frames_to_look_at
 from spatialdino_core.quality.parameters import QualityParameters
-from spatialdino_core.quality.preview import check_preview, preview_movie
+from spatialdino_core.quality.preview import preview_movie
 from spatialdino_core.quality.verdict import judge_movie
 
 SHAPE = (8, 64, 80)
@@ -70,7 +69,8 @@ def look(
         )
     reading = ReadingParameters()
     record, table = register_movie(rows, reading, "skip" if skip_bad else "fail")
-    preview_movie(rows, record, table, folder / "m.json", folder / "m.png", frames=number, skip_bad=skip_bad)
+    how: dict[str, Any] = {"frames": number, "skip_bad": skip_bad, "state": "of the files"}
+    preview_movie(rows, record, table, folder / "m.json", folder / "m.png", **how)
     found: dict[str, Any] = json.loads((folder / "m.json").read_text())
     return found
 
@@ -162,10 +162,8 @@ def test_zeros_are_a_problem_unless_they_are_skipped(tmp_path: Path) -> None:
     frames = [stack(t) for t in range(4)]
     frames[0] = np.zeros(SHAPE, np.uint16)
     assert "only zeros" in look(tmp_path, frames)["problem"]
-    with pytest.raises(BadInputError, match=r"movie 'm'.*only zeros"):
-        check_preview(tmp_path / "m.json")
     skipped = look(tmp_path, frames, skip_bad=True)
-    check_preview(tmp_path / "m.json")
+    assert skipped["problem"] is None
     assert skipped["looked_at"] == [1, 2, 3]
     assert skipped["missing_frames"] == 1
     frames[3] = np.zeros(SHAPE, np.uint16)
@@ -174,6 +172,21 @@ def test_zeros_are_a_problem_unless_they_are_skipped(tmp_path: Path) -> None:
     assert "no usable frame" in nothing["problem"]
     with Image.open(tmp_path / "m.png") as picture:
         assert picture.size == (64, 64)
+
+
+def test_whatever_a_reader_raises_is_the_problem_of_its_movie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    frames = [stack(t) for t in range(2)]
+    assert look(tmp_path, frames)["state"] == "of the files"
+
+    def too_much(*_: object) -> None:
+        raise MemoryError("4 PiB")
+
+    monkeypatch.setattr("spatialdino_core.quality.preview.look_at", too_much)
+    problem = look(tmp_path, frames)["problem"]
+    assert "movie 'm': found files that cannot be read (MemoryError: 4 PiB)" in problem
+    assert "Traceback" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("number", [1, 3, 5])

@@ -1,0 +1,142 @@
+"""The files that a movie is made of, from outside: whether they changed, what keeps them from being read.
+
+Looks at names and states only; what is in the files is the register's business.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.formats.settings_file import settings_beside
+from spatialdino_core.movies.sheet import SheetRow, without_glob
+
+# Any of them makes a folder a Zarr store.
+STORE_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+COMPANION = ".companion.ome"
+OF_A_SET = re.compile(r"(.+)(\.ome\.tiff?|\.companion\.ome)")
+Stamp = tuple[str, int, int]
+"""Path, size (bytes) and time of change (ns) of a file; −1 and the error's number where it cannot be read."""
+
+
+def fingerprint(rows: Sequence[SheetRow]) -> list[Stamp]:
+    """Name, size and modification time of every file that a movie is made of: what it takes to notice that it
+    grew, was rewritten or can be read again, without reading it. Raises nothing, whatever is wrong.
+
+    These are the raw files (for an OME-Zarr store every file in it, for another folder every file directly in
+    it, for a file of an OME-TIFF set those beside it whose names begin in the same way), the microscope's
+    settings files beside them, and the calibration files that the rows name.
+    """
+    stamps: list[Stamp] = []
+    for row in rows:
+        raw = row.files()
+        beside = [*settings_beside(raw), *_rest_of_the_set(raw)]
+        for path in [*map(str, raw + beside), *row.calibrations().values()]:
+            stamps += _stamps_of(path)
+    return stamps
+
+
+def _stamps_of(path: str) -> list[Stamp]:
+    """Stamps of a file, or of the files of a folder."""
+    stamp = _stamp(path)
+    if stamp is not None:
+        return [stamp]
+    is_store = path.endswith(".zarr") or any(os.path.exists(os.path.join(path, name)) for name in STORE_FILES)
+    stamps: list[Stamp | None] = []
+    forbidden: list[OSError] = []
+    for folder, folders, names in os.walk(path, onerror=forbidden.append):
+        stamps += [_stamp(os.path.join(folder, name)) for name in names]
+        if not is_store:
+            folders.clear()
+    stamps += [_unreadable(path, error) for error in forbidden]
+    return sorted(stamp for stamp in stamps if stamp is not None)
+
+
+def _stamp(path: str) -> Stamp | None:
+    """None for a folder."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        return _unreadable(path, error)
+    if stat.S_ISDIR(status.st_mode):
+        return None
+    # A file that everybody may read, as most are, needs no second look.
+    if status.st_mode & 0o444 != 0o444 and not os.access(path, os.R_OK):
+        return path, -1, errno.EACCES
+    return path, status.st_size, status.st_mtime_ns
+
+
+def _unreadable(path: str, error: Exception) -> Stamp:
+    return str(getattr(error, "filename", None) or path), -1, getattr(error, "errno", None) or 0
+
+
+def _rest_of_the_set(files: Sequence[Path]) -> list[Path]:
+    """What belongs to OME-TIFF files and lies beside them: the other files of the set that one of them stands
+    for, and the file that holds the metadata of several.
+    """
+    named = OF_A_SET.fullmatch(files[0].name) if files else None
+    if named is None:
+        return []
+    try:
+        beside = sorted(os.listdir(files[0].parent))
+    except OSError:
+        return []
+    own = files[0].name
+    names = [n for n in beside if n.endswith(COMPANION) and own.startswith(n.removesuffix(COMPANION))]
+    if len(files) == 1:
+        # cell1.ome.tif goes on in cell1_1.ome.tif, not in cell10.ome.tif, which is another movie.
+        begins = re.compile(re.escape(named[1]) + ("" if named[2] == COMPANION else r"[^0-9A-Za-z]"))
+        names += [n for n in beside if begins.match(n)]
+    return [files[0].with_name(name) for name in dict.fromkeys(names) if name != own]
+
+
+def check_files(rows: Sequence[SheetRow]) -> None:
+    """Refuse a movie of which a row matches nothing that could be read, with what stands in the way.
+
+    Raises
+    ------
+    BadInputError
+        For the first such row: no such folder, one that may not be read, a link that leads nowhere, a name
+        that is too long.
+    """
+    for row in rows:
+        found = _nothing_there(row)
+        if found:
+            raise BadInputError(
+                row.path,
+                found=found,
+                expected="a TIFF series, a TIFF file, a CZI file or an OME-Zarr store",
+                remedy="Correct 'path' in the sample sheet (relative paths start at the sheet's folder), or "
+                "bring the files back.",
+            )
+
+
+def _nothing_there(row: SheetRow) -> str | None:
+    """Why the path of a row leads to nothing that can be read; None where something can."""
+    files = [str(path) for path in row.files()]
+    states = map(_stamp, files)
+    if files and all(state is not None and state[1] < 0 for state in states):
+        return f"{len(files)} file(s) that cannot be read: {_why(files[0])}"
+    if files:
+        return None
+    folder, pattern = without_glob(Path(row.path))
+    missing = pattern or ""
+    try:
+        os.listdir(folder)
+        os.lstat(folder / missing)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            return f"'{os.strerror(error.errno or 0)}' for {error.filename}"
+    return f"no file that matches ({folder} is there, and nothing like {missing} in it)"
+
+
+def _why(path: str) -> str:
+    if os.path.islink(path) and not os.path.exists(path):
+        return f"{path} is a link to {os.readlink(path)}, where nothing is"
+    state = _stamp(path)
+    return f"'{os.strerror(state[2])}' for {path}" if state else path

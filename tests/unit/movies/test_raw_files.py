@@ -1,0 +1,195 @@
+"""What a plan knows of raw files: any change of them, and never a failure, whatever is wrong."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.parameters import ReadingParameters
+from spatialdino_core.movies.raw_files import check_files, fingerprint
+from spatialdino_core.movies.register import register_movie
+from spatialdino_core.movies.sheet import SheetRow, read_sheet
+from tests.unit.movies.test_sheet import MORE, sheet
+
+
+def row(path: Path | str, **more: str) -> SheetRow:
+    return SheetRow(movie="m", channel="488nm", path=str(path), train="no", **more)  # type: ignore[arg-type]
+
+
+def fingerprint_of(path: Path | str) -> list[tuple[str, int, int]]:
+    return fingerprint([row(path)])
+
+
+def test_the_fingerprint_follows_every_file(tmp_path: Path) -> None:
+    rows = read_sheet(sheet(tmp_path, {}))["a"]
+    assert fingerprint(rows) == []
+    (tmp_path / "a_0.tif").write_bytes(b"1")
+    one = fingerprint(rows)
+    (tmp_path / "a_1.tif").write_bytes(b"1")
+    two = fingerprint(rows)
+    (tmp_path / "a_1.tif").write_bytes(b"22")
+    assert len({str(one), str(two), str(fingerprint(rows))}) == 3
+
+
+def test_the_fingerprint_follows_settings_and_calibrations(tmp_path: Path) -> None:
+    cells = dict(dark="dark.tif", flat="flat.tif", registration="r.json", path="cell1_*.tif")
+    rows = read_sheet(sheet(tmp_path, cells, header=MORE))["a"]
+    (tmp_path / "cell1_t0.tif").write_bytes(b"1")
+    seen = [str(fingerprint(rows))]
+    for name in ("dark.tif", "flat.tif", "r.json", "cell1_Settings.txt"):
+        (tmp_path / name).write_bytes(b"1")
+        seen.append(str(fingerprint(rows)))
+        (tmp_path / name).write_bytes(b"22")
+        seen.append(str(fingerprint(rows)))
+    assert len(set(seen)) == 9
+    # The settings of another movie do not count.
+    (tmp_path / "cell2_Settings.txt").write_bytes(b"1")
+    assert str(fingerprint(rows)) == seen[-1]
+
+
+def test_a_set_is_all_of_its_files(tmp_path: Path) -> None:
+    for name in ("s.ome.tif", "s_1.ome.tif", "s1.ome.tif", "t.ome.tif", "s.companion.ome", "s_note.txt"):
+        (tmp_path / name).write_bytes(b"1")
+
+    def names(path: str) -> set[str]:
+        return {Path(file).name for file, _, _ in fingerprint_of(tmp_path / path)}
+
+    assert names("s.ome.tif") == {"s.ome.tif", "s_1.ome.tif", "s_note.txt", "s.companion.ome"}
+    assert names("s.companion.ome") >= {"s.companion.ome", "s.ome.tif", "s1.ome.tif", "s_1.ome.tif"}
+    assert "t.ome.tif" not in names("s.companion.ome")
+    assert names("s_*.ome.tif") == {"s_1.ome.tif", "s.companion.ome"}
+    assert names("s*.ome.tif") == {"s.ome.tif", "s1.ome.tif", "s_1.ome.tif", "s.companion.ome"}
+    assert names("t*.ome.tif") == {"t.ome.tif"}
+
+
+@pytest.mark.parametrize(("store", "below"), [("a.zarr", True), ("marked", True), ("plain", False)])
+def test_a_folder_is_what_is_directly_in_it_and_a_store_is_all(
+    tmp_path: Path, store: str, below: bool
+) -> None:
+    (tmp_path / store / "0" / "c").mkdir(parents=True)
+    (tmp_path / store / ("zarr.json" if store == "marked" else "file")).touch()
+    (tmp_path / store / "0" / "c" / "1").touch()
+    (tmp_path / store / "0" / "loop").symlink_to("..")
+    names = [Path(file).name for file, _, _ in fingerprint_of(tmp_path / store)]
+    assert len(names) == (2 if below else 1)
+    before = fingerprint_of(tmp_path / store)
+    (tmp_path / store / "0" / "c" / "1").write_bytes(b"1")
+    assert (fingerprint_of(tmp_path / store) != before) == below
+
+
+def forbid(path: Path) -> None:
+    path.chmod(0)
+
+
+def dangle(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    path.unlink(missing_ok=True)
+    path.symlink_to("nowhere")
+
+
+def go_round(path: Path) -> None:
+    dangle(path)
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+FAULTS = [
+    ("raw/a_t0.tif", dangle, "is a link to nowhere, where nothing is"),
+    ("raw/a_t0.tif", go_round, "is a link to a_t0.tif, where nothing is"),
+    ("raw", dangle, "no file that matches"),
+    ("raw/a_t0.tif", Path.unlink, "no file that matches"),
+    ("raw", shutil.rmtree, "no file that matches"),
+]
+FORBIDDEN = [("raw/a_t0.tif", forbid, "'Permission denied' for"), ("raw", forbid, "'Permission denied' for")]
+
+
+def test_whatever_is_wrong_with_a_file_is_a_state_and_a_message(tmp_path: Path) -> None:
+    for number, (name, harm, words) in enumerate(FAULTS):
+        try_fault(tmp_path / str(number), name, harm, words)
+
+
+def test_a_file_that_may_not_be_read_is_a_state_and_a_message(tmp_path: Path) -> None:
+    """In a process of its own where the tests are run as root, who may read everything."""
+    tmp_path.chmod(0o777)
+    for parent in tmp_path.parents[:3]:
+        parent.chmod(parent.stat().st_mode | 0o111)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            if os.geteuid() == 0:
+                os.setuid(65534)
+            for number, (name, harm, words) in enumerate(FORBIDDEN):
+                try_fault(tmp_path / str(number), name, harm, words)
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def try_fault(folder: Path, name: str, harm: Callable[[Path], object], words: str) -> None:
+    """A movie of one file changes state, is refused for the right reason, and is as before once mended."""
+    path = folder / "raw" / "a_t0.tif"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"1")
+    for pattern in (path, path.with_name("a_t*.tif")):
+        sound = fingerprint_of(pattern)
+        check_files([row(pattern)])
+        with_fault = folder / name
+        kept = with_fault.with_name("kept")
+        with_fault.rename(kept)
+        shutil.copytree(kept, with_fault) if kept.is_dir() else shutil.copy2(kept, with_fault)
+        harm(with_fault)
+        assert fingerprint_of(pattern) != sound
+        with pytest.raises(BadInputError, match=words) as caught:
+            check_files([row(pattern)])
+        assert register_movie([row(pattern)], ReadingParameters(), "fail")[0].problem == str(caught.value)
+        if with_fault.is_symlink() or with_fault.is_file():
+            with_fault.unlink()
+        elif with_fault.exists():
+            with_fault.chmod(0o700)
+            shutil.rmtree(with_fault)
+        kept.rename(with_fault)
+        assert fingerprint_of(pattern) == sound
+
+
+def test_one_bad_file_of_many_is_the_business_of_its_frame(tmp_path: Path) -> None:
+    (tmp_path / "a_t0.tif").symlink_to("nowhere")
+    (tmp_path / "a_t1.tif").write_bytes(b"1")
+    check_files([row(tmp_path / "a_t*.tif")])
+    assert [size for _, size, _ in fingerprint_of(tmp_path / "a_t*.tif")] == [-1, 1]
+
+
+def test_names_that_no_file_can_have(tmp_path: Path) -> None:
+    for name in ("a" * 300 + ".tif", "a" * 300 + "*.tif", "a" * 300 + "/x.tif", "x/" * 3000 + "y"):
+        assert fingerprint_of(tmp_path / name) == []
+        with pytest.raises(BadInputError, match=r"File name too long|no file that matches"):
+            check_files([row(tmp_path / name)])
+    assert fingerprint([row(tmp_path / "a.tif", dark=str(tmp_path / ("d" * 300)))])[0][1] == -1
+
+
+def test_whatever_a_reader_raises_is_the_problem_of_its_movie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.tif").write_bytes(b"1")
+    for error in (
+        MemoryError("4 PiB"),
+        RecursionError("deep"),
+        ZeroDivisionError("by zero"),
+        OSError(5, "I/O"),
+    ):
+
+        def fail(*_: object, raised: Exception = error) -> None:
+            raise raised
+
+        monkeypatch.setattr("spatialdino_core.movies.register.resolve", fail)
+        problem = register_movie([row(tmp_path / "a.tif")], ReadingParameters(), "fail")[0].problem
+        assert problem is not None
+        assert f"({type(error).__name__}: {error})" in problem
+        assert "movie 'm'" in problem
+        assert "Traceback" in capfd.readouterr().err
