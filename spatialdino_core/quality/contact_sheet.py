@@ -88,8 +88,9 @@ def draw_contact_sheet(
     ----------
     entries
         One per movie, in the order of the sheet: ``movie``; ``verdict`` (accept, reject or problem) and its
-        ``reason``; ``judged``, a digest of what the verdict rests on; ``whole``, measures of the movie;
-        ``channels``, channel name to measures; ``panels``, titles of the columns of its ``picture`` (PNG).
+        ``reason``; ``warnings``, one line each; ``judged``, a digest of what the verdict rests on; ``whole``,
+        measures of the movie; ``channels``, channel name to measures; ``panels``, titles of the columns of
+        its ``picture`` (PNG).
     decisions
         Rows of ``decisions.tsv``, which the export gives back but for what is decided on the page.
     output
@@ -127,6 +128,7 @@ def _card(entry: Mapping[str, Any], budget: int) -> dict[str, Any]:
         "movie": entry["movie"],
         "verdict": entry["verdict"],
         "reason": entry["reason"],
+        "warnings": entry["warnings"],
         "judged": entry["judged"],
         "panels": entry["panels"],
         "panels_on_card": entry["panels"][:PANELS_ON_CARD],

@@ -32,6 +32,7 @@ LARGEST_DIP = 0.85
 FRAMES_IN_A_ROW = 10
 FARTHEST_PLANES = 8
 LEAST_LIKENESS_OF_ENDS = 0.4
+LEAST_LIKENESS_OF_NEXT_BUT_ONE = 0.35
 LEAST_BEND = 4.0
 LEAST_FADING = 0.6
 LARGEST_ERROR = 0.1
@@ -146,16 +147,27 @@ def _grows_alike(between: Covariance, at: Covariance) -> bool:
     return dip.blocks >= LEAST_BLOCKS and dip.value + STANDARD_ERRORS * dip.error < LARGEST_DIP
 
 
-def alike_throughout(seen: Texture) -> bool:
-    """Whether the first and the last planes, up to 8 apart, are as good as neighbours.
+def ends_and_neighbours(seen: Texture) -> Covariance:
+    """Covariance of the first and the last planes, up to 8 apart, and of neighbours: float64 (2, block)."""
+    if len(seen.planes) < 3 or min(seen.planes.shape[1:]) < 2 * LEAST_BLOCK_PIXELS:
+        return np.zeros((2, 1))
+    # Not as shares of the power: a frame without particles has no say.
+    return covariance_by_lag(seen)[[min(len(seen.planes) - 1, FARTHEST_PLANES), 1]] * seen.power
+
+
+def alike_throughout(frames: Sequence[Covariance]) -> bool:
+    """Whether the first and the last planes of stacks are nearly as alike as neighbours.
 
     So are thin stacks and blurred ones, and planes that are time points of one plane.
+
+    Parameters
+    ----------
+    frames
+        Of `ends_and_neighbours`, of one movie.
     """
-    if len(seen.planes) < 3 or min(seen.planes.shape[1:]) < 2 * LEAST_BLOCK_PIXELS:
-        return False
-    by_lag = covariance_by_lag(seen)
-    ends = ratio(by_lag[min(len(seen.planes) - 1, FARTHEST_PLANES)], by_lag[1])
-    return ends.blocks >= LEAST_BLOCKS and ends.value - ends.error > LEAST_LIKENESS_OF_ENDS
+    ends, neighbours = np.stack(frames, axis=1).sum(axis=1)
+    alike = ratio(ends, neighbours)
+    return alike.blocks >= LEAST_BLOCKS and alike.value - alike.error > LEAST_LIKENESS_OF_ENDS
 
 
 def pass_through_focus(means: Sequence[Detail]) -> bool:
@@ -179,7 +191,7 @@ def pass_through_focus(means: Sequence[Detail]) -> bool:
     at_two, at_three, at_four = (_against_next(fine, lag) for lag in (2, 3, 4))
     if at_two.blocks < LEAST_BLOCKS or max(at_three.error, at_four.error) > LARGEST_ERROR:
         return False
-    if not 0 < at_two.value + at_two.error < 1:
+    if at_two.value - at_two.error < LEAST_LIKENESS_OF_NEXT_BUT_ONE or at_two.value >= 1:
         return False
     # Both as powers of each other: for a Gaussian, relative to distance 1, 3 at 2, 8 at 3 and 15 at 4.
     bends = at_four.value <= (at_two.value - at_two.error) ** LEAST_BEND

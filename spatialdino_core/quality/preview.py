@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,21 @@ from PIL import Image
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import published, read_json, write_json
 from spatialdino_core.movies.parameters import ReadingParameters
-from spatialdino_core.movies.record import MovieRecord
+from spatialdino_core.movies.record import Acquisition, MovieRecord
 from spatialdino_core.movies.register import as_counts, check_content, open_channels
 from spatialdino_core.movies.sheet import SheetRow
 from spatialdino_core.movies.source import FrameSource
 from spatialdino_core.progress import progress
 from spatialdino_core.quality.channel import FrameLook, channel_metrics, frames_to_look_at, look_at
 from spatialdino_core.quality.pictures import Picture, grey, grey_range, tiled
+from spatialdino_core.quality.planes import Detail, texture
+from spatialdino_core.quality.plausibility import (
+    Evidence,
+    check_plausible,
+    evidence_of,
+    frames_in_a_row,
+    plausibility_warnings,
+)
 
 NO_PICTURE = np.zeros((64, 64), np.uint8)
 SIGNIFICANT_DIGITS = 6
@@ -55,12 +64,12 @@ def preview_movie(
     skip_bad
         Whether bad frames may be passed over (``on_bad_frame: skip``).
     """
-    found: dict[str, Any] = {"movie": record.movie, "problem": record.problem}
+    found: dict[str, Any] = {"movie": record.movie, "problem": record.problem, "warnings": []}
     image = NO_PICTURE
     try:
         acquisition = record.usable()
         sources = open_channels(rows, reading)
-        looks, missing = _look(sources, record, frames, skip_bad)
+        looks, evidence, missing = _look(sources, record, acquisition, frames, skip_bad)
         found |= {
             "frames": record.frames,
             "missing_frames": missing,
@@ -72,6 +81,11 @@ def preview_movie(
             "panels": _panel_titles(looks[0]),
         }
         image = tiled([_panels(own) for own in looks])
+        of_channels = list(zip(rows, sources, evidence, strict=True))
+        lines = [line for row, _, own in of_channels for line in plausibility_warnings(row, record, own)]
+        found["warnings"] = list(dict.fromkeys(lines))
+        for row, source, own in of_channels:
+            check_plausible(row, record, own, partial(_in_a_row, source, record))
     except BadInputError as error:
         found["problem"] = record.problem or str(error)
     write_json(measures, found)
@@ -103,21 +117,31 @@ def check_preview(path: Path | str) -> None:
 
 
 def _look(
-    sources: Sequence[FrameSource], record: MovieRecord, number: int, skip_bad: bool
-) -> tuple[list[list[FrameLook]], int]:
-    """Looks at each channel's frames, and how many frames are left out as bad."""
-    usable = [frame for frame in range(record.frames) if frame not in record.skipped]
+    sources: Sequence[FrameSource],
+    record: MovieRecord,
+    acquisition: Acquisition,
+    number: int,
+    skip_bad: bool,
+) -> tuple[list[list[FrameLook]], list[list[Evidence]], int]:
+    """Looks at each channel's frames, evidence from them, and how many frames are left out as bad."""
+    usable = _usable(record)
     looks: list[list[FrameLook]] = [[] for _ in sources]
+    evidence: list[list[Evidence]] = [[] for _ in sources]
+
+    def see(source: FrameSource, frame: int) -> tuple[FrameLook, Evidence]:
+        raw, counts = _read(source, frame, record.movie)
+        return look_at(frame, counts), evidence_of(raw, counts, acquisition)
 
     def add(frame: int) -> bool:
         try:
-            seen = [look_at(frame, _counts(source, frame, record.movie)) for source in sources]
+            seen = [see(source, frame) for source in sources]
         except BadInputError:
             if not skip_bad:
                 raise
             return False
-        for own, look in zip(looks, seen, strict=True):
-            own.append(look)
+        for channel, (look, found) in enumerate(seen):
+            looks[channel].append(look)
+            evidence[channel].append(found)
         return True
 
     def from_the_first_good(frames: list[int]) -> list[int]:
@@ -138,13 +162,28 @@ def _look(
         for frame in progress(others, f"preview {record.movie}", "frame", total=len(others) + 2, done=2):
             bad += not add(frame)
     left_out = record.frames - len(usable) + bad
-    return looks, left_out
+    return looks, evidence, left_out
 
 
-def _counts(source: FrameSource, frame: int, movie: str) -> np.ndarray:
-    """A raw stack (z, y, x) that can be an image of camera counts."""
+def _usable(record: MovieRecord) -> list[int]:
+    return [frame for frame in range(record.frames) if frame not in record.skipped]
+
+
+def _read(source: FrameSource, frame: int, movie: str) -> tuple[np.ndarray, np.ndarray]:
+    """A raw stack (z, y, x) that can be an image, and its camera counts."""
     where = f"movie '{movie}'"
-    return as_counts(check_content(frame, source.read(frame), where), f"{where}, frame {frame}")
+    raw = check_content(frame, source.read(frame), where)
+    return raw, as_counts(raw, f"{where}, frame {frame}")
+
+
+def _in_a_row(source: FrameSource, record: MovieRecord) -> list[Detail]:
+    """Mean textures of frames in the middle of the movie; none if one of them is bad."""
+    try:
+        return [
+            texture(_read(source, frame, record.movie)[1]).mean for frame in frames_in_a_row(_usable(record))
+        ]
+    except BadInputError:
+        return []
 
 
 def _numbers(measures: Mapping[str, float | None]) -> dict[str, float | None]:

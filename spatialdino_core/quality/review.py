@@ -44,7 +44,8 @@ def review_movies(
     entries: list[dict[str, Any]] = []
     channel_rows: list[dict[str, Any]] = []
     for record_path, path in zip(records, previews, strict=True):
-        movie = MovieRecord.read(record_path).movie
+        record = MovieRecord.read(record_path)
+        movie = record.movie
         preview = read_json(path)
         channels: dict[str, Measures] = preview.get("channels", {})
         whole = _of_the_movie(preview)
@@ -54,6 +55,7 @@ def review_movies(
                 "movie": movie,
                 "verdict": verdict,
                 "reason": reason,
+                "warnings": [*record.warnings, *preview["warnings"]],
                 "judged": judged[movie],
                 "whole": whole,
                 "channels": channels,

@@ -81,6 +81,8 @@ def warnings(results: MovieResults) -> list[str]:
     return [
         *_particle_warnings(results),
         *results.record.warnings,
+        *results.looked_at["warnings"],
+        *results.deskewed.about["warnings"],
         *_frame_warnings(results),
         *_track_warnings(results),
     ]
