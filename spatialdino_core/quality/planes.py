@@ -202,7 +202,8 @@ def pass_through_focus(means: Sequence[Detail]) -> bool:
 def _against_next(images: NDArray[np.float32], lag: int) -> Ratio:
     """Covariance of images ``lag`` apart, over that of neighbours."""
     apart, next_to = (
-        _blockwise(np.mean(images[:-n] * images[n:], axis=0, dtype=np.float64)[None])[0] for n in (lag, 1)
+        _blockwise(np.einsum("pyx,pyx->yx", images[:-n], images[n:])[None])[0] / (len(images) - n)
+        for n in (lag, 1)
     )
     return ratio(apart, next_to)
 

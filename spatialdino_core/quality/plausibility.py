@@ -155,8 +155,8 @@ def _several(where: str, planes: int, period: int) -> BadInputError:
         found = f"{period} channels that take turns from plane to plane"
         remedy = (
             f"Set axes in the sample sheet to z{times}c{period}yx (slowest first) and give each channel a "
-            f"row with its file_channel, 1 to {period}; if these are time points of {period} planes, set axes to "
-            f"t{times}z{period}yx;"
+            f"row with its file_channel, 1 to {period}; if these are time points of {period} planes, set "
+            f"axes to t{times}z{period}yx;"
         )
     else:
         found = f"{times} time points of {period} planes one after the other"
