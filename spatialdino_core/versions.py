@@ -30,17 +30,17 @@ class Stage:
 
 STAGES: Mapping[str, Stage] = MappingProxyType(
     {
-        "register": Stage("spatialdino_core.movies.register", 1),
-        "preview": Stage("spatialdino_core.quality.preview", 1),
-        "review": Stage("spatialdino_core.quality.review", 1),
-        "deskew": Stage("spatialdino_core.geometry.stage", 1),
+        "register": Stage("spatialdino_core.movies.register", 2),
+        "preview": Stage("spatialdino_core.quality.preview", 2),
+        "review": Stage("spatialdino_core.quality.review", 2),
+        "deskew": Stage("spatialdino_core.geometry.stage", 2),
         "shard": Stage("spatialdino_core.crops.stage", 1),
         "pretrain": Stage("spatialdino_core.pretrain.stage", 1),
         "repair": Stage("spatialdino_core.features.model", 1),
         "features": Stage("spatialdino_core.features.stage", 1),
         "segment": Stage("spatialdino_core.segment.stage", 1),
         "track": Stage("spatialdino_core.track.stage", 1),
-        "report": Stage("spatialdino_core.report.movie", 1),
+        "report": Stage("spatialdino_core.report.movie", 2),
         "summary": Stage("spatialdino_core.report.summary", 1),
     }
 )

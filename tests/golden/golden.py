@@ -103,7 +103,10 @@ def text_of(content: Mapping[str, Any]) -> str:
     def lines(items: Mapping[str, Any], written: Callable[[Any], str]) -> str:
         return "{\n" + ",\n".join(f"{short(name)}: {written(value)}" for name, value in items.items()) + "\n}"
 
-    scenes = lines(content["values"], lambda scene: lines(scene, short))
+    def scene_lines(scene: Any) -> str:
+        return lines(scene, short) if isinstance(scene, Mapping) else short(scene)
+
+    scenes = lines(content["values"], scene_lines)
     return lines({"version": short(content["version"]), "values": scenes}, str) + "\n"
 
 
