@@ -250,7 +250,7 @@ def _at_best_shift(seen: Texture, lag: int, largest: float, axis: str) -> Covari
 
 
 def ratio(above: Covariance, below: Covariance) -> Ratio:
-    """Ratio of two sums over blocks, with the error of a ratio estimator (Cochran 1977, eq. 6.12)."""
+    """Ratio of two sums over blocks, with the error of a ratio estimator (Cochran 1977)."""
     total = float(below.sum())
     if total <= 0:
         return Ratio(np.inf, np.inf, 0.0)
