@@ -57,6 +57,9 @@ def test_bleaching_flashing_and_empty_movies_have_no_dark_frame(signal: float) -
     assert dark_frames(lights(fading)) == []
     flashing = [raw(t, 5000 if t in (3, 9) else signal) for t in range(12)]
     assert dark_frames(lights(flashing)) == []
+    dimmed = [raw(t, 5000 if t < 3 else 20, particles=0 if t == 3 else 90) for t in range(7)]
+    assert frame_light(dimmed[4]).has_signal
+    assert dark_frames(lights(dimmed)) == []
     empty = [raw(t, particles=0) for t in range(12)]
     assert dark_frames(lights(empty)) == []
     assert dark_frames({}) == []

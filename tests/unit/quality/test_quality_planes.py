@@ -73,7 +73,7 @@ def test_time_points_in_one_stack_are_found_with_their_number_of_planes(times: i
 
 
 @pytest.mark.parametrize("axis", ["x", "y"])
-@pytest.mark.parametrize("shear", [0.0, 3.3])
+@pytest.mark.parametrize("shear", [0.0, 3.3, 8.0])
 @pytest.mark.parametrize("channels", [2, 3, 4])
 def test_channels_that_take_turns_are_counted(channels: int, shear: float, axis: str) -> None:
     turns = np.stack([movie(10 + c, frames=1, shear=shear)[0] for c in range(channels)], 1)
@@ -90,7 +90,7 @@ def test_channels_that_share_half_of_their_particles_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("shear", [0.0, 3.3])
+@pytest.mark.parametrize("shear", [0.0, 3.3, 8.0])
 @pytest.mark.parametrize("particles", [2, 8, 60])
 def test_nothing_returns_in_one_volume(seed: int, shear: float, particles: int) -> None:
     stack = movie(100 + seed, frames=1, particles=particles, shear=shear)[0]
@@ -159,6 +159,14 @@ def test_time_points_of_thin_and_blurred_stacks_are_not_taken_for_planes(kind: s
         assert not exchanged(
             movie(300 + seed, frames=16, particles=60, shape=THIN, sigma_z=sigma_z, **options)  # type: ignore[arg-type]
         )
+
+
+def test_what_is_seen_in_two_frames_only_tells_nothing() -> None:
+    """Likeness that is gone after one frame may be of any kind."""
+    for seed in range(40):
+        drawn = np.random.default_rng(seed).normal(size=(FRAMES_IN_A_ROW + 1, 48, 64))
+        seen = gaussian_filter(drawn, (0, 1.2, 1.2)).astype(np.float32)
+        assert not pass_through_focus(list(seen[1:] + seen[:-1]))
 
 
 def test_covariance_is_the_likeness_of_planes_without_noise() -> None:

@@ -148,8 +148,12 @@ def test_one_dark_frame_among_fractions_is_warned_of_not_refused(tmp_path: Path)
     assert "some frames" in line
 
 
-@pytest.mark.parametrize(("seen", "refused"), [(1, False), (2, True)])
-def test_a_chance_in_a_single_frame_refuses_nothing(seen: int, refused: bool) -> None:
+@pytest.mark.parametrize(
+    ("seen", "refused"),
+    [([12, None, None, None], False), ([12, 8, 6, 5], False), ([12, 12, None, 6], True), ([12], True)],
+    ids=str,
+)
+def test_a_chance_in_a_single_frame_refuses_nothing(seen: list[int | None], refused: bool) -> None:
     from spatialdino_core.errors import BadInputError
     from spatialdino_core.quality.plausibility import Evidence
 
@@ -157,12 +161,12 @@ def test_a_chance_in_a_single_frame_refuses_nothing(seen: int, refused: bool) ->
     record = MovieRecord(movie="m", channels=["c"], paths=["p"], train=False, frames=4, shape_zyx=(48, 9, 9))
     looks = [
         Evidence(
-            returning=12 if n < seen else None,
+            returning=period,
             ends=np.zeros((2, 1)),
             occupied=np.ones(65536, bool),
             rounding=None,
         )
-        for n in range(4)
+        for period in seen
     ]
     if refused:
         with pytest.raises(BadInputError, match="t4z12yx"):
