@@ -4,6 +4,7 @@
 rule report:
     input:
         movie=rules.register.output.record,
+        preview=rules.preview.output.measures,
         deskewed=rules.deskew.output.record,
         features=rules.features.output.record,
         labels=rules.segment.output.record,
@@ -28,5 +29,6 @@ rule report:
         benchmarks=f"{RESULTS}/benchmarks",
         version=version_of("report"),
     shell:
-        "python -m workflow_scripts.report --movie-record {input.movie:q} --benchmarks {params.benchmarks:q} "
-        "--output {output.page:q} 2>&1 | tee {log:q}"
+        "python -m workflow_scripts.report --movie-record {input.movie:q} --preview {input.preview:q} "
+        "--benchmarks {params.benchmarks:q} --output {output.page:q} 2>&1 "
+        "| tee {log:q}"

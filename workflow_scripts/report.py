@@ -6,8 +6,8 @@ from workflow_scripts.arguments import Arguments, run
 
 
 def main(a: Arguments) -> None:
-    report_movie(MovieRecord.read(a.movie_record), a.benchmarks, a.output)
+    report_movie(MovieRecord.read(a.movie_record), a.preview, a.benchmarks, a.output)
 
 
 if __name__ == "__main__":
-    run(main, __doc__, "movie_record", "benchmarks", "output")
+    run(main, __doc__, "movie_record", "preview", "benchmarks", "output")

@@ -15,8 +15,10 @@ from spatialdino_core.geometry.camera import Camera
 from spatialdino_core.geometry.deskew import Deskew, DeskewedFrame
 from spatialdino_core.geometry.deskewed import PROJECTIONS
 from spatialdino_core.geometry.grid import OutputGrid, output_grid
+from spatialdino_core.geometry.light import frame_light, frame_warnings
 from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.geometry.registration import read_registration
+from spatialdino_core.geometry.rounding import rounding_of
 from spatialdino_core.geometry.scan import ScanGeometry
 from spatialdino_core.geometry.tiffs import TiffFolder
 from spatialdino_core.movies.acquisition import AcquisitionTable
@@ -114,12 +116,18 @@ def deskew_movie(
     sources = open_channels(record.movie, table)
     where = f"movie '{record.movie}'"
 
+    measured: dict[int, dict[str, Any]] = {}  # of the frames on their way
+
     def read(frame: int) -> tuple[int, list[np.ndarray]]:
         if frame in record.skipped:
             raise BadInputError(f"{where}, frame {frame}", found=record.skipped[frame], **LEFT_OUT)
         parts = [source.read(frame, c.region) for source, c in zip(sources, channels, strict=True)]
         stacks = [check_content(frame, part, where) for part in parts]
-        return frame, [as_counts(stack, f"{where}, frame {frame}") for stack in stacks]
+        counts = [as_counts(stack, f"{where}, frame {frame}") for stack in stacks]
+        measured[frame] = {"light": [asdict(frame_light(stack)) for stack in counts]}
+        if any(losses := [rounding_of(stack) for stack in stacks]):
+            measured[frame]["rounding"] = [loss and asdict(loss) for loss in losses]
+        return frame, counts
 
     def resample(loaded: tuple[int, list[np.ndarray]]) -> tuple[int, str, list[DeskewedFrame]]:
         frame, stacks = loaded
@@ -128,8 +136,8 @@ def deskew_movie(
 
     def write(resampled: tuple[int, str, list[DeskewedFrame]]) -> FrameResult:
         frame, content, done = resampled
-        fills = [channel.fill for channel in done]
-        return FrameResult(output=outputs.write(frame, done), content=content, facts={"fill": fills})
+        facts = {"fill": [channel.fill for channel in done]} | measured.pop(frame)
+        return FrameResult(output=outputs.write(frame, done), content=content, facts=facts)
 
     def unchanged(frame: int, entry: Entry) -> bool:
         return entry.content == _content(read(frame)[1])
@@ -152,7 +160,9 @@ def deskew_movie(
     StageRecord.of(
         [STORE, *PROJECTIONS.values()],
         entries,
-        about | {"fills": {e.frame: e.facts.get("fill") for e in entries}},
+        about
+        | {"fills": {e.frame: e.facts.get("fill") for e in entries}}
+        | {"warnings": frame_warnings({e.frame: e.facts for e in entries}, record.channels)},
     ).write(output)
 
 

@@ -23,6 +23,7 @@ from spatialdino_core.movies.settle import INTERVAL_DISAGREEMENT, settle_acquisi
 from spatialdino_core.movies.sheet import SheetRow
 
 BadFramePolicy = Literal["fail", "skip"]
+HIGHEST_COUNT = 65535
 
 
 def register_movie(
@@ -198,19 +199,27 @@ def check_content(frame: int, stack: np.ndarray, where: str) -> np.ndarray:
 def as_counts(stack: np.ndarray, where: str) -> np.ndarray:
     """A raw stack as uint16 camera counts; values of another type are rounded, never rescaled.
 
+    What rounding loses is judged of the movie, in the preview: a frame with less signal must not end it.
+
     Raises
     ------
     BadInputError
-        For values that do not fit: negative beyond rounding, above 65,535, or fractions of one.
+        For values that do not fit: negative beyond rounding, or above 65,535.
     """
     if stack.dtype in (np.uint8, np.uint16):
         return stack.astype(np.uint16, copy=False)
-    low, high = float(stack.min()), float(stack.max())
-    if stack.dtype.kind == "f" and (low < -0.5 or high > 65535 or high < 2):
+    low, high = (stack.min(), stack.max()) if stack.size else (0, 0)
+    if low < -0.5 or high > HIGHEST_COUNT:
+        remedy = (
+            f"Add {-int(np.floor(low))} or more to all frames of the movie"
+            if low < -0.5
+            else f"Divide all frames of the movie by {high / HIGHEST_COUNT:.2g} or more"
+        )
         raise BadInputError(
             where,
             found=f"values from {low:g} to {high:g} ({stack.dtype})",
-            expected="camera counts between 0 and 65535",
-            remedy="Export the movie unscaled, as 16-bit counts.",
+            expected=f"camera counts between 0 and {HIGHEST_COUNT}",
+            remedy=f"{remedy} and save it as 16-bit stacks, or export it unscaled.",
         )
-    return np.clip(np.rint(stack), 0, 65535).astype(np.uint16)
+    whole = stack if stack.dtype.kind in "iu" else np.clip(np.rint(stack), 0, HIGHEST_COUNT)
+    return whole.astype(np.uint16)

@@ -88,9 +88,9 @@ def draw_contact_sheet(
     ----------
     entries
         One per movie, in the order of the sheet: ``movie``; ``verdict`` (accept, reject or problem) and its
-        ``reason``; ``judged``, a digest of what the verdict rests on; ``whole``, measures of the movie;
-        ``clock``, words on an uneven one; ``channels``, channel name to measures; ``panels``, titles of the
-        columns of its ``picture`` (PNG).
+        ``reason``; ``warnings``, one line each; ``reading``, what was read; ``judged``, a digest of what the
+        verdict rests on; ``whole``, measures of the movie; ``channels``, channel name to measures;
+        ``panels``, titles of the columns of its ``picture`` (PNG).
     decisions
         Rows of ``decisions.tsv``, which the export gives back but for what is decided on the page.
     output
@@ -128,8 +128,9 @@ def _card(entry: Mapping[str, Any], budget: int) -> dict[str, Any]:
         "movie": entry["movie"],
         "verdict": entry["verdict"],
         "reason": entry["reason"],
+        "warnings": entry["warnings"],
+        "reading": _reading(entry.get("reading", {})),
         "judged": entry["judged"],
-        "clock": entry.get("clock", ""),
         "panels": entry["panels"],
         "panels_on_card": entry["panels"][:PANELS_ON_CARD],
         "channels": list(channels),
@@ -147,6 +148,16 @@ def _card(entry: Mapping[str, Any], budget: int) -> dict[str, Any]:
             if any(_is_number(column.get(name)) for column in columns)
         ],
     }
+
+
+def _reading(reading: Mapping[str, str]) -> str:
+    """Files, their order and the clock in one line; empty where nothing was read."""
+    if not reading:
+        return ""
+    first, last = reading["first"], reading["last"]
+    files = first if first == last else f"{reading['files']} files, {first} to {last}"
+    position = f"; position {reading['position']}" if "position" in reading else ""
+    return f"{files}{position}; order: {reading['order']}; clock: {reading['clock']}"
 
 
 def _is_number(value: float | None) -> TypeGuard[float]:

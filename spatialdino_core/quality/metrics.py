@@ -26,6 +26,9 @@ from spatialdino_core.geometry.background import (
 SIGNAL_FRACTION = 0.9999
 LEAST_NOISE = 12**-0.5  # standard deviation of rounding to whole counts
 FULL_SCALES = (2**8 - 1, 2**10 - 1, 2**11 - 1, 2**12 - 1, 2**14 - 1, 2**16 - 1)
+LEVELS_BELOW = 4  # occupied ones, that the highest value is held against
+PILE_RATIO = 3.0
+LEAST_PILE = 10  # voxels
 FINE_DETAIL_PIXELS = 4.0
 LEAST_CORRELATION = 0.005
 DETAIL_LAGS = (1, 4)  # within the image of a particle, and beyond it
@@ -50,7 +53,8 @@ class FrameMetrics:
         standard deviation: how far the brightest 1e-4 of the voxels stand out. Normal noise alone gives
         3.7, the 99.99th percentile of the normal distribution.
     saturated_fraction
-        Fraction of voxels at the camera's full scale (8, 10, 11, 12, 14 or 16 bits).
+        Fraction of voxels at the highest value, if it is a camera's full scale (8, 10, 11, 12, 14 or 16
+        bits) or they pile up there: brighter ones were clipped to it.
     signal
         Standard deviation of the image's fine detail without its noise, counts: the square root of the mean
         of (I(x) − I(x + 4)) (I(x + 1) − I(x + 5)), along x and y. The four pixels are different ones, so that
@@ -152,12 +156,20 @@ def _continuous_median(distances: Histogram) -> float:
 
 
 def _saturated_fraction(histogram: Histogram) -> float:
-    """A full scale counts as such only if it is the largest intensity: 4095 is nothing special in a
-    16-bit image."""
+    """Share of the highest value, if it is saturated.
+
+    Intensities thin out towards the highest; where it holds several times as many voxels as any of the values
+    just below, those above were clipped. Values are those that occur, whatever lies between them: counts may
+    be multiples of 16. The excess must be above chance by `STANDARD_ERRORS` of a Poisson distribution.
+    """
     occupied = np.flatnonzero(histogram)
-    if len(occupied) == 0 or occupied[-1] not in FULL_SCALES:
+    if len(occupied) == 0:
         return 0.0
-    return float(histogram[occupied[-1]] / histogram.sum())
+    top = histogram[occupied[-1]]
+    below = histogram[occupied[-1 - LEVELS_BELOW : -1]].max(initial=0)
+    expected = PILE_RATIO * below
+    piled = len(occupied) > 2 and top > LEAST_PILE + expected + STANDARD_ERRORS * np.sqrt(expected)
+    return float(top / histogram.sum()) if piled or occupied[-1] in FULL_SCALES else 0.0
 
 
 def _repeated_planes(stack: Stack) -> int:

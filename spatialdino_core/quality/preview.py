@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,21 @@ from spatialdino_core.errors import BadInputError, as_bad_input
 from spatialdino_core.files import published, write_json
 from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.clock import Clock
-from spatialdino_core.movies.record import MovieRecord
+from spatialdino_core.movies.record import Acquisition, MovieRecord
 from spatialdino_core.movies.register import as_counts, check_content
 from spatialdino_core.movies.sheet import SheetRow
 from spatialdino_core.movies.source import FrameSource, open_channels
 from spatialdino_core.progress import progress
 from spatialdino_core.quality.channel import FrameLook, channel_metrics, frames_to_look_at, look_at
 from spatialdino_core.quality.pictures import Picture, grey, grey_range, tiled
+from spatialdino_core.quality.planes import Detail, texture
+from spatialdino_core.quality.plausibility import (
+    Evidence,
+    check_plausible,
+    evidence_of,
+    frames_in_a_row,
+    plausibility_warnings,
+)
 
 NO_PICTURE = np.zeros((64, 64), np.uint8)
 SIGNIFICANT_DIGITS = 6
@@ -60,15 +69,15 @@ def preview_movie(
         Digest of what was looked at, and how, for the review.
     """
     found: dict[str, Any] = {"movie": record.movie, "state": state, "problem": record.problem}
+    found |= {"warnings": record.warnings, "reading": record.reading}
     image = NO_PICTURE
     try:
         acquisition, clock = record.usable(), Clock.of(record)
         sources = open_channels(record.movie, table)
-        looks, missing = _look(sources, record, frames, skip_bad)
+        looks, evidence, missing = _look(sources, record, acquisition, frames, skip_bad)
         found |= {
             "frames": record.frames,
             "missing_frames": missing,
-            "clock": clock.unevenness(),
             "looked_at": [look.frame for look in looks[0]],
             "channels": {
                 channel: _numbers(asdict(channel_metrics(own, acquisition.pixel_um, clock.times_s)))
@@ -77,6 +86,16 @@ def preview_movie(
             "panels": _panel_titles(looks[0]),
         }
         image = tiled([_panels(own) for own in looks])
+        of_channels = list(zip(rows, sources, evidence, strict=True))
+        uneven = clock.unevenness()
+        lines = [
+            *record.warnings,
+            *([f"{uneven}; motion is measured with the times of frames"] if uneven else []),
+        ]
+        lines += [line for row, _, own in of_channels for line in plausibility_warnings(row, record, own)]
+        found["warnings"] = list(dict.fromkeys(lines))
+        for row, source, own in of_channels:
+            check_plausible(row, record, own, partial(_in_a_row, source, record))
     except Exception as error:
         found["problem"] = record.problem or str(as_bad_input(error, f"movie '{record.movie}'"))
     write_json(measures, found)
@@ -85,21 +104,31 @@ def preview_movie(
 
 
 def _look(
-    sources: Sequence[FrameSource], record: MovieRecord, number: int, skip_bad: bool
-) -> tuple[list[list[FrameLook]], int]:
-    """Looks at each channel's frames, and how many frames are left out as bad."""
-    usable = [frame for frame in range(record.frames) if frame not in record.skipped]
+    sources: Sequence[FrameSource],
+    record: MovieRecord,
+    acquisition: Acquisition,
+    number: int,
+    skip_bad: bool,
+) -> tuple[list[list[FrameLook]], list[list[Evidence]], int]:
+    """Looks at each channel's frames, evidence from them, and how many frames are left out as bad."""
+    usable = _usable(record)
     looks: list[list[FrameLook]] = [[] for _ in sources]
+    evidence: list[list[Evidence]] = [[] for _ in sources]
+
+    def see(source: FrameSource, frame: int) -> tuple[FrameLook, Evidence]:
+        raw, counts = _read(source, frame, record.movie)
+        return look_at(frame, counts), evidence_of(raw, counts, acquisition)
 
     def add(frame: int) -> bool:
         try:
-            seen = [look_at(frame, _counts(source, frame, record.movie)) for source in sources]
+            seen = [see(source, frame) for source in sources]
         except BadInputError:
             if not skip_bad:
                 raise
             return False
-        for own, look in zip(looks, seen, strict=True):
-            own.append(look)
+        for channel, (look, found) in enumerate(seen):
+            looks[channel].append(look)
+            evidence[channel].append(found)
         return True
 
     def from_the_first_good(frames: list[int]) -> list[int]:
@@ -120,13 +149,28 @@ def _look(
         for frame in progress(others, f"preview {record.movie}", "frame", total=len(others) + 2, done=2):
             bad += not add(frame)
     left_out = record.frames - len(usable) + bad
-    return looks, left_out
+    return looks, evidence, left_out
 
 
-def _counts(source: FrameSource, frame: int, movie: str) -> np.ndarray:
-    """A raw stack (z, y, x) that can be an image of camera counts."""
+def _usable(record: MovieRecord) -> list[int]:
+    return [frame for frame in range(record.frames) if frame not in record.skipped]
+
+
+def _read(source: FrameSource, frame: int, movie: str) -> tuple[np.ndarray, np.ndarray]:
+    """A raw stack (z, y, x) that can be an image, and its camera counts."""
     where = f"movie '{movie}'"
-    return as_counts(check_content(frame, source.read(frame), where), f"{where}, frame {frame}")
+    raw = check_content(frame, source.read(frame), where)
+    return raw, as_counts(raw, f"{where}, frame {frame}")
+
+
+def _in_a_row(source: FrameSource, record: MovieRecord) -> list[Detail]:
+    """Mean textures of frames in the middle of the movie; none if one of them is bad."""
+    try:
+        return [
+            texture(_read(source, frame, record.movie)[1]).mean for frame in frames_in_a_row(_usable(record))
+        ]
+    except BadInputError:
+        return []
 
 
 def _numbers(measures: Mapping[str, float | None]) -> dict[str, float | None]:

@@ -58,10 +58,11 @@ def review_movies(
                 "movie": movie,
                 "verdict": verdict,
                 "reason": reason,
+                "warnings": preview["warnings"],
+                "reading": preview["reading"],
                 "judged": judgement(preview["state"], parameters, version),
                 "whole": whole,
                 "channels": channels,
-                "clock": preview.get("clock", ""),
                 "panels": preview.get("panels", []),
                 "picture": Path(path).with_suffix(".png"),
             }

@@ -80,7 +80,8 @@ def warnings(results: MovieResults) -> list[str]:
     """What deserves a look before the numbers are trusted, most serious first."""
     return [
         *_particle_warnings(results),
-        *results.record.warnings,
+        *results.looked_at["warnings"],
+        *results.deskewed.about["warnings"],
         *_frame_warnings(results),
         *_track_warnings(results),
     ]
@@ -112,8 +113,6 @@ def _particle_warnings(results: MovieResults) -> Iterator[str]:
 def _frame_warnings(results: MovieResults) -> Iterator[str]:
     if len(results.frames) == 1:
         yield "A single frame: there is nothing to track, and all figures are of this frame alone."
-    if uneven := results.clock.unevenness():
-        yield f"{uneven.capitalize()}. Times are those of the frames; motion is measured with them."
     if results.skipped:
         listed = ", ".join(map(str, list(results.skipped)[:8])) + (" …" if len(results.skipped) > 8 else "")
         yield f"{count(len(results.skipped), 'frame')} left out ({listed}); the reasons are below."

@@ -32,13 +32,17 @@ class Gallery:
     small: bool = False
 
 
-def report_movie(record: MovieRecord, benchmarks: str | Path, output: str | Path) -> None:
+def report_movie(
+    record: MovieRecord, preview: str | Path, benchmarks: str | Path, output: str | Path
+) -> None:
     """Draw the report of one movie.
 
     Parameters
     ----------
     record
         What the register knows of the movie.
+    preview
+        JSON file of its preview.
     benchmarks
         Folder of Snakemake's benchmark tables; those that are absent are not listed.
     output
@@ -49,7 +53,7 @@ def report_movie(record: MovieRecord, benchmarks: str | Path, output: str | Path
     BadInputError
         If a result is absent or written by another version.
     """
-    results = open_results(record, Path(output).parent)
+    results = open_results(record, Path(output).parent, preview)
     write_page(
         output,
         Path(__file__).with_name("templates") / "movie.html",

@@ -41,6 +41,8 @@ class MovieResults:
         components.
     deskewed, features, segmented
         Completion records of the stages.
+    looked_at
+        What the preview noted.
     tracking
         What the tracker noted about itself.
     objects
@@ -61,6 +63,7 @@ class MovieResults:
     deskewed: StageRecord
     features: StageRecord
     segmented: StageRecord
+    looked_at: dict[str, Any]
     tracking: dict[str, Any]
     objects: pd.DataFrame
     candidates: int
@@ -102,8 +105,8 @@ class MovieResults:
         return int(self.tracks["track_id"].nunique())
 
 
-def open_results(record: MovieRecord, folder: Path | str) -> MovieResults:
-    """Open the results of one movie.
+def open_results(record: MovieRecord, folder: Path | str, preview: Path | str) -> MovieResults:
+    """Open the results of one movie, and its preview.
 
     Raises
     ------
@@ -139,6 +142,7 @@ def open_results(record: MovieRecord, folder: Path | str) -> MovieResults:
         deskewed=deskewed,
         features=features,
         segmented=segmented,
+        looked_at=dict(read_json(_present(Path(preview)))),
         tracking=dict(read_json(_present(folder / "tracks.json"))),
         objects=objects,
         candidates=len(every) - len(objects),

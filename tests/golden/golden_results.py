@@ -47,6 +47,7 @@ class Folder:
     skipped: dict[int, str] = field(default_factory=dict)
     bleaching: float = 0.97
     about: dict[str, dict[str, Any]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
     components: int = 4
     seed: int = 0
 
@@ -181,9 +182,11 @@ def _stores(made: Folder, folder: Path, paths: np.ndarray, done: list[int], rng:
         stores["features"].write(frame, tokens.astype(np.float16))
     for name in ("deskewed", "features", "labels"):
         sums = dict.fromkeys(done, "00")
-        StageRecord(stores=[], checksums=sums, skipped=made.skipped, about=made.about.get(name, {})).write(
+        about = ({"warnings": made.warnings} if name == "deskewed" else {}) | made.about.get(name, {})
+        StageRecord(stores=[], checksums=sums, skipped=made.skipped, about=about).write(
             folder / f"{name}.json"
         )
+    write_json(folder.parent / "previews" / f"{made.movie}.json", {"warnings": made.warnings})
 
 
 @contextmanager

@@ -27,8 +27,10 @@ from spatialdino_core.geometry.camera import Camera
 from spatialdino_core.geometry.deskew import Deskew
 from spatialdino_core.geometry.deskewed import PROJECTIONS, DeskewedMovie
 from spatialdino_core.geometry.grid import OutputGrid, output_grid
+from spatialdino_core.geometry.light import dark_frames, frame_light, frame_warnings, listed
 from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.geometry.registration import read_registration, registered_map
+from spatialdino_core.geometry.rounding import rounding_of
 from spatialdino_core.geometry.scan import ScanGeometry
 from spatialdino_core.geometry.stage import deskew_movie, scan_geometry
 from spatialdino_core.kernels import combine as combine_module
@@ -552,6 +554,31 @@ def _is_valid(parameters: dict[str, Any]) -> bool:
         return bool(DeskewParameters(**parameters))
     except ValueError:
         return False
+
+
+@STAGE.scene
+def light_of_frames(folder: Path) -> dict[str, Any]:
+    """Dark, constant and rounded frames, and how they are named."""
+    usual = counts(0, (4, 20, 24), 90, 120)
+    usual[1:3, 5:8, 5:9] += 400
+    stacks = [usual, usual // 4 + 70, counts(1, (4, 20, 24), 95, 99), np.full((4, 20, 24), 100, np.uint16)]
+    stacks = [*stacks, usual, counts(2, (4, 20, 24), 95, 99), usual * 8, np.zeros_like(usual), usual]
+    lights = [frame_light(stack) for stack in stacks]
+    fractions = [usual / 100, usual / 3, usual + 0.5, usual * 100.5, usual.astype(np.float32), usual]
+    rounded = [rounding_of(stack) for stack in fractions]
+    facts = {
+        9 - n: {"light": [asdict(light)], "rounding": [loss and asdict(loss)]}
+        for n, (light, loss) in enumerate(zip(lights, [*rounded, None, None, None], strict=True))
+    }
+    return {
+        "lights": [[light, light.has_signal] for light in lights],
+        "dark": dark_frames(dict(enumerate(lights))),
+        "all dark": dark_frames(dict.fromkeys(range(3), lights[2])),
+        "rounded": [loss and [loss, loss.loses, loss.factor, len(str(loss)) > 9] for loss in rounded],
+        "narrow": rounding_of(np.full((3, 4, 1), 0.5)),
+        "lines": [len(frame_warnings(facts | {0: {}}, ["a"])), frame_warnings({}, ["a", "b"])],
+        "listed": [listed([3]), listed([1, 2, 4]), listed(range(0, 30, 3))],
+    }
 
 
 def test_results_of_deskewing(tmp_path: Path, write_golden: bool) -> None:

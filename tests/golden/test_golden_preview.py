@@ -23,9 +23,19 @@ from spatialdino_core.quality.channel import channel_metrics, frames_to_look_at,
 from spatialdino_core.quality.metrics import frame_metrics
 from spatialdino_core.quality.motion import motion_image, rigid_shift
 from spatialdino_core.quality.pictures import grey, grey_range, max_projection, middle_plane, reduced, tiled
+from spatialdino_core.quality.planes import (
+    FRAMES_IN_A_ROW,
+    alike_throughout,
+    covariance_by_lag,
+    ends_and_neighbours,
+    pass_through_focus,
+    returning,
+    texture,
+)
+from spatialdino_core.quality.plausibility import check_plausible, evidence_of, plausibility_warnings
 from spatialdino_core.quality.preview import preview_movie
 
-MODULES = ["bleaching", "channel", "metrics", "motion", "pictures", "preview"]
+MODULES = ["bleaching", "channel", "metrics", "motion", "pictures", "planes", "plausibility", "preview"]
 STAGE = Stage("preview", [f"quality/{name}.py" for name in MODULES])
 SHAPE = (5, 36, 44)
 ACQUISITION = Acquisition(
@@ -220,6 +230,7 @@ def previews_of_movies(folder: Path) -> dict[str, Any]:
         return found | {
             "panels": len(found.get("panels", [])),
             "problem": found["problem"] is not None,
+            "warnings": len(found["warnings"]),
             "picture": np.asarray(Image.open(picture)),
         }
 
@@ -232,10 +243,112 @@ def previews_of_movies(folder: Path) -> dict[str, Any]:
         "unusable": previewed(record("a", problem="no")),
         "no files": previewed(record("c")),
     }
+    for name, missing in (("exchanged", None), ("torn", 9)):
+        for frame, plane in enumerate(volume(0)):
+            stack = recorded(np.repeat(plane[None], 5, 0), frame) * (frame != missing)
+            tifffile.imwrite(folder / f"{name}_t{frame}.tif", stack, photometric="minisblack")
+        found[name] = previewed(record([name], frames=24, shape_zyx=(5, 48, 64)))
     for name in bad:
         for skip_bad in (False, True):
             found[f"{name} bad {skip_bad}"] = previewed(record([name]), frames=3, skip_bad=skip_bad)
     return {name: thinned(preview) for name, preview in found.items()}
+
+
+def volume(seed: int, shift: float = 0.0, shape: tuple[int, int, int] = (24, 48, 64)) -> np.ndarray:
+    """Particles at random, sheared along x by ``shift`` pixels per plane, float (z, y, x)."""
+    places = np.random.default_rng(seed).uniform(0, 1, (40, 3)) * shape
+    z, y, x = (np.arange(n) for n in shape)
+    across = x + shape[2] / 2 - places[:, 2, None, None] - shift * z[None, :, None]
+    across = across % shape[2] - shape[2] / 2
+    return 10 + 200 * np.einsum(
+        "nz,ny,nzx->zyx",
+        np.exp(-((z - places[:, :1]) ** 2) / 3.4),
+        np.exp(-((y - places[:, 1:2]) ** 2) / 3.2),
+        np.exp(-(across**2) / 3.2),
+    )
+
+
+def recorded(light: np.ndarray, seed: int = 9) -> np.ndarray:
+    noise = np.random.default_rng(seed)
+    return np.rint(noise.poisson(light) + noise.normal(100, 1.5, light.shape)).astype(np.uint16)
+
+
+@STAGE.scene
+def likeness_of_planes(folder: Path) -> dict[str, Any]:
+    """Volumes, and what is no volume: time points and channels in one stack, frames that are planes."""
+    found: dict[str, Any] = {}
+    for shift in (0.0, 3.3):
+        whole = [volume(seed, shift) for seed in range(4)]
+        stacks = {
+            "a volume": whole[0],
+            "time points": np.concatenate([whole[0]] * 3),
+            "incomplete": np.concatenate([whole[0]] * 3)[:67],
+        }
+        stacks |= {f"{n} channels": np.stack(whole[:n], 1).reshape(-1, 48, 64) for n in (2, 3, 4)}
+        for name, light in stacks.items():
+            seen = texture(recorded(light))
+            turned = replace(seen, planes=seen.planes.swapaxes(1, 2))
+            found[f"{name}, {shift:g}"] = [
+                seen.power, seen.planes, covariance_by_lag(seen).sum(axis=1),
+                returning(seen, shift), returning(turned, shift, "y"), returning(seen),
+            ]  # fmt: skip
+    images = {
+        "exchanged": list(volume(0)),
+        "moving": [np.roll(volume(0)[5], round(1.5 * n), 1) for n in range(24)],
+    }
+    for name, planes in images.items():
+        frames = [texture(recorded(np.repeat(plane[None], 4, 0), n)) for n, plane in enumerate(planes)]
+        ends = [ends_and_neighbours(frame) for frame in frames]
+        row = [frame.mean for frame in frames[7 : 7 + FRAMES_IN_A_ROW]]
+        found[name] = [
+            np.stack(ends),
+            alike_throughout(ends),
+            pass_through_focus(row),
+            pass_through_focus(row[1:]),
+        ]
+    odd = {"thin": (2, 40, 50), "small": (9, 10, 50), "one": (1, 40, 50), "dark": (9, 40, 50)}
+    for name, shape in odd.items():
+        seen = texture(np.full(shape, 100, np.uint16) if name == "dark" else counts(3, shape))
+        ends = ends_and_neighbours(seen)
+        found[name] = [returning(seen), returning(seen, 3.3), ends, alike_throughout([ends])]
+    found["coming and going"] = pass_through_focus(
+        [volume(n)[3].astype(np.float32) for n in range(FRAMES_IN_A_ROW)]
+    )
+    return found
+
+
+@STAGE.scene
+def judgements_of_content(folder: Path) -> dict[str, Any]:
+    """What is refused and warned of: planes, counts, fractions."""
+    upright = replace(ACQUISITION, scan="none", angle_deg=None, skew_axis=None)
+    one = recorded(volume(0))
+    flat = recorded(np.concatenate([volume(0)] * 3))
+    turns = recorded(np.stack([volume(0), volume(1)], 1).reshape(-1, 48, 64))
+    slices = [recorded(np.repeat(plane[None], 4, 0), n) for n, plane in enumerate(volume(0))]
+    small = (one - 100.0) / 40
+    movies: dict[str, list[np.ndarray]] = {
+        "one": [one], "two": [one, one], "flat": [flat], "turns": [turns, turns], "once": [flat, one, one],
+        "exchanged": slices, "stretched": [one * 8], "few": [np.minimum(one, 110) // 8 * 8],
+        "fractions": [small, small], "a dark one": [one + 0.3, small], "beyond": [small + 60000],
+    }  # fmt: skip
+    found: dict[str, Any] = {}
+    for name, stacks in movies.items():
+        for acquisition in (upright, ACQUISITION, replace(ACQUISITION, scan="z-stage")):
+            for axes in (None, "zyx"):
+                row = sheet_row(folder / "none.tif", axes=axes)
+                record = MovieRecord(
+                    movie="m", channels=["a"], paths=[], train=False, acquisition=acquisition,
+                    frames=len(stacks), shape_zyx=stacks[0].shape, dtype="uint16",
+                )  # fmt: skip
+                looks = [evidence_of(s, np.rint(s).clip(0).astype(np.uint16), acquisition) for s in stacks]
+                means = [texture(stack).mean for stack in stacks][7:17]
+                found[f"{name} {acquisition.scan} {axes}"] = [
+                    outcome(check_plausible, row, record, looks, lambda means=means: means),
+                    len(plausibility_warnings(row, record, looks)),
+                    [look.returning for look in looks[:2]],
+                    looks[-1].rounding,
+                ]
+    return found
 
 
 def thinned(preview: dict[str, Any]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def reported(folder: Path, made: Folder) -> dict[str, Any]:
 def report(folder: Path, made: Folder, record: Any) -> dict[str, Any]:
     page = folder / made.movie / "report.html"
     with figures() as drawn:
-        report_movie(record, folder / "benchmarks", page)
+        report_movie(record, folder / "previews" / f"{record.movie}.json", folder / "benchmarks", page)
     return {"figures": drawn, "page": numbers_in(page)}
 
 
@@ -74,6 +74,7 @@ def doubtful(folder: Path) -> dict[str, Any]:
         skipped={3: "dark", 6: "torn"},
         components=7,
         about=about,
+        warnings=["frames 2, 5: odd"],
         seed=1,
     )
     return reported(folder, made)

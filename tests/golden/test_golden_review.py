@@ -146,6 +146,7 @@ def page_numbers(page: str) -> dict[str, Any]:
     return {
         "cells": re.findall(r"<td>(.*?)</td>", page),
         "on cards": re.findall(r"<dd>([-\d.]*)", page),
+        "warnings": len(re.findall(r"<li>", page)),
         "counts": re.findall(r'data-count="\w+">(\d+)<', page),
         "verdicts": [verdict for verdict, _ in cards],
         "sortable": [json.loads(measures.replace("&#34;", '"')) for _, measures in cards],
@@ -176,7 +177,7 @@ def sheets_of_movies(folder: Path) -> dict[str, Any]:
     values = [*values, float("nan"), float("inf"), 9.9996, 1e-5]
     entries = [
         {
-            "movie": f"m{n}", "verdict": verdict, "reason": "why" * n, "judged": "d",
+            "movie": f"m{n}", "verdict": verdict, "reason": "why" * n, "judged": "d", "warnings": ["w"] * n,
             "whole": {"frames": 3 + n},
             "channels": {
                 channel: {
@@ -236,7 +237,8 @@ def reviews(folder: Path) -> dict[str, Any]:
     }
     problems = {"broken": "no\n file", "found broken": "a frame"}
     for name, preview in previews.items():
-        content = {"movie": name, "state": f"of {name}", "problem": problems.get(name)} | preview
+        content = {"movie": name, "state": f"of {name}", "problem": problems.get(name)}
+        content |= {"warnings": [name], "reading": {}} | preview
         if preview:
             content["panels"] = ["first", "last", "middle"]
             Image.fromarray(counts(1, (30, 100), 0, 255).astype(np.uint8)).save(folder / f"{name}.png")

@@ -171,7 +171,7 @@ function columns() { return getComputedStyle(sheet).gridTemplateColumns.split(" 
 function arrange() {
   const text = $("search").value.trim().toLowerCase(), wanted = $("filter").value, by = $("sort").value;
   for (const card of cards) {
-    const words = [card.dataset.movie, card.dataset.channels, ...Array.from(card.querySelectorAll(".automatic, .decided, .by"), (part) => part.textContent)];
+    const words = [card.dataset.movie, card.dataset.channels, ...Array.from(card.querySelectorAll(".automatic, .decided, .by, .warnings"), (part) => part.textContent)];
     const human = card.dataset.human === "true";
     const fits = { "": true, human, automatic: !human, pending: pending.has(card.dataset.movie) }[wanted] ?? card.dataset.standing === wanted;
     card.hidden = !(fits && words.join(" ").toLowerCase().includes(text));

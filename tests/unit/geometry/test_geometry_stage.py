@@ -214,6 +214,24 @@ def test_what_changed_is_done_again_and_nothing_else(raw, tmp_path):
     assert set(lines[0]["seconds"]) == {"read", "resample", "write"}
 
 
+@pytest.mark.parametrize("parts", [["all"], ["0-0", "2-4", "0-2", "all"]], ids=["at once", "in parts"])
+def test_dark_and_constant_frames_are_named_whoever_computed_them(raw, tmp_path, parts):
+    random = np.random.default_rng(0)
+    for frame in range(4):
+        bright = random.poisson(20, SHAPE) + 100
+        bright[5:9, 5:9, 20:24] += 500
+        dark = np.rint(random.normal(100, 1.5, SHAPE))
+        first = dark if frame == 2 else bright
+        second = np.full(SHAPE, 100) if frame == 1 else bright
+        for channel, stack in (("488nm", first), ("560nm", second)):
+            tifffile.imwrite(raw / f"{channel}_t{frame:02d}.tif", stack.astype(np.uint16))
+    for part in parts:
+        run_part(rows(raw), tmp_path / "out", part)
+    dark, constant = DeskewedMovie(tmp_path / "out" / "deskewed.json").record.about["warnings"]
+    assert dark.startswith("488nm, frame 2: no signal (dark)")
+    assert constant.startswith("560nm, frame 1: a single value")
+
+
 def test_a_region_of_interest_and_its_tracks(raw, tmp_path):
     """A region is a cut-out of the full store, and its positions in µm lead to the same raw voxels."""
     box = ((0.5, 2.0), (0.5, 1.5), (3.0, 6.0))

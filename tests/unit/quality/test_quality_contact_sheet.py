@@ -31,6 +31,7 @@ def entry(folder: Path, movie: str, **changes: Any) -> dict[str, Any]:
         "movie": movie,
         "verdict": "accept",
         "reason": "",
+        "warnings": [],
         "judged": "1f",
         "whole": {"frames": 9, "missing_frames": 0},
         "channels": {"488nm": measures},
@@ -52,6 +53,13 @@ def attribute(card: str, name: str) -> str:
     found = re.search(f'{name}="([^"]*)"', card)
     assert found
     return html.unescape(found[1])
+
+
+def test_warnings_stand_on_the_card_as_text(tmp_path: Path) -> None:
+    odd = ["all counts are multiples of 16", HOSTILE]
+    quiet, loud = cards(draw(tmp_path, [entry(tmp_path, "a"), entry(tmp_path, "b", warnings=odd)], []))
+    assert "warnings" not in quiet
+    assert [html.unescape(line) for line in re.findall("<li>(.*?)</li>", loud)] == odd
 
 
 def test_every_movie_has_its_verdict_reason_and_measures(tmp_path: Path) -> None:

@@ -228,3 +228,31 @@ def test_panels_stand_in_rows_and_columns():
         for c in range(3):
             top, left = r * (4 + GAP_PIXELS), c * (5 + GAP_PIXELS)
             assert (sheet[top : top + 4, left : left + 5] == 10 * r + c + 1).all()
+
+
+@pytest.mark.parametrize(("top", "step"), [(300, 1), (4000, 1), (4000, 16), (16383 * 3, 1), (16383 * 3, 16)])
+def test_clipped_voxels_pile_up_at_any_value(top, step):
+    bright = camera(20 * spots(1.3, number=400))
+    scaled = np.rint(bright * (top / 300)).astype(np.int64)
+    clipped = (np.minimum(scaled, top) // step * step).astype(np.uint16)
+    share = (clipped == clipped.max()).mean()
+    assert share > 0.001
+    assert frame_metrics(clipped).saturated_fraction == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    "kind", ["camera", "8 bit", "multiples of 16", "even", "flat", "two values", "few photons", "constant"]
+)
+def test_ordinary_counts_pile_up_nowhere(frame, kind):
+    rng = np.random.default_rng(8)
+    stacks = {
+        "camera": frame,
+        "8 bit": np.rint((frame.astype(float) - frame.min()) * 250 / np.ptp(frame)),
+        "multiples of 16": frame * 16,
+        "even": frame // 2 * 2,
+        "flat": rng.integers(90, 200, frame.shape),
+        "two values": rng.integers(100, 102, frame.shape),
+        "few photons": rng.poisson(0.5, frame.shape),
+        "constant": np.full(frame.shape, 300),
+    }
+    assert frame_metrics(stacks[kind].astype(np.uint16)).saturated_fraction == 0

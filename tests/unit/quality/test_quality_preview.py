@@ -199,7 +199,7 @@ def test_floats_are_counts_or_a_problem(tmp_path: Path, number: int) -> None:
             if number > 1 or whole["488nm"][name] is not None:
                 assert floats["488nm"][name] == pytest.approx(whole["488nm"][name], rel=1e-3, abs=1e-3)
     scaled = look(tmp_path, [(f / 65535).astype(np.float32) for f in frames], number=number)
-    assert "camera counts" in scaled["problem"]
+    assert "rounding" in scaled["problem"]
     negative = look(tmp_path, [f.astype(np.float32) - 500 for f in frames], number=number)
     assert "camera counts" in negative["problem"]
 

@@ -48,6 +48,8 @@ class Scene:
     keep: str = "components"
     bleaching: float = 0.95
     seed: int = 0
+    noted: list[str] = field(default_factory=list)
+    looked_at: list[str] = field(default_factory=list)
 
     def positions_um(self) -> np.ndarray:
         """(frames, particles, 3) Brownian paths away from the border, µm."""
@@ -88,6 +90,7 @@ def write_results(root: Path, scene: Scene) -> MovieRecord:
     objects.to_parquet(folder / "objects.parquet")
     _tracks(scene, objects).to_csv(folder / "tracks.csv", index=False)
     _events(scene, paths).to_csv(folder / "events.csv", index=False)
+    write_json(root / "previews" / f"{scene.movie}.json", {"warnings": scene.looked_at})
     write_json(folder / "tracks.json", {"parameters": {"gap_frames": 2}, "linking": {"links": 40}})
     _stores(scene, folder, paths)
     for stage, seconds in (("deskew", 75.25), ("features", 4000.0), ("track", 0.5)):
@@ -194,7 +197,7 @@ def _stores(scene: Scene, folder: Path, paths: np.ndarray) -> None:
         tilt = np.arange(1, width + 1)[:, None, None, None] % 3 - 1
         stores["features.zarr"].write(frame, (noise + tilt * active).astype(np.float16))
     abouts = {
-        "deskewed.json": {"parameters": {"order": 1}},
+        "deskewed.json": {"parameters": {"order": 1}, "warnings": scene.noted},
         "features.json": {
             "weights": "0123456789abcdef",
             "bounds": {"low": 100.0, "high": 400.0},

@@ -28,9 +28,13 @@ Make = Callable[..., tuple[MovieRecord, Path]]
 PICTURE = "data:image/png;base64,"
 
 
+def preview(record: MovieRecord, root: Path) -> Path:
+    return root / "previews" / f"{record.movie}.json"
+
+
 def report(record: MovieRecord, root: Path) -> ET.Element:
     page = root / record.movie / "report.html"
-    report_movie(record, root / "benchmarks", page)
+    report_movie(record, preview(record, root), root / "benchmarks", page)
     return ET.fromstring(page.read_text(encoding="utf-8"))
 
 
@@ -180,7 +184,7 @@ def test_warnings_come_when_they_should(
     results_folder: Make, change: dict[str, float], warning: str | None
 ) -> None:
     record, root = results_folder(**change)
-    found = warnings(open_results(record, root / record.movie))
+    found = warnings(open_results(record, root / record.movie, preview(record, root)))
     assert [warning in line for line in found] == [True] if warning else found == []
 
 
@@ -190,14 +194,23 @@ def test_what_registration_found_odd_is_told(results_folder: Make) -> None:
     assert odd in words(report(replace(record, warnings=[odd]), root))
 
 
+def test_what_preview_and_deskewing_found_odd_is_told(results_folder: Make) -> None:
+    record, root = results_folder(
+        frames=2, looked_at=["multiples of 16"], noted=["frame 4: no signal (dark)"]
+    )
+    shown = words(report(record, root))
+    assert "multiples of 16" in shown
+    assert "frame 4: no signal (dark)" in shown.split("Facts")[0]
+
+
 def test_unlinked_and_doubtful_tracks_are_warned_of(results_folder: Make) -> None:
     record, root = results_folder()
     path = root / record.movie / "tracks.csv"
     tracks = pd.read_csv(path)
     tracks.assign(link_confidence=0.3).to_csv(path, index=False)
-    assert "100% of the links" in warnings(open_results(record, path.parent))[0]
+    assert "100% of the links" in warnings(open_results(record, path.parent, preview(record, root)))[0]
     tracks.assign(track_id=range(len(tracks))).to_csv(path, index=False)
-    assert "No particle was linked" in warnings(open_results(record, path.parent))[0]
+    assert "No particle was linked" in warnings(open_results(record, path.parent, preview(record, root)))[0]
     assert "Step displacement" not in captions(report(record, root))
 
 
@@ -207,14 +220,14 @@ def test_what_is_missing_is_named(results_folder: Make) -> None:
     tracks = pd.read_csv(folder / "tracks.csv")
     tracks.drop(columns="gap").to_csv(folder / "tracks.csv", index=False)
     with pytest.raises(BadInputError, match=r"tracks\.csv.*also gap"):
-        open_results(record, folder)
+        open_results(record, folder, preview(record, root))
     (folder / "tracks.csv").unlink()
     with pytest.raises(BadInputError, match=r"tracks\.csv.*no such file"):
-        open_results(record, folder)
+        open_results(record, folder, preview(record, root))
     content = read_json(folder / "labels.json")
     write_json(folder / "labels.json", content | {"checksums": {}})
     with pytest.raises(BadInputError, match="no finished frame"):
-        open_results(record, folder)
+        open_results(record, folder, preview(record, root))
 
 
 def test_a_failed_report_leaves_the_old_one(results_folder: Make) -> None:
@@ -224,7 +237,7 @@ def test_a_failed_report_leaves_the_old_one(results_folder: Make) -> None:
     before = page.read_bytes()
     (page.parent / "events.csv").unlink()
     with pytest.raises(BadInputError):
-        report_movie(record, root / "benchmarks", page)
+        report_movie(record, preview(record, root), root / "benchmarks", page)
     assert page.read_bytes() == before
 
 
@@ -290,7 +303,7 @@ def test_candidates_that_no_track_holds_are_not_shown_as_particles(results_folde
     gap = (table["label"] == 5) & (table["frame"] == 4)
     table.loc[gap, ["label", "gap"]] = 0, 1
     table.to_csv(path, index=False)
-    results = open_results(record, root / record.movie)
+    results = open_results(record, root / record.movie, preview(record, root))
     assert results.candidates == 8 + 1
     assert results.objects_per_frame().tolist() == [5, 5, 5, 5, 4, 5, 5, 5]
     text = words(report(record, root))

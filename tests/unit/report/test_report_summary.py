@@ -29,7 +29,7 @@ def run(results_folder: Make) -> Path:
     """A results folder with three analysed movies and the summary of five."""
     _, root = results_folder(skipped={3: "empty"})
     record, _ = results_folder(movie="one", frames=1, interval_s=None)
-    report_movie(record, root / "benchmarks", root / "one" / "report.html")
+    report_movie(record, root / "previews" / "one.json", root / "benchmarks", root / "one" / "report.html")
     results_folder(movie="none", particles=0, frames=2)
     (root / "repair.json").write_text(
         json.dumps({"diagnosed": True, "decision": "no singular defect", "before": [{"block": 0}]})
