@@ -113,7 +113,7 @@ def link_movie(objects: Objects, volume_um3: float, parameters: TrackParameters)
     prior = prior_model(reach, objects.uncertainty_known)
     model = Model(
         motion=prior,
-        rates=first_rates(len(objects), objects.frames, volume_um3),
+        rates=first_rates(len(objects), objects.frames, volume_um3, float(objects.steps.mean())),
         light=prior_brightness(objects.log_brightness, parameters.intensity_weight),
         likeness={},
         drift_um=sample_jumps(objects, reach),

@@ -41,10 +41,21 @@ def _lasting(survival: float, time: Array) -> Array:
     return np.asarray((1 - survival**time) / (1 - survival))
 
 
-def first_rates(objects: int, frames: int, volume_um3: float) -> Rates:
-    """Rates before anything was linked."""
+def first_rates(objects: int, frames: int, volume_um3: float, step: float = 1.0) -> Rates:
+    """Rates before anything was linked: of twenty particles one goes from frame to frame.
+
+    Parameters
+    ----------
+    step
+        Mean time from frame to frame, in usual intervals: a pause says nothing of how long particles last.
+    """
     density = max(objects, 1) / (max(frames, 1) * volume_um3)
-    return Rates(survival=0.95, detection=0.9, births_per_um3=0.1 * density, clutter_per_um3=0.05 * density)
+    return Rates(
+        survival=0.95 ** (1 / step),
+        detection=0.9,
+        births_per_um3=0.1 * density / step,
+        clutter_per_um3=0.05 * density,
+    )
 
 
 def counted_rates(objects: Objects, track: Index, volume_um3: float, max_gap: int) -> Rates:
@@ -79,7 +90,7 @@ def counted_rates(objects: Objects, track: Index, volume_um3: float, max_gap: in
     deaths = int(died.sum())
     until = np.clip(np.minimum(last, horizon), first, None)
     lived = (elapsed[until] - elapsed[first])[real].sum() + steps[last[died]].sum()
-    survival = float(np.clip(1 - (deaths + 0.5) / (lived + 5), 0.5, 0.9999))
+    survival = float(np.clip(1 - (deaths + 0.5) / (lived + 5 * objects.steps.mean()), 0.5, 0.9999))
     births = int((real & (first > 0)).sum())
     lasting = float(_lasting(survival, steps[:last_rank]).sum())
     brief = births * (1 - survival) / survival

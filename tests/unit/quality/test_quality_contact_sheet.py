@@ -83,6 +83,13 @@ def test_every_movie_has_its_verdict_reason_and_measures(tmp_path: Path) -> None
     assert HOSTILE not in page
 
 
+def test_an_uneven_clock_stands_on_the_card(tmp_path: Path) -> None:
+    words = "uneven clock: steps from 2 to 60 s, usual 2 s"
+    even, uneven = cards(draw(tmp_path, [entry(tmp_path, "a"), entry(tmp_path, "b", clock=words)], []))
+    assert words in uneven
+    assert "clock" not in even
+
+
 def test_decisions_are_carried_whole(tmp_path: Path) -> None:
     rows = [
         {"movie": "gone", "decision": "reject", "who": "Kim", "when": "", "why": HOSTILE, "notes": "x"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,13 @@ def stack(frame: int, *, seed: int = 0, moving: bool = True) -> np.ndarray:
 
 
 def look(
-    folder: Path, frames: Sequence[np.ndarray], *, skip_bad: bool = False, number: int = 5, channels: int = 1
+    folder: Path,
+    frames: Sequence[np.ndarray],
+    *,
+    skip_bad: bool = False,
+    number: int = 5,
+    channels: int = 1,
+    times_s: list[float] | None = None,
 ) -> dict[str, Any]:
     """Preview of a movie; ``frames`` are those of the first channel, then of the second and so on."""
     length = len(frames) // channels
@@ -69,6 +76,7 @@ def look(
         )
     reading = ReadingParameters()
     record, table = register_movie(rows, reading, "skip" if skip_bad else "fail")
+    record = replace(record, times_s=times_s or record.times_s)
     how: dict[str, Any] = {"frames": number, "skip_bad": skip_bad, "state": "of the files"}
     preview_movie(rows, record, table, folder / "m.json", folder / "m.png", **how)
     found: dict[str, Any] = json.loads((folder / "m.json").read_text())
@@ -105,6 +113,17 @@ def test_a_skipped_frame_counts_in_time(tmp_path: Path) -> None:
     assert m["motion_um"] == pytest.approx(0.2 * np.hypot(*STEP_PIXELS), abs=0.03)
     assert m["motion_um_per_min"] == pytest.approx(0.1 * np.hypot(*STEP_PIXELS) * 30, abs=0.6)
     assert m["half_life_s"] == pytest.approx(2.0 * HALF_LIFE_FRAMES, rel=0.15)
+
+
+def test_speeds_and_half_lives_go_by_the_clock(tmp_path: Path) -> None:
+    """Frames 0 to 4, as they look 0, 2, 4, 10 and 16 s after the first, when they were recorded."""
+    when = [0, 1, 2, 5, 8]
+    found = look(tmp_path, [stack(t) for t in when], times_s=[2.0 * t for t in when])
+    assert found["clock"] == "uneven clock: steps from 2 to 6 s, usual 4 s"
+    m = found["channels"]["488nm"]
+    assert m["half_life_s"] == pytest.approx(2.0 * HALF_LIFE_FRAMES, rel=0.1)
+    assert m["drift_um"] == pytest.approx(0.8 * np.hypot(*STEP_PIXELS), abs=0.04)
+    assert m["drift_um_per_min"] == pytest.approx(m["drift_um"] / 16 * 60, rel=1e-4)
 
 
 def test_the_second_channel_is_judged_as_well(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ class Scene:
     frames: int = 8
     particles: int = 6
     interval_s: float | None = 2.0
+    times_s: tuple[float, ...] = ()
     shape: tuple[int, int, int] = (20, 60, 90)
     voxel_um: tuple[float, float, float] = (0.3, 0.1, 0.12)
     diffusion_um2_per_s: float = 0.003
@@ -82,6 +83,7 @@ def write_results(root: Path, scene: Scene) -> MovieRecord:
         frames=scene.frames,
         shape_zyx=scene.shape,
         dtype="uint16",
+        times_s=list(scene.times_s),
         skipped=scene.skipped,
     )
     record.write(folder / "movie.json")

@@ -123,6 +123,13 @@ def test_the_same_results_give_the_same_bytes(results_folder: Make) -> None:
     assert (root / record.movie / "report.html").read_bytes() == first
 
 
+def test_an_uneven_clock_is_named_and_shown(results_folder: Make) -> None:
+    record, root = results_folder(frames=6, times_s=(0.0, 2.0, 4.0, 64.0, 66.0, 68.0))
+    page = report(record, root)
+    assert "Uneven clock: steps from 2 to 60 s, usual 2 s." in words(page)
+    assert "Frame 3 (64 s)" in captions(page)
+
+
 def test_a_single_frame_needs_no_time(results_folder: Make) -> None:
     record, root = results_folder(frames=1, interval_s=None, particles=3)
     page = report(record, root)

@@ -5,6 +5,7 @@ diffusion; frames that were left out make nothing happen.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,8 @@ from track_scenes import REGION, as_objects, link_f1
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.clock import Clock
+from spatialdino_core.movies.ledger import StageRecord
+from spatialdino_core.movies.record import Acquisition, MovieRecord
 from spatialdino_core.track.appearance import measured_brightness, prior_brightness
 from spatialdino_core.track.candidates import MOST_NEIGHBOURS, next_frame_pairs
 from spatialdino_core.track.drift import shared_change
@@ -36,6 +39,7 @@ from spatialdino_core.track.motion import fitted_model, prior_model
 from spatialdino_core.track.objects import Objects
 from spatialdino_core.track.parameters import TrackParameters
 from spatialdino_core.track.rates import first_rates
+from spatialdino_core.track.stage import track_movie
 
 PAUSE_S = np.array([0.0, 2, 4, 64, 66, 68])
 LONG_PAUSE_S = np.r_[np.arange(0.0, 20, 2), np.arange(78.0, 98, 2)]
@@ -312,3 +316,38 @@ def test_objects_in_a_frame_that_was_left_out_are_refused() -> None:
     clock = Clock.even(4, left_out=[2])
     with pytest.raises(BadInputError, match="frames that were left out, first in frame 2"):
         link_objects(as_objects(truth), clock, REGION, TrackParameters())
+
+
+def test_the_stage_knows_what_segmentation_did_not_finish(tmp_path: Path) -> None:
+    """Left out by the register (0), or found bad later (4): neither is in the record of labels."""
+    times_s = [0.0, 2, 4, 64, 66, 68]
+    truth = brownian(np.array(times_s), 20).query("frame not in [0, 4]")
+    as_objects(truth).to_parquet(tmp_path / "objects.parquet")
+    done = dict.fromkeys([1, 2, 3, 5], "sum")
+    StageRecord(stores=[], checksums=done, skipped={4: "zeros"}, about={}).write(tmp_path / "labels.json")
+    scan = Acquisition(
+        scan="none",
+        angle_deg=None,
+        step_um=0.2,
+        pixel_um=0.1,
+        interval_s=2.0,
+        skew_axis=None,
+        scan_sign=1,
+    )
+    record = MovieRecord(
+        movie="cell",
+        channels=["488nm"],
+        paths=["raw"],
+        train=False,
+        acquisition=scan,
+        frames=6,
+        shape_zyx=(41, 101, 121),
+        times_s=times_s,
+        skipped={0: "truncated"},
+    )
+    files = [tmp_path / name for name in ("labels.json", "objects.parquet", "t.csv", "e.csv", "about.json")]
+    track_movie(record, *files, TrackParameters(border_um=0.0))
+    tracks, events = pd.read_csv(tmp_path / "t.csv"), pd.read_csv(tmp_path / "e.csv")
+    assert len(events) == 0
+    assert tracks.groupby("track_id")["frame"].agg(list).tolist() == [[1, 2, 3, 4, 5]] * 20
+    assert sorted(tracks["time_s"].unique()) == [2, 4, 64, 66, 68]
