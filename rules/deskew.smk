@@ -7,6 +7,7 @@ With frames_per_job, parts of the movie come before, and the rule for the movie 
 rule deskew:
     input:
         record=rules.register.output.record,
+        preview=rules.preview.output.measures,
         parts=part_records("deskewed"),
     output:
         record=f"{RESULTS}/{{movie}}/deskewed.json",
@@ -28,13 +29,14 @@ rule deskew:
         frames="all",
     shell:
         "python -m workflow_scripts.deskew --sheet {params.sheet:q} --movie-record {input.record:q} "
-        "--output {output.record:q} --version {params.version} --threads {threads} --frames {params.frames:q} "
-        "--settings {params.settings:q} 2>&1 | tee {log:q}"
+        "--preview {input.preview:q} --output {output.record:q} --version {params.version} --threads {threads} "
+        "--frames {params.frames:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
 use rule deskew as deskew_part with:
     input:
         record=rules.register.output.record,
+        preview=rules.preview.output.measures,
         opened=opened("deskewed"),
     output:
         record=f"{RESULTS}/{{movie}}/deskewed.{{frames}}.json",

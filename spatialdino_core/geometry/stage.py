@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from spatialdino_core.device import choose_device
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.geometry.camera import Camera
 from spatialdino_core.geometry.deskew import Deskew, DeskewedFrame
-from spatialdino_core.geometry.deskewed import PROJECTIONS
+from spatialdino_core.geometry.deskewed import PROJECTIONS, VALID
+from spatialdino_core.geometry.findings import Findings
 from spatialdino_core.geometry.grid import OutputGrid, output_grid
+from spatialdino_core.geometry.mask import prepare_mask
 from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.geometry.registration import read_registration
 from spatialdino_core.geometry.scan import ScanGeometry
@@ -26,6 +29,7 @@ from spatialdino_core.movies.provenance import software
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.register import as_counts, check_content, open_channels
 from spatialdino_core.movies.sheet import SheetRow
+from spatialdino_core.movies.source import Region
 from spatialdino_core.movies.store import FrameStore, StoreLayout, checksum
 from spatialdino_core.parameters import digest
 
@@ -59,6 +63,7 @@ def deskew_movie(
     skip_bad: bool,
     threads: int | None = None,
     part: Part = WHOLE,
+    preview: Path | str | None = None,
 ) -> None:
     """Deskew every frame that is not finished and publish the completion record.
 
@@ -86,6 +91,9 @@ def deskew_movie(
         Threads of the computation on the CPU; by default all cores of the process.
     part
         Frames of this job, whose record is then of them alone.
+    preview
+        JSON file in which the preview left the movie's hot pixels and the value of voxels without data;
+        ``None`` where it has neither.
     """
     grid = output_grid(
         scan_geometry(record),
@@ -96,10 +104,42 @@ def deskew_movie(
         roi_um=rows[0].roi_um,
         grid_offset_um=parameters.grid_offset_um,
     )
-    channels = [_deskew(row, rows[0], grid, parameters, choose_device(device), threads) for row in rows]
+    findings = [Findings.of(preview, row.channel) for row in rows]
+    if parameters.hot_pixels == "keep":
+        findings = [replace(found, hot_pixels=()) for found in findings]
+    channels = [
+        _deskew(row, rows[0], grid, parameters, choose_device(device), threads, found)
+        for row, found in zip(rows, findings, strict=True)
+    ]
+    sources = open_channels(rows, reading)
+    where = f"movie '{record.movie}'"
+
+    def read_channel(number: int, frame: int, region: Region) -> np.ndarray:
+        if frame in record.skipped:
+            raise BadInputError(f"{where}, frame {frame}", found=record.skipped[frame], **LEFT_OUT)
+        stack = check_content(frame, sources[number].read(frame, region), where)
+        return as_counts(stack, f"{where}, frame {frame}")
+
+    mask = prepare_mask(
+        Path(output).parent / VALID,
+        _layout(record, grid, channels=("data",), dtype="uint8", kind="map"),
+        channels[0],
+        partial(read_channel, 0),
+        range(record.frames),
+        part,
+        skip_bad=skip_bad,
+    )
     chosen = {name: value for name, value in asdict(parameters).items() if name != "tiff"}
-    key = digest(asdict(grid.geometry), chosen, rows[0].roi_um, _calibrations(rows), version)
-    about = {
+    key = digest(
+        asdict(grid.geometry),
+        chosen,
+        rows[0].roi_um,
+        _calibrations(rows),
+        [asdict(found) for found in findings],
+        mask,
+        version,
+    )
+    about: dict[str, Any] = {
         "geometry": asdict(grid.geometry),
         "acquisition": asdict(record.usable()),
         "raw_shape_zyx": list(record.shape_zyx),
@@ -109,16 +149,18 @@ def deskew_movie(
         "parameters": asdict(parameters),
         "key": key,
     } | software("deskew")
+    if any(channel.camera.bad is not None for channel in channels):
+        about["bad_pixels"] = {
+            row.channel: 0 if channel.camera.bad is None else int(channel.camera.bad.sum())
+            for row, channel in zip(rows, channels, strict=True)
+        }
+    if mask is not None:
+        values = {row.channel: found.no_data for row, found in zip(rows, findings, strict=True)}
+        about["no_data"] = {"mask": VALID, "checksum": mask, "values": values}
     outputs = _Outputs.prepare(Path(output).parent, record, grid, parameters.tiff, about, part)
-    sources = open_channels(rows, reading)
-    where = f"movie '{record.movie}'"
 
     def read(frame: int) -> tuple[int, list[np.ndarray]]:
-        if frame in record.skipped:
-            raise BadInputError(f"{where}, frame {frame}", found=record.skipped[frame], **LEFT_OUT)
-        parts = [source.read(frame, c.region) for source, c in zip(sources, channels, strict=True)]
-        stacks = [check_content(frame, part, where) for part in parts]
-        return frame, [as_counts(stack, f"{where}, frame {frame}") for stack in stacks]
+        return frame, [read_channel(n, frame, channel.region) for n, channel in enumerate(channels)]
 
     def resample(loaded: tuple[int, list[np.ndarray]]) -> tuple[int, str, list[DeskewedFrame]]:
         frame, stacks = loaded
@@ -128,7 +170,13 @@ def deskew_movie(
     def write(resampled: tuple[int, str, list[DeskewedFrame]]) -> FrameResult:
         frame, content, done = resampled
         fills = [channel.fill for channel in done]
-        return FrameResult(output=outputs.write(frame, done), content=content, facts={"fill": fills})
+        written = outputs.write(frame, done)
+        return FrameResult(
+            # Later stages see the voxels through the mask.
+            output=written if mask is None else digest(written, mask),
+            content=content,
+            facts={"fill": fills},
+        )
 
     def unchanged(frame: int, entry: Entry) -> bool:
         return entry.content == _content(read(frame)[1])
@@ -162,6 +210,7 @@ def _deskew(
     parameters: DeskewParameters,
     device: Any,
     threads: int | None,
+    found: Findings,
 ) -> Deskew:
     registration = read_registration(row.registration) if row.registration else None
     if registration is not None and (row is first or parameters.interpolation == "fft"):
@@ -175,7 +224,8 @@ def _deskew(
         grid=grid,
         interpolation=parameters.interpolation,
         fill=parameters.fill,
-        camera=Camera.of(row, (grid.raw_shape[1], grid.raw_shape[2])),
+        camera=Camera.of(row, (grid.raw_shape[1], grid.raw_shape[2]), found.hot_pixels),
+        no_data=found.no_data,
         registration=registration,
         device=device,
         threads=threads,
@@ -193,6 +243,27 @@ def _calibrations(rows: Sequence[SheetRow]) -> list[Any]:
 
 def _content(stacks: Sequence[np.ndarray]) -> str:
     return digest([checksum(stack) for stack in stacks])
+
+
+def _layout(
+    record: MovieRecord,
+    grid: OutputGrid,
+    channels: tuple[str, ...],
+    dtype: str,
+    kind: str,
+    flat: int | None = None,
+) -> StoreLayout:
+    """Of a store on the movie's grid, or on that of its projection along the axis ``flat``."""
+    z, y, x = (1 if axis == flat else length for axis, length in enumerate(grid.shape))
+    return StoreLayout(
+        shape_czyx=(len(channels), z, y, x),
+        dtype=dtype,
+        voxel_um=grid.voxel_um,
+        origin_um=grid.origin_um,
+        interval_s=record.usable().interval_s,
+        channels=channels,
+        kind=kind,
+    )
 
 
 @dataclass(frozen=True)
@@ -214,16 +285,8 @@ class _Outputs:
         part: Part,
     ) -> _Outputs:
         def store(name: str, flat: int | None) -> FrameStore:
-            shape = [1 if axis == flat else length for axis, length in enumerate(grid.shape)]
-            layout = StoreLayout(
-                shape_czyx=(len(record.channels), shape[0], shape[1], shape[2]),
-                dtype="uint16",
-                voxel_um=grid.voxel_um,
-                origin_um=grid.origin_um,
-                interval_s=record.usable().interval_s,
-                channels=tuple(record.channels),
-                kind="image" if flat is None else "map",
-            )
+            kind = "image" if flat is None else "map"
+            layout = _layout(record, grid, tuple(record.channels), "uint16", kind, flat)
             return FrameStore.prepare(folder / name, layout, record.frames, about, part)
 
         tiffs = TiffFolder(folder / TIFFS, record.movie, record.channels, grid.voxel_um) if tiff else None
