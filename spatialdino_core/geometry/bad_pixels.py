@@ -61,10 +61,10 @@ def named_pixels(path: Path | str, shape_yx: tuple[int, int]) -> list[tuple[int,
 def _of_mask(path: Path | str, shape_yx: tuple[int, int]) -> list[tuple[int, int]]:
     try:
         mask = np.asarray(tifffile.imread(path))
-    except (tifffile.TiffFileError, ValueError) as error:
+    except Exception as error:  # tifffile lets through whatever a damaged file causes
         raise BadInputError(
             path,
-            found=f"a file that cannot be read ({error})",
+            found=f"a file that cannot be read ({type(error).__name__}: {error})",
             expected="a TIFF mask of bad pixels",
             remedy="Save the mask anew, or name the pixels in a table with the columns y and x.",
         ) from error

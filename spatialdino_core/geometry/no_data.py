@@ -96,7 +96,7 @@ def _counts_range(images: Iterable[NDArray[np.uint16]], value: int) -> tuple[flo
     for image in images:
         histogram += intensity_histogram(image)
     filled, histogram[value] = int(histogram[value]), 0
-    if not histogram.any():
+    if np.count_nonzero(histogram) < 2:
         return None
     background = histogram_mode(histogram)
     if value > background:
