@@ -32,7 +32,7 @@ STAGES: Mapping[str, Stage] = MappingProxyType(
     {
         "register": Stage("spatialdino_core.movies.register", 1),
         "preview": Stage("spatialdino_core.quality.preview", 2),
-        "review": Stage("spatialdino_core.quality.review", 1),
+        "review": Stage("spatialdino_core.quality.review", 2),
         "deskew": Stage("spatialdino_core.geometry.stage", 2),
         "shard": Stage("spatialdino_core.crops.stage", 1),
         "pretrain": Stage("spatialdino_core.pretrain.stage", 1),

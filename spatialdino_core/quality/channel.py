@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spatialdino_core.geometry.background import estimate_background
+from spatialdino_core.geometry.bad_pixels import Repair, mask_of
 from spatialdino_core.geometry.no_data import inner_parts, no_data_region, no_data_value
 from spatialdino_core.movies.record import Acquisition
 from spatialdino_core.quality.bleaching import signal_trend
@@ -142,15 +143,16 @@ def frames_to_look_at(usable: Sequence[int], number: int) -> list[int]:
 
 
 def look_at(frame: int, stack: NDArray[Any]) -> FrameLook:
-    """Measure a raw stack (z, y, x) of camera counts, uint16."""
+    """Measure a raw stack (z, y, x) of camera counts, uint16, but for hot pixels and filled borders."""
     content = hashlib.blake2b(np.ascontiguousarray(stack).data, digest_size=16).digest()
-    data: NDArray[Any] | list[NDArray[Any]] = stack
-    no_data, fraction = no_data_value(stack), 0.0
+    no_data, region = no_data_value(stack), None
     if no_data is not None:
         region = no_data_region(stack, no_data)
-        data, fraction = inner_parts(stack, region) or stack, float(region.mean())
         # An edge that stands still would hide motion.
         stack = np.where(region, np.uint16(round(estimate_background(stack, no_data))), stack)
+    hot = [(y, x) for y, x in hot_pixels(stack).tolist()]
+    stack = Repair.of(mask_of(hot, (stack.shape[1], stack.shape[2])))(stack)
+    data = stack if region is None else inner_parts(stack, region) or stack
     return FrameLook(
         frame=frame,
         metrics=frame_metrics(data),
@@ -158,9 +160,9 @@ def look_at(frame: int, stack: NDArray[Any]) -> FrameLook:
         motion=motion_image(stack),
         projection=max_projection(stack),
         middle=middle_plane(stack),
-        hot_pixels=frozenset((y, x) for y, x in hot_pixels(stack).tolist()),
+        hot_pixels=frozenset(hot),
         no_data=no_data,
-        no_data_fraction=fraction,
+        no_data_fraction=0.0 if region is None else float(region.mean()),
     )
 
 

@@ -126,7 +126,7 @@ def test_a_deskewed_scene_is_as_if_there_were_no_hot_pixels(axis: str, flip: str
         return deskew(stack[deskew.region]).voxels.astype(int)
 
     truth = deskewed(raw, Camera(flip=flip))
-    # These beads are two pixels wide: between its neighbours a pixel differs from their median by some counts.
+    # These beads are two pixels wide: a pixel differs from the median of its neighbours by some counts.
     assert np.abs(deskewed(hot, camera) - truth).max() < 60
     assert np.abs(deskewed(hot, Camera(flip=flip)) - truth).max() > 1000
 
@@ -143,7 +143,7 @@ def test_a_region_is_repaired_where_it_lies() -> None:
 
 
 def test_a_hot_pixel_of_dark_and_flat_image_leaves_no_hole(tmp_path: Path) -> None:
-    """The dark image knows the hot pixel, too: subtracted from what is put in its place, it would leave a hole."""
+    """The dark image knows the hot pixel: subtracted from what is put in its place, it would leave a hole."""
     random = np.random.default_rng(1)
     dark, flat = np.full(YX, 100.0), np.full(YX, 900.0)
     dark[5, 6], flat[5, 6] = 1500, 2300

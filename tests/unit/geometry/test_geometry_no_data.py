@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,16 +104,21 @@ def movie(folder: Path, stacks: list[np.ndarray], channel: str = "c", **cells: o
 
 
 def run(
-    rows: list[SheetRow], out: Path, no_data: dict[str, int | None] | None = None, part: str = "all", **given: object
+    rows: list[SheetRow],
+    out: Path,
+    no_data: dict[str, int | None] | None = None,
+    part: str = "all",
+    **given: object,
 ) -> DeskewedMovie:
     out.mkdir(parents=True, exist_ok=True)
     (out / "preview.json").write_text(json.dumps({} if no_data is None else {"no_data": no_data}))
     record = register_movie(rows, ReadingParameters(), "fail")
     assert record.problem is None, record.problem
+    what: dict[str, Any] = {"part": Part.parse(part), "preview": out / "preview.json"}
     output = out / ("deskewed.json" if part == "all" else f"deskewed.{part}.json")
     deskew_movie(
         rows, record, output, DeskewParameters(**given), ReadingParameters(),  # type: ignore[arg-type]
-        device="cpu", version="1", skip_bad=False, threads=1, part=Part.parse(part), preview=out / "preview.json",
+        device="cpu", version="1", skip_bad=False, threads=1, **what,
     )  # fmt: skip
     return DeskewedMovie(output)
 
@@ -210,7 +216,7 @@ def test_parts_see_the_mask_of_the_job_before_them(tmp_path: Path) -> None:
 
 def test_other_borders_make_other_results_for_the_stages_that_follow(tmp_path: Path) -> None:
     """Also of frames whose own voxels are the same."""
-    wide, narrow = (X > n for n in (5, 9))
+    wide, narrow = X > 5, X > 9
     frames = [np.where(narrow, image(t), 0).astype(np.uint16) for t in range(3)]
     before = run([movie(tmp_path / "raw", frames)], tmp_path / "out", {"c": 0}, fill=100).record.checksums
     frames[0] = np.where(wide, image(0), 0).astype(np.uint16)

@@ -1,4 +1,4 @@
-"""Hot pixels planted in simulated raw stacks: those are found, and nothing that a microscope could have imaged."""
+"""Hot pixels planted in simulated raw stacks: they are found, and nothing that a microscope has imaged."""
 
 from __future__ import annotations
 
