@@ -12,6 +12,7 @@ import tifffile
 import zarr
 from geometry_scenes import PIXEL
 
+from spatialdino_core.geometry.background import estimate_background
 from spatialdino_core.geometry.deskewed import DeskewedMovie
 from spatialdino_core.geometry.no_data import inner_parts, no_data_region, no_data_value
 from spatialdino_core.geometry.parameters import DeskewParameters
@@ -65,7 +66,9 @@ def stripes(low: int) -> np.ndarray:
 ORDINARY = {
     "an image": image(),
     "dropped planes": stripes(0),
-    "a thin frame of zeros in a few planes": np.where((Z < 3) & (X < 20), 0, image()),
+    "zeros in a few planes": np.where((Z < 5) & (X < 50), 0, image()),
+    "a column of zeros": np.where(np.arange(200) < 1, 0, np.tile(image(), (1, 3, 4))[:, :, :200]),
+    "dark corners of an aperture": np.where(abs(Y - 20) + abs(X - 30) < 46, image(0, 400.0), image(0, 0.0)),
     "background subtracted and clipped": image().astype(int).clip(108) - 108,
     "the same, scaled up": (image().astype(int).clip(108) - 108) * 16,
     "eight bits of little light": np.random.default_rng(0).poisson(0.3, SHAPE),
@@ -80,6 +83,12 @@ ORDINARY = {
 @pytest.mark.parametrize("name", ORDINARY)
 def test_ordinary_images_have_no_such_borders(name: str) -> None:
     assert no_data_value(ORDINARY[name].astype(np.uint16)) is None
+
+
+def test_the_background_is_that_of_the_data_however_few_they_are() -> None:
+    stack = np.where(X < 50, 4095, image()).astype(np.uint16)
+    assert estimate_background(stack, 4095) == pytest.approx(108, abs=1)
+    assert estimate_background(stack) == 4095
 
 
 @pytest.mark.parametrize("inside", [SHEAR, TURNED])
@@ -161,9 +170,8 @@ def test_the_mask_goes_when_the_raw_files_have_data_there(tmp_path: Path) -> Non
 
 
 def test_what_is_filled_in_the_first_two_frames_alone_is_masked(tmp_path: Path) -> None:
-    frames = [np.where(SHEAR, image(t), 0).astype(np.uint16) for t in range(3)]
-    frames[1] = np.where(X > 1.5 * Z + 1, image(1), 0).astype(np.uint16)
-    frames[2] = image(2)
+    both, first = X > 1.5 * Z + 1, TURNED & (X > 1.5 * Z + 1)
+    frames = [np.where(where, image(t), 0).astype(np.uint16) for t, where in enumerate((both, first, X >= 0))]
     got = run([movie(tmp_path / "raw", frames)], tmp_path / "out", {"c": 0})
     assert np.array_equal(got.valid, X > 1.5 * Z + 1)
 
