@@ -8,6 +8,7 @@ rule deskew:
     input:
         record=rules.register.output.record,
         table=rules.register.output.table,
+        preview=rules.preview.output.measures,
         parts=part_records("deskewed"),
     output:
         record=f"{RESULTS}/{{movie}}/deskewed.json",
@@ -28,15 +29,16 @@ rule deskew:
         version=version_of("deskew"),
         frames="all",
     shell:
-        "python -m workflow_scripts.deskew --sheet={params.sheet:q} --movie-record {input.record:q} --table {input.table:q} "
-        "--output {output.record:q} --version {params.version} --threads {threads} --frames {params.frames:q} "
-        "--settings {params.settings:q} 2>&1 | tee {log:q}"
+        "python -m workflow_scripts.deskew --sheet={params.sheet:q} --movie-record {input.record:q} "
+        "--table {input.table:q} --preview {input.preview:q} --output {output.record:q} --version {params.version} --threads {threads} "
+        "--frames {params.frames:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
 use rule deskew as deskew_part with:
     input:
         record=rules.register.output.record,
         table=rules.register.output.table,
+        preview=rules.preview.output.measures,
         opened=opened("deskewed"),
     output:
         record=f"{RESULTS}/{{movie}}/deskewed.{{frames}}.json",

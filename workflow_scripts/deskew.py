@@ -22,8 +22,9 @@ def main(a: Arguments) -> None:
         skip_bad=a.settings["on_bad_frame"] == "skip",
         threads=int(a.threads),
         part=Part.parse(a.frames),
+        preview=a.preview,
     )
 
 
 if __name__ == "__main__":
-    run(main, __doc__, "sheet", "movie_record", "table", "output", "version", "threads", "frames")
+    run(main, __doc__, "sheet", "movie_record", "table", "preview", "output", "version", "threads", "frames")

@@ -54,7 +54,7 @@ def histogram_quantile(histogram: Histogram, fraction: float) -> int:
     return int(np.searchsorted(cumulative, max(fraction * cumulative[-1], 1)))
 
 
-def estimate_background(raw: NDArray[np.uint16]) -> float:
+def estimate_background(raw: NDArray[np.uint16], no_data: int | None = None) -> float:
     """Camera background of a frame: the most frequent intensity, to a fraction of a count.
 
     Voxels of value 0 are left out: dropped planes and padding, since a camera has an offset.
@@ -63,13 +63,18 @@ def estimate_background(raw: NDArray[np.uint16]) -> float:
     ----------
     raw
         uint16, of any shape.
+    no_data
+        Another value that is left out: what fills the borders of the stack.
 
     Returns
     -------
     float
         Counts; 0 for a frame without any voxel above 0.
     """
-    return histogram_mode(intensity_histogram(raw))
+    histogram = intensity_histogram(raw)
+    if no_data is not None:
+        histogram[no_data] = 0
+    return histogram_mode(histogram)
 
 
 def histogram_mode(histogram: Histogram) -> float:

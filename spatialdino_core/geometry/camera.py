@@ -1,12 +1,14 @@
-"""What the camera did to a raw stack: mirrored it, added its dark image, saw uneven light.
+"""What the camera did to a raw stack: mirrored it, added its dark image, saw uneven light, had bad pixels.
 
 Corrected counts are ``(raw - dark) / flat + pedestal``, with the flat field normalised to a mean of 1 and
 the pedestal the mean of the dark image: without it, noise below the dark level would be clipped to 0 and
-raise the background.
+raise the background. Bad pixels are replaced before that, in the stack and in both images: what a dark image
+says of a hot pixel must not be taken from what is put in its place.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from spatialdino_core.errors import BadInputError
+from spatialdino_core.geometry.bad_pixels import Repair, mask_of, named_pixels
 from spatialdino_core.movies.formats.image import Region
 from spatialdino_core.movies.sheet import SheetRow
 
@@ -35,14 +38,17 @@ class Camera:
         Dark image (y, x) in the orientation of the flipped planes, counts; ``None``: no correction.
     gain
         What differences from the dark image are multiplied with, likewise.
+    bad
+        Bad pixels (y, x), bool, in the orientation of the raw files; ``None``: there are none.
     """
 
     flip: str = ""
     dark: NDArray[np.float32] | None = None
     gain: NDArray[np.float32] | None = None
+    bad: NDArray[np.bool_] | None = None
 
     @classmethod
-    def of(cls, row: SheetRow, shape_yx: tuple[int, int]) -> Camera:
+    def of(cls, row: SheetRow, shape_yx: tuple[int, int], hot: Sequence[tuple[int, int]] = ()) -> Camera:
         """What a row of the sample sheet says.
 
         Parameters
@@ -51,18 +57,23 @@ class Camera:
             The channel. Its dark and flat images have the orientation of the raw files.
         shape_yx
             Shape of a raw plane.
+        hot
+            Hot pixels (y, x) of the raw files, besides the bad ones that the row names.
 
         Raises
         ------
         BadInputError
-            For an image of another shape, a flat field without a dark image, or one that holds no light.
+            For an image of another shape, a flat field without a dark image, or one that holds no light; for
+            bad pixels outside the plane.
         """
         flip = row.flip or ""
+        named = named_pixels(row.bad_pixels, shape_yx) if row.bad_pixels else []
+        bad = mask_of([*hot, *named], shape_yx) if hot or named else None
         if row.flat is None:
             if row.dark is None:
-                return cls(flip=flip)
-            dark = _dark(row.dark, shape_yx)
-            return cls(flip=flip, dark=_flipped(dark, flip), gain=np.ones_like(dark))
+                return cls(flip=flip, bad=bad)
+            dark = _without(bad, _dark(row.dark, shape_yx))
+            return cls(flip=flip, dark=_flipped(dark, flip), gain=np.ones_like(dark), bad=bad)
         if row.dark is None:
             raise BadInputError(
                 row.flat,
@@ -70,8 +81,8 @@ class Camera:
                 expected="'dark' beside 'flat'",
                 remedy="Give the dark image or the camera offset in the sample sheet.",
             )
-        dark = _dark(row.dark, shape_yx)
-        light = _image(row.flat, shape_yx) - dark
+        dark = _without(bad, _dark(row.dark, shape_yx))
+        light = _without(bad, _image(row.flat, shape_yx)) - dark
         if not light.mean() > 0:
             raise BadInputError(
                 row.flat,
@@ -80,7 +91,8 @@ class Camera:
                 remedy="Correct 'flat' or 'dark' in the sample sheet.",
             )
         gain = 1 / np.maximum(light / light.mean(), FLAT_FLOOR)
-        return cls(flip=flip, dark=_flipped(dark, flip), gain=_flipped(gain.astype(np.float32), flip))
+        gain = _flipped(gain.astype(np.float32), flip)
+        return cls(flip=flip, dark=_flipped(dark, flip), gain=gain, bad=bad)
 
     def region(self, region: Region, shape: tuple[int, int, int]) -> Region:
         """Where a region of the flipped stack lies in the file."""
@@ -112,6 +124,10 @@ class Camera:
         counts *= self.gain[y, x]
         counts += self.dark.mean(dtype=np.float64).astype(np.float32)
         return counts
+
+
+def _without(bad: NDArray[np.bool_] | None, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    return image if bad is None else Repair.of(bad)(image[None])[0]
 
 
 def _flipped(image: NDArray[Any], flip: str) -> NDArray[Any]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.geometry.background import estimate_background
+from spatialdino_core.geometry.bad_pixels import Repair
 from spatialdino_core.geometry.camera import Camera
 from spatialdino_core.geometry.grid import OutputGrid
 from spatialdino_core.geometry.registration import registered_map
@@ -63,6 +64,8 @@ class Deskew:
         ``background`` or counts.
     camera
         What the camera did.
+    no_data
+        Value of voxels of the raw stack that hold no data, and get the fill; ``None``: all hold data.
     registration
         4 × 4, from the first channel to this one; ``None`` for the first channel itself.
     device
@@ -75,6 +78,7 @@ class Deskew:
     interpolation: str = "cubic"
     fill: str | float = "background"
     camera: Camera = field(default_factory=Camera)
+    no_data: int | None = None
     registration: NDArray[np.float64] | None = None
     device: torch.device | str = "cpu"
     threads: int | None = None
@@ -82,6 +86,12 @@ class Deskew:
     @cached_property
     def _taps(self) -> Taps:
         return make_taps(self.grid.plane_map, ORDERS[self.interpolation])
+
+    @cached_property
+    def _repair(self) -> Repair:
+        """Of the bad pixels of the block, from its good ones."""
+        bad = self.camera.bad
+        return Repair(()) if bad is None else Repair.of(bad[self.region[1:]])
 
     @property
     def _planewise(self) -> bool:
@@ -119,8 +129,10 @@ class Deskew:
             If ``raw`` is not such a block.
         """
         self._check(raw)
-        stack = self.camera.oriented(raw)
         fill = self._fill(raw)
+        if self.no_data is not None:
+            raw = np.where(raw == self.no_data, np.uint16(fill), raw)
+        stack = self.camera.oriented(self._repair(raw))
         if self.registration is not None:
             return self._registered(stack, fill)
         options: dict[str, Any] = {
@@ -143,7 +155,7 @@ class Deskew:
             )
 
     def _fill(self, raw: NDArray[np.uint16]) -> int:
-        value = estimate_background(raw) if self.fill == "background" else float(self.fill)
+        value = estimate_background(raw, self.no_data) if self.fill == "background" else float(self.fill)
         return round(value)
 
     def _correction(self, part: Stack, low: int) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from spatialdino_core.geometry.scan import ScanGeometry
 from spatialdino_core.movies.ledger import StageRecord
 from spatialdino_core.movies.store import FrameStore
 
+VALID = "valid.ome.zarr"
 PROJECTIONS = {axis: f"projections/along_{axis}.ome.zarr" for axis in "zyx"}
 
 
@@ -46,8 +47,11 @@ class DeskewedMovie:
         Voxels, uint16 (t, c, z, y, x). The first channel is the one that is segmented and tracked.
     grid
         Where they lie, in the output frame and in the raw stack.
+    mask
+        Bool, broadcasts to (z, y, x): True where the raw stack was sampled and had data, False in the fill of
+        the box. Of length 1 along an axis on which it does not depend.
     valid
-        Bool (z, y, x): True where the raw stack was sampled, False in the fill of the box.
+        The same, (z, y, x).
     """
 
     def __init__(self, record: Path | str) -> None:
@@ -55,7 +59,10 @@ class DeskewedMovie:
         self.record = StageRecord.read(record)
         self.store = FrameStore(self.folder / self.record.stores[0])
         self.grid = recorded_grid(self.record.about)
-        self.valid = np.broadcast_to(self.grid.valid, self.store.shape[2:])
+        self.mask = self.grid.valid
+        if "no_data" in self.record.about:
+            self.mask = self.mask & FrameStore(self.folder / VALID).read(0).astype(bool)
+        self.valid = np.broadcast_to(self.mask, self.store.shape[2:])
 
     def raw_voxels(self, position_um: NDArray[np.float64]) -> NDArray[np.float64]:
         """Where positions of tracks (z_um, y_um, x_um) lie in the raw stack: (plane, y, x), voxels from 0."""

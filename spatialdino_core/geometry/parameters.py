@@ -31,6 +31,13 @@ class DeskewParameters:
             "deskewed frame alone: exact where rows are sampled finely enough, rings at hot pixels"
         ),
     ] = "cubic"
+    hot_pixels: Annotated[
+        Literal["replace", "keep"],
+        Field(
+            description="pixels that the review found brighter than their neighbours in every plane are "
+            "replaced from these, or kept; those that the sample sheet names (bad_pixels) always are replaced"
+        ),
+    ] = "replace"
     crop: Annotated[
         Literal["full", "core"],
         Field(

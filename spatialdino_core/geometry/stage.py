@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,18 @@ from spatialdino_core.device import choose_device
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.geometry.camera import Camera
 from spatialdino_core.geometry.deskew import Deskew, DeskewedFrame
-from spatialdino_core.geometry.deskewed import PROJECTIONS
+from spatialdino_core.geometry.deskewed import PROJECTIONS, VALID
+from spatialdino_core.geometry.findings import Findings
 from spatialdino_core.geometry.grid import OutputGrid, output_grid
 from spatialdino_core.geometry.light import frame_light, frame_warnings
+from spatialdino_core.geometry.mask import prepare_mask
 from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.geometry.registration import read_registration
-from spatialdino_core.geometry.rounding import rounding_of
+from spatialdino_core.geometry.rounding import Rounding, rounding_of
 from spatialdino_core.geometry.scan import ScanGeometry
 from spatialdino_core.geometry.tiffs import TiffFolder
 from spatialdino_core.movies.acquisition import AcquisitionTable
+from spatialdino_core.movies.formats.image import Region
 from spatialdino_core.movies.ledger import Entry, FrameJob, FrameResult, StageRecord
 from spatialdino_core.movies.part import WHOLE, Part, collected
 from spatialdino_core.movies.provenance import software
@@ -62,6 +65,7 @@ def deskew_movie(
     skip_bad: bool,
     threads: int | None = None,
     part: Part = WHOLE,
+    preview: Path | str | None = None,
 ) -> None:
     """Deskew every frame that is not finished and publish the completion record.
 
@@ -89,6 +93,9 @@ def deskew_movie(
         Threads of the computation on the CPU; by default all cores of the process.
     part
         Frames of this job, whose record is then of them alone.
+    preview
+        JSON file in which the preview left the movie's hot pixels and the value of voxels without data;
+        ``None`` where it has neither.
     """
     grid = output_grid(
         scan_geometry(record),
@@ -99,10 +106,43 @@ def deskew_movie(
         roi_um=rows[0].roi_um,
         grid_offset_um=parameters.grid_offset_um,
     )
-    channels = [_deskew(row, rows[0], grid, parameters, choose_device(device), threads) for row in rows]
+    findings = [Findings.of(preview, row.channel) for row in rows]
+    if parameters.hot_pixels == "keep":
+        findings = [replace(found, hot_pixels=()) for found in findings]
+    channels = [
+        _deskew(row, rows[0], grid, parameters, choose_device(device), threads, found)
+        for row, found in zip(rows, findings, strict=True)
+    ]
+    sources = open_channels(record.movie, table)
+    where = f"movie '{record.movie}'"
+
+    def read_channel(number: int, frame: int, region: Region) -> tuple[np.ndarray, Rounding | None]:
+        """Counts of a part of a raw stack, and what rounding to them did."""
+        if frame in record.skipped:
+            raise BadInputError(f"{where}, frame {frame}", found=record.skipped[frame], **LEFT_OUT)
+        stack = check_content(frame, sources[number].read(frame, region), where)
+        return as_counts(stack, f"{where}, frame {frame}"), rounding_of(stack)
+
+    mask = prepare_mask(
+        Path(output).parent / VALID,
+        _layout(record, grid, channels=("data",), dtype="uint8", kind="map"),
+        channels[0],
+        lambda frame, region: read_channel(0, frame, region)[0],
+        range(record.frames),
+        part,
+        skip_bad=skip_bad,
+    )
     chosen = {name: value for name, value in asdict(parameters).items() if name != "tiff"}
-    key = digest(asdict(grid.geometry), chosen, rows[0].roi_um, _calibrations(rows), version)
-    about = {
+    key = digest(
+        asdict(grid.geometry),
+        chosen,
+        rows[0].roi_um,
+        _calibrations(rows),
+        [asdict(found) for found in findings],
+        mask,
+        version,
+    )
+    about: dict[str, Any] = {
         "geometry": asdict(grid.geometry),
         "acquisition": asdict(record.usable()),
         "raw_shape_zyx": list(record.shape_zyx),
@@ -112,21 +152,24 @@ def deskew_movie(
         "parameters": asdict(parameters),
         "key": key,
     } | software("deskew")
+    if any(channel.camera.bad is not None for channel in channels):
+        about["bad_pixels"] = {
+            row.channel: 0 if channel.camera.bad is None else int(channel.camera.bad.sum())
+            for row, channel in zip(rows, channels, strict=True)
+        }
+    if mask is not None:
+        values = {row.channel: found.no_data for row, found in zip(rows, findings, strict=True)}
+        about["no_data"] = {"mask": VALID, "checksum": mask, "values": values}
     outputs = _Outputs.prepare(Path(output).parent, record, grid, parameters.tiff, about, part)
-    sources = open_channels(record.movie, table)
-    where = f"movie '{record.movie}'"
 
     measured: dict[int, dict[str, Any]] = {}  # of the frames on their way
 
     def read(frame: int) -> tuple[int, list[np.ndarray]]:
-        if frame in record.skipped:
-            raise BadInputError(f"{where}, frame {frame}", found=record.skipped[frame], **LEFT_OUT)
-        parts = [source.read(frame, c.region) for source, c in zip(sources, channels, strict=True)]
-        stacks = [check_content(frame, part, where) for part in parts]
-        counts = [as_counts(stack, f"{where}, frame {frame}") for stack in stacks]
+        read = [read_channel(n, frame, channel.region) for n, channel in enumerate(channels)]
+        counts = [stack for stack, _ in read]
         measured[frame] = {"light": [asdict(frame_light(stack)) for stack in counts]}
-        if any(losses := [rounding_of(stack) for stack in stacks]):
-            measured[frame]["rounding"] = [loss and asdict(loss) for loss in losses]
+        if any(loss for _, loss in read):
+            measured[frame]["rounding"] = [loss and asdict(loss) for _, loss in read]
         return frame, counts
 
     def resample(loaded: tuple[int, list[np.ndarray]]) -> tuple[int, str, list[DeskewedFrame]]:
@@ -136,8 +179,13 @@ def deskew_movie(
 
     def write(resampled: tuple[int, str, list[DeskewedFrame]]) -> FrameResult:
         frame, content, done = resampled
-        facts = {"fill": [channel.fill for channel in done]} | measured.pop(frame)
-        return FrameResult(output=outputs.write(frame, done), content=content, facts=facts)
+        written = outputs.write(frame, done)
+        return FrameResult(
+            # Later stages see the voxels through the mask.
+            output=written if mask is None else digest(written, mask),
+            content=content,
+            facts={"fill": [channel.fill for channel in done]} | measured.pop(frame),
+        )
 
     def unchanged(frame: int, entry: Entry) -> bool:
         return entry.content == _content(read(frame)[1])
@@ -173,6 +221,7 @@ def _deskew(
     parameters: DeskewParameters,
     device: Any,
     threads: int | None,
+    found: Findings,
 ) -> Deskew:
     registration = read_registration(row.registration) if row.registration else None
     if registration is not None and (row is first or parameters.interpolation == "fft"):
@@ -186,7 +235,8 @@ def _deskew(
         grid=grid,
         interpolation=parameters.interpolation,
         fill=parameters.fill,
-        camera=Camera.of(row, (grid.raw_shape[1], grid.raw_shape[2])),
+        camera=Camera.of(row, (grid.raw_shape[1], grid.raw_shape[2]), found.hot_pixels),
+        no_data=found.no_data,
         registration=registration,
         device=device,
         threads=threads,
@@ -204,6 +254,27 @@ def _calibrations(rows: Sequence[SheetRow]) -> list[Any]:
 
 def _content(stacks: Sequence[np.ndarray]) -> str:
     return digest([checksum(stack) for stack in stacks])
+
+
+def _layout(
+    record: MovieRecord,
+    grid: OutputGrid,
+    channels: tuple[str, ...],
+    dtype: str,
+    kind: str,
+    flat: int | None = None,
+) -> StoreLayout:
+    """Of a store on the movie's grid, or on that of its projection along the axis ``flat``."""
+    z, y, x = (1 if axis == flat else length for axis, length in enumerate(grid.shape))
+    return StoreLayout(
+        shape_czyx=(len(channels), z, y, x),
+        dtype=dtype,
+        voxel_um=grid.voxel_um,
+        origin_um=grid.origin_um,
+        interval_s=record.usable().interval_s,
+        channels=channels,
+        kind=kind,
+    )
 
 
 @dataclass(frozen=True)
@@ -225,16 +296,8 @@ class _Outputs:
         part: Part,
     ) -> _Outputs:
         def store(name: str, flat: int | None) -> FrameStore:
-            shape = [1 if axis == flat else length for axis, length in enumerate(grid.shape)]
-            layout = StoreLayout(
-                shape_czyx=(len(record.channels), shape[0], shape[1], shape[2]),
-                dtype="uint16",
-                voxel_um=grid.voxel_um,
-                origin_um=grid.origin_um,
-                interval_s=record.usable().interval_s,
-                channels=tuple(record.channels),
-                kind="image" if flat is None else "map",
-            )
+            kind = "image" if flat is None else "map"
+            layout = _layout(record, grid, tuple(record.channels), "uint16", kind, flat)
             return FrameStore.prepare(folder / name, layout, record.frames, about, part)
 
         tiffs = TiffFolder(folder / TIFFS, record.movie, record.channels, grid.voxel_um) if tiff else None

@@ -14,7 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spatialdino_core.geometry.background import estimate_background
+from spatialdino_core.geometry.bad_pixels import Repair, mask_of
+from spatialdino_core.geometry.no_data import inner_parts, no_data_region, no_data_value
 from spatialdino_core.quality.bleaching import signal_trend
+from spatialdino_core.quality.hot_pixels import hot_pixels
 from spatialdino_core.quality.metrics import FrameMetrics, frame_metrics
 from spatialdino_core.quality.motion import motion_image, rigid_shift
 from spatialdino_core.quality.pictures import max_projection, middle_plane
@@ -39,6 +43,12 @@ class FrameLook:
         Image (y, x) that motion is read from.
     projection, middle
         Small maximum projection and middle plane, float32 (y, x).
+    hot_pixels
+        Set of (y, x).
+    no_data
+        Value that fills its borders; ``None`` where they are data.
+    no_data_fraction
+        Share of the voxels that are filled.
     """
 
     frame: int
@@ -47,6 +57,9 @@ class FrameLook:
     motion: NDArray[np.float32]
     projection: NDArray[np.float32]
     middle: NDArray[np.float32]
+    hot_pixels: frozenset[tuple[int, int]]
+    no_data: int | None
+    no_data_fraction: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +85,11 @@ class ChannelMetrics:
         length, µm, and its speed, µm/min.
     drift_um, drift_um_per_min
         The same from the first to the last frame looked at.
+    hot_pixels
+        How many pixels of the camera are hot; see `lasting_hot_pixels`.
+    no_data_fraction
+        Share of the voxels of the first frame that another program filled with one value. They count in no
+        other measure.
     """
 
     snr: float
@@ -98,6 +116,8 @@ class ChannelMetrics:
     percentile_1: float
     percentile_50: float
     percentile_99: float
+    hot_pixels: int
+    no_data_fraction: float
 
 
 def frames_to_look_at(usable: Sequence[int], number: int) -> list[int]:
@@ -122,15 +142,35 @@ def frames_to_look_at(usable: Sequence[int], number: int) -> list[int]:
 
 
 def look_at(frame: int, stack: NDArray[Any]) -> FrameLook:
-    """Measure a raw stack (z, y, x) of camera counts."""
+    """Measure a raw stack (z, y, x) of camera counts, uint16, but for hot pixels and filled borders."""
+    content = hashlib.blake2b(np.ascontiguousarray(stack).data, digest_size=16).digest()
+    no_data, region = no_data_value(stack), None
+    if no_data is not None:
+        region = no_data_region(stack, no_data)
+        # An edge that stands still would hide motion.
+        stack = np.where(region, np.uint16(round(estimate_background(stack, no_data))), stack)
+    hot = [(y, x) for y, x in hot_pixels(stack).tolist()]
+    stack = Repair.of(mask_of(hot, (stack.shape[1], stack.shape[2])))(stack)
+    data = stack if region is None else inner_parts(stack, region) or stack
     return FrameLook(
         frame=frame,
-        metrics=frame_metrics(stack),
-        content=hashlib.blake2b(np.ascontiguousarray(stack).data, digest_size=16).digest(),
+        metrics=frame_metrics(data),
+        content=content,
         motion=motion_image(stack),
         projection=max_projection(stack),
         middle=middle_plane(stack),
+        hot_pixels=frozenset(hot),
+        no_data=no_data,
+        no_data_fraction=0.0 if region is None else float(region.mean()),
     )
+
+
+def lasting_hot_pixels(looks: Sequence[FrameLook]) -> list[tuple[int, int]]:
+    """Hot pixels (y, x) of both the first and the second usable frame, in order.
+
+    Of no other frames, so that they stay the same when a movie grows.
+    """
+    return sorted(frozenset.intersection(*(look.hot_pixels for look in looks[:2])))
 
 
 def channel_metrics(
@@ -177,6 +217,8 @@ def channel_metrics(
         percentile_1=first.percentile_1,
         percentile_50=first.percentile_50,
         percentile_99=first.percentile_99,
+        hot_pixels=len(lasting_hot_pixels(looks)),
+        no_data_fraction=looks[0].no_data_fraction,
     )
 
 

@@ -50,6 +50,8 @@ LABELS = {
     "motion_um": Label("motion to next frame", "µm", "motion"),
     "drift_um": Label("drift first to last", "µm", "drift"),
     "saturated_fraction": Label("saturated voxels", "%", "saturated"),
+    "hot_pixels": Label("hot pixels"),
+    "no_data_fraction": Label("borders without data", "%"),
     "missing_frames": Label("missing frames", short="missing"),
     "frames": Label("frames"),
     "missing_fraction": Label("missing frames", "%"),

@@ -7,7 +7,7 @@ one frame is in ``bleaching.py`` and ``motion.py``.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ LEAST_CORRELATION = 0.005
 DETAIL_LAGS = (1, 4)  # within the image of a particle, and beyond it
 STANDARD_ERRORS = 4.0
 
-Stack = NDArray[Any]
+Stack = NDArray[Any] | Sequence[NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ def frame_metrics(stack: Stack) -> FrameMetrics:
     ----------
     stack
         Camera counts (z, y, x); uint16, or another type of which the counts are rounded to uint16.
-        Planes are handled one at a time.
+        Planes are handled one at a time, and may be of different shapes: of some only a part may be data.
     """
     histogram = np.zeros(LEVELS, np.int64)
     for plane in _recorded(stack):
@@ -118,8 +118,8 @@ def frame_metrics(stack: Stack) -> FrameMetrics:
         empty_planes=sum(_is_empty(plane) for plane in stack),
         repeated_planes=_repeated_planes(stack),
         focus=_focus(stack),
-        lowest=float(stack.min()),
-        highest=float(stack.max()),
+        lowest=min(float(plane.min()) for plane in stack),
+        highest=max(float(plane.max()) for plane in stack),
         percentile_1=float(histogram_quantile(histogram, 0.01)),
         percentile_50=float(histogram_quantile(histogram, 0.5)),
         percentile_99=float(histogram_quantile(histogram, 0.99)),
@@ -180,10 +180,10 @@ def _repeated_planes(stack: Stack) -> int:
 
 def _focus(stack: Stack) -> float:
     """Fall of the autocovariance of fine detail from lag 1 to lag 2, in y and x."""
-    if min(stack.shape[1:]) <= 2:
-        return 0.0
     covariance = np.zeros(3)
     for plane in _recorded(stack):
+        if min(plane.shape) <= 2:
+            continue
         detail = plane.astype(np.float32)
         detail -= gaussian_filter(detail, FINE_DETAIL_PIXELS)
         for lag in range(3):

@@ -21,7 +21,13 @@ from spatialdino_core.movies.register import as_counts, check_content
 from spatialdino_core.movies.sheet import SheetRow
 from spatialdino_core.movies.source import FrameSource, open_channels
 from spatialdino_core.progress import progress
-from spatialdino_core.quality.channel import FrameLook, channel_metrics, frames_to_look_at, look_at
+from spatialdino_core.quality.channel import (
+    FrameLook,
+    channel_metrics,
+    frames_to_look_at,
+    lasting_hot_pixels,
+    look_at,
+)
 from spatialdino_core.quality.pictures import Picture, grey, grey_range, tiled
 from spatialdino_core.quality.planes import Detail, texture
 from spatialdino_core.quality.plausibility import (
@@ -83,6 +89,10 @@ def preview_movie(
                 channel: _numbers(asdict(channel_metrics(own, acquisition.pixel_um, clock.times_s)))
                 for channel, own in zip(record.channels, looks, strict=True)
             },
+            "hot_pixels": {
+                channel: lasting_hot_pixels(own) for channel, own in zip(record.channels, looks, strict=True)
+            },
+            "no_data": {channel: own[0].no_data for channel, own in zip(record.channels, looks, strict=True)},
             "panels": _panel_titles(looks[0]),
         }
         image = tiled([_panels(own) for own in looks])

@@ -82,6 +82,7 @@ def warnings(results: MovieResults) -> list[str]:
         *_particle_warnings(results),
         *results.looked_at["warnings"],
         *results.deskewed.about["warnings"],
+        *_raw_warnings(results),
         *_frame_warnings(results),
         *_track_warnings(results),
     ]
@@ -108,6 +109,19 @@ def _particle_warnings(results: MovieResults) -> Iterator[str]:
         median = signal_quartiles(results.objects)[0.5]
         if median.iloc[0] > 0 and (left := median.iloc[-1] / median.iloc[0]) < BLEACHED:
             yield f"Particles of the last frame are {left:.0%} as bright as those of the first: bleaching."
+
+
+def _raw_warnings(results: MovieResults) -> Iterator[str]:
+    about = results.deskewed.about
+    for channel, number in about.get("bad_pixels", {}).items():
+        if number:
+            yield f"Channel {channel}: {count(number, 'hot or bad pixel')} of the camera replaced."
+    for channel, value in about.get("no_data", {}).get("values", {}).items():
+        if value is not None:
+            yield (
+                f"Channel {channel}: another program filled borders with {value}; they are taken as without "
+                "data."
+            )
 
 
 def _frame_warnings(results: MovieResults) -> Iterator[str]:

@@ -92,7 +92,7 @@ def segment_movie(
             window,
             frame,
             movie.voxel_um,
-            movie.grid.valid,
+            movie.mask,
             foreground(frame),
             calibration,
             parameters,
@@ -126,7 +126,7 @@ def _calibrate(
     version: str,
 ) -> Calibration:
     def compute() -> dict[str, Any]:
-        found = calibrate(window, foreground, movie.voxel_um, movie.grid.valid, parameters, where=folder.name)
+        found = calibrate(window, foreground, movie.voxel_um, movie.mask, parameters, where=folder.name)
         return found.as_json()
 
     first = window.frames[: calibration_span(parameters)]

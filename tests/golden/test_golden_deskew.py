@@ -23,11 +23,13 @@ from spatialdino_core.geometry.background import (
     histogram_quantile,
     intensity_histogram,
 )
+from spatialdino_core.geometry.bad_pixels import Repair
 from spatialdino_core.geometry.camera import Camera
 from spatialdino_core.geometry.deskew import Deskew
 from spatialdino_core.geometry.deskewed import PROJECTIONS, DeskewedMovie
 from spatialdino_core.geometry.grid import OutputGrid, output_grid
 from spatialdino_core.geometry.light import dark_frames, frame_light, frame_warnings, listed
+from spatialdino_core.geometry.no_data import inner_parts, no_data_region, no_data_value
 from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.geometry.registration import read_registration, registered_map
 from spatialdino_core.geometry.rounding import rounding_of
@@ -237,6 +239,17 @@ def deskewed_frames(folder: Path) -> dict[str, Any]:
                 "projections": [frame.along_z, frame.along_y, frame.along_x],
             }
     deskew = Deskew(grid=output_grid(GEOMETRIES["stage x +1"], SHAPE))
+    bad = np.zeros(SHAPE[1:], bool)
+    bad[3, 4:6] = bad[0, 0] = bad[7:10, 6:9] = bad[5, 12] = True
+    for name in ("cubic x", "cubic y", "registered y", "region x", "fourier y back"):
+        scan, options, settings = cases[name]
+        grid = output_grid(GEOMETRIES[scan], SHAPE, **options)
+        raw = np.where(np.arange(SHAPE[2]) < 3, 4095, RAW).astype(np.uint16)
+        used = replace(camera, flip="" if "fourier" in name else "xy", bad=bad)
+        deskew = Deskew(grid=grid, camera=used, no_data=4095, **settings)
+        frame = deskew(raw[deskew.region])
+        found[f"{name}, bad pixels"] = [frame.fill, frame.voxels, frame.along_y]
+    deskew = Deskew(grid=output_grid(GEOMETRIES["stage x +1"], SHAPE))
     found["bad"] = [outcome(deskew, raw) for raw in (RAW[:, 1:], RAW.astype(np.int32))]
     hot = RAW.copy()
     hot[3, 4:6, 8] = 65535
@@ -361,6 +374,8 @@ def cameras(folder: Path) -> dict[str, Any]:
         "exposures": random.uniform(80, 120, (3, 6, 8)),
         "night": np.full((6, 8), 60.0),
         "other": np.ones((6, 7)),
+        "all": np.ones((6, 8)),
+        "mask": np.arange(48).reshape(6, 8) % 7 == 0,
     }
     for name, image in images.items():
         tifffile.imwrite(folder / f"{name}.tif", image.astype(np.float32), photometric="minisblack")
@@ -378,20 +393,52 @@ def cameras(folder: Path) -> dict[str, Any]:
         "night": dict(dark="dark", flat="night"),
         "none": dict(dark="no"),
         "other": dict(dark="other"),
+        "mask": dict(bad_pixels="mask"),
+        "table": dict(bad_pixels="table", dark="dark", flat="flat", flip="y"),
+        **{name: dict(bad_pixels=name) for name in ("all", "other", "far", "words", "torn", "no")},
     }
+    (folder / "table.tsv").write_text("x\ty\n1\t2\n\n7\t5\n")
+    (folder / "far.tsv").write_text("y\tx\n6\t0\n")
+    (folder / "words.tsv").write_text("1,2\n")
+    (folder / "torn.tif").write_bytes(b"II*")
     found: dict[str, Any] = {}
     for name, cells in rows.items():
         paths = {k: str(folder / f"{v}.tif") if v in (*images, "no") else v for k, v in cells.items()}
-        camera = outcome(Camera.of, sheet_row("x", **paths), (6, 8))
+        if "bad_pixels" in cells:
+            kind = "tsv" if cells["bad_pixels"] in ("table", "far", "words") else "tif"
+            paths["bad_pixels"] = str(folder / f"{cells['bad_pixels']}.{kind}")
+        camera = outcome(Camera.of, sheet_row("x", **paths), (6, 8), [(1, 1)] if name == "mask" else [])
         if isinstance(camera, str):
             found[name] = camera
             continue
         region = camera.region((slice(1, 2), slice(2, 5), slice(1, 3)), (2, 6, 8))
+        if camera.bad is not None:
+            found[f"bad pixels {name}"] = [camera.bad, Repair.of(camera.bad)(part)]
         found[name] = [camera.flip, [(s.start, s.stop) for s in region], camera.oriented(part)[0]]
         if camera.dark is not None:
             found[name] += [camera.dark, camera.gain]
             found[name] += [camera.corrected(camera.oriented(part)[:, 1:4, 2:7], slice(1, 4), slice(2, 7))]
     return found
+
+
+@STAGE.scene
+def filled_borders(folder: Path) -> dict[str, Any]:
+    """Which values are borders, where they are, and the parts between them."""
+    shape = (5, 36, 44)
+    z, y, x = np.indices(shape)
+    image = np.rint(np.random.default_rng(4).normal(120, 6, shape)).astype(np.uint16)
+    outside = {"sheared": (x < 3 + 2 * z) | (x > 30 + 2 * z), "turned": (x + y < 14) | (x + y > 66)}
+    outside |= {"thin": (x < 1) & (y < 10), "few planes": (x < 20) & (z < 2), "planes": z < 1}
+    outside |= {"all but one": (x != 20) | (y != 20), "everywhere": x >= 0, "nowhere": x < 0}
+    found: dict[str, Any] = {}
+    for name, where in outside.items():
+        for value in (0, 70, 90, 120, 240, 4095):
+            stack = np.where(where, value, image).astype(np.uint16)
+            region = no_data_region(stack, value)
+            parts = [part.shape for part in inner_parts(stack, region)]
+            found[f"{name} {value}"] = [no_data_value(stack), int(region.sum()), parts]
+    clipped = np.maximum(image, 120) - 120
+    return found | {f"clipped, {factor} times": no_data_value(clipped * factor) for factor in (1, 16)}
 
 
 @STAGE.scene
@@ -423,6 +470,9 @@ def deskewed_movies(folder: Path) -> dict[str, Any]:
                 stack[:] = 0
             tifffile.imwrite(folder / f"{channel}_t{frame}.tif", stack, photometric="minisblack")
             os.utime(folder / f"{channel}_t{frame}.tif", ns=(1000, 1000))
+    for frame in range(4):
+        black = np.where(np.arange(SHAPE[2]) < 4 + frame, 0, counts(frame, SHAPE, 90, 300)).astype(np.uint16)
+        tifffile.imwrite(folder / f"black_t{frame}.tif", black, photometric="minisblack")
     write_json(folder / "shift.json", SHIFTED.tolist())
     write_json(folder / "other.json", (SHIFTED + 0.01 * np.eye(4, k=3)).tolist())
     acquisition = Acquisition(
@@ -445,11 +495,14 @@ def deskewed_movies(folder: Path) -> dict[str, Any]:
             sheet_row(folder / f"{c}_t*.tif", channel=c, **((changes or {}).get(c, {}))) for c in channels
         ]
         output = folder / name / "deskewed.json"
+        preview = None
+        if (told := given.pop("found", None)) is not None:
+            write_json(preview := folder / f"{name}.json", told)
         arguments: dict[str, Any] = dict(device="cpu", version="1", skip_bad=True) | (about or {})
         deskew_movie(
             rows, replace(of, skipped={1: "gone"}) if given.pop("skipped", False) else of,
             resolve(rows, ReadingParameters()).table, output, DeskewParameters(**(PLAIN | given)),
-            part=Part.parse(part), threads=1, **arguments,
+            part=Part.parse(part), threads=1, preview=preview, **arguments,
         )  # fmt: skip
         return output
 
@@ -485,6 +538,12 @@ def deskewed_movies(folder: Path) -> dict[str, Any]:
         sizes = [float(v) for v in sorted(set(_sizes(tif.ome_metadata)))]
         found["tiffs"] = [[path.name for path in tiffs], voxels, tif.series[0].axes, sizes]
 
+    masked: dict[str, Any] = dict(found={"no_data": {"black": 0}, "hot_pixels": {"black": [[3, 4]]}})
+    for part in ("0-0", "0-2", "2-4", "all"):
+        black = run("black", ("black", "560nm"), part, **masked)
+    found["black"] = seen(black) | {"about": read_json(black)["about"]["bad_pixels"]}
+    found["kept"] = seen(run("kept", ("black",), skipped=True, hot_pixels="keep", **masked))
+
     def run_again() -> int:
         run("two", ("488nm", "560nm"), tiff=True)
         return len((folder / "two" / "ledger" / "deskew.jsonl").read_text().splitlines())
@@ -510,6 +569,9 @@ def deskewed_movies(folder: Path) -> dict[str, Any]:
         "version": dict(about=dict(version="2")),
         "dark": dict(changes={"488nm": dict(dark="95")}),
         "flip": dict(changes={"488nm": dict(flip="x")}),
+        "nothing found": dict(found={"hot_pixels": {"488nm": []}, "no_data": {"488nm": None}}),
+        "hot pixel": dict(found={"hot_pixels": {"488nm": [[1, 2]]}}),
+        "border": dict(found={"no_data": {"488nm": 3}}),
         "region": dict(changes={"488nm": dict(roi_um="0:0.5,0:1,0:1")}),
     }
     keys = {

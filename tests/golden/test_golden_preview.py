@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from spatialdino_core.movies.record import Acquisition, MovieRecord
 from spatialdino_core.movies.resolve import resolve
 from spatialdino_core.quality.bleaching import signal_trend
 from spatialdino_core.quality.channel import channel_metrics, frames_to_look_at, look_at
+from spatialdino_core.quality.hot_pixels import hot_pixels
 from spatialdino_core.quality.metrics import frame_metrics
 from spatialdino_core.quality.motion import motion_image, rigid_shift
 from spatialdino_core.quality.pictures import grey, grey_range, max_projection, middle_plane, reduced, tiled
@@ -35,9 +36,11 @@ from spatialdino_core.quality.planes import (
 from spatialdino_core.quality.plausibility import check_plausible, evidence_of, plausibility_warnings
 from spatialdino_core.quality.preview import preview_movie
 
-MODULES = ["bleaching", "channel", "metrics", "motion", "pictures", "planes", "plausibility", "preview"]
+MODULES = ["bleaching", "channel", "hot_pixels", "metrics", "motion", "pictures", "planes", "plausibility"]
+MODULES += ["preview"]
 STAGE = Stage("preview", [f"quality/{name}.py" for name in MODULES])
 SHAPE = (5, 36, 44)
+X = np.arange(44)
 ACQUISITION = Acquisition(
     scan="stage", angle_deg=31.5, step_um=0.4, pixel_um=0.13, interval_s=2.5, skew_axis="x", scan_sign=1
 )
@@ -95,6 +98,29 @@ def measures_of_frames(folder: Path) -> dict[str, Any]:
             np.uint16
         )
     return {name: frame_metrics(stack) for name, stack in stacks.items()}
+
+
+@STAGE.scene
+def hot_pixels_and_filled_borders(folder: Path) -> dict[str, Any]:
+    """Pixels that are a little too bright, very much, in pairs, at borders; borders of one value."""
+    found: dict[str, Any] = {}
+    places = {"lone": [(9, 8)], "pair": [(20, 30), (20, 31)], "edges": [(0, 12), (35, 20), (15, 43), (0, 0)]}
+    for name, pixels in places.items():
+        for excess in (12, 25, 60, 500):
+            stack = scene(7, brightness=120)
+            for y, x in pixels:
+                stack[:, y, x] += excess
+            found[f"{name} {excess}"] = hot_pixels(stack).tolist()
+    some = scene(7, brightness=120)
+    some[:4, 9, 8] += 500
+    found["not in all planes"] = hot_pixels(some).tolist()
+    z, y, x = np.indices(SHAPE)
+    outside = {"sheared": (x < 3 + 2 * z) | (x > 30 + 2 * z), "turned": (x + y < 14) | (x + y > 66)}
+    for name, where in outside.items():
+        for value in (0, 4095):
+            stack = np.where(where, value, scene(8)).astype(np.uint16)
+            found[f"{name} {value}"] = asdict(look_at(0, stack)) | {"content": None}
+    return found
 
 
 @STAGE.scene
@@ -198,6 +224,9 @@ def previews_of_movies(folder: Path) -> dict[str, Any]:
                 seed + frame, brightness=(900 + 4 * seed) * 0.85**frame, shift=(0.7 * frame, -0.3 * frame)
             )
             tifffile.imwrite(folder / f"{channel}_t{frame}.tif", stack, photometric="minisblack")
+            stack[:, 30, 11] = 4000
+            stack[:, 12, 40] += 900 if frame != 1 else 0
+            tifffile.imwrite(folder / f"{'dh'[channel == 'b']}_t{frame}.tif", np.where(X < 9, 0, stack))
     zeros = np.zeros(SHAPE, np.uint16)
     bad = {
         "first": [0],
@@ -239,6 +268,7 @@ def previews_of_movies(folder: Path) -> dict[str, Any]:
         "all frames": previewed(record("a"), frames=20),
         "one frame": previewed(record("a"), frames=1),
         "two frames": previewed(record("b"), frames=2),
+        "hot and filled": previewed(record("dh")),
         "skipped": previewed(record("a", skipped={0: "x", 3: "y", 7: "z"}), frames=3),
         "unusable": previewed(record("a", problem="no")),
         "no files": previewed(record("c")),

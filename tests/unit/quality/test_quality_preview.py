@@ -267,3 +267,44 @@ def test_one_frame_is_held_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyP
     look(tmp_path, [stack(t) for t in range(8)], channels=2)
     assert len(alive) == 2 * 4
     assert most <= 2
+
+
+def test_hot_pixels_of_the_first_two_frames_are_listed_and_not_measured(tmp_path: Path) -> None:
+    """Later frames have no say, or the list would change when a movie grows."""
+    clean = [stack(t) for t in range(5)]
+    places = {(20, 31), (40, 7)}
+    frames = [frame.copy() for frame in clean]
+    for t, frame in enumerate(frames):
+        for y, x in places:
+            frame[:, y, x] += 400
+        frame[:, 50, 60] += 400 * (t > 0)
+        frame[:, 10, 70] += 400 * (t != 1)
+        frame[:, 60, 70] += 400 * (t > 1)
+        frame[:, 33, 50] += 400 * (t < 2)
+    (tmp_path / "hot").mkdir()
+    (tmp_path / "clean").mkdir()
+    found = look(tmp_path / "hot", frames)
+    assert found["hot_pixels"] == {"488nm": sorted([*map(list, places), [33, 50]])}
+    m, expected = found["channels"]["488nm"], look(tmp_path / "clean", clean)["channels"]["488nm"]
+    assert m["hot_pixels"] == 3
+    assert expected["hot_pixels"] == 0
+    for name in ("snr", "signal", "motion_um", "drift_um"):
+        assert m[name] == pytest.approx(expected[name], rel=0.05), name
+
+
+def test_borders_that_another_program_filled_are_not_measured(tmp_path: Path) -> None:
+    clean = [stack(t) for t in range(3)]
+    z, _, x = np.indices(SHAPE)
+    outside = (x < 4 + z) | (x > 60 + z)
+    for name, value in (("zero", 0), ("other", 9000), ("clean", None)):
+        (tmp_path / name).mkdir()
+        frames = clean if value is None else [np.where(outside, value, f).astype(np.uint16) for f in clean]
+        found = look(tmp_path / name, frames)
+        assert found["no_data"] == {"488nm": value}
+        m = found["channels"]["488nm"]
+        assert m["no_data_fraction"] == pytest.approx(0 if value is None else outside.mean(), rel=1e-5)
+        assert m["noise"] == pytest.approx(3, rel=0.25)
+        assert m["background"] == pytest.approx(100, abs=6)
+        assert (m["empty_planes"], m["saturated_fraction"]) == (0, 0)
+        assert m["motion_um"] == pytest.approx(0.1 * np.hypot(*STEP_PIXELS), abs=0.03)
+        assert (m["lowest"] > 50, m["highest"] < 2000) == (True, True)

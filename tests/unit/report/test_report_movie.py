@@ -322,3 +322,17 @@ def test_candidates_that_no_track_holds_are_not_shown_as_particles(results_folde
     shown = np.where(np.isin(every.xy, [1, 2, 3, 4]), every.xy, 0)
     assert 0 < len(borders.xy) == len(outlines(shown, (1, 1)))
     assert len(borders.xy) < len(outlines(every.xy, (1, 1)))
+
+
+def test_replaced_pixels_and_filled_borders_are_told(results_folder: Make) -> None:
+    record, root = results_folder(frames=2, channels=("488nm", "560nm"))
+    path = root / record.movie / "deskewed.json"
+    content = read_json(path)
+    content["about"]["bad_pixels"] = {"488nm": 12, "560nm": 0}
+    content["about"]["no_data"] = {"values": {"488nm": None, "560nm": 0}}
+    write_json(path, content)
+    found = warnings(open_results(record, path.parent))
+    assert [line for line in found if "pixel" in line] == [
+        "Channel 488nm: 12 hot or bad pixels of the camera replaced."
+    ]
+    assert [line.split(":")[0] for line in found if "filled borders with 0" in line] == ["Channel 560nm"]

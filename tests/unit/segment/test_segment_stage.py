@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import ndimage
 
 from spatialdino_core.files import read_json
+from spatialdino_core.geometry.deskewed import VALID
 from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.geometry.scan import ScanGeometry
 from spatialdino_core.movies.ledger import StageRecord
@@ -178,3 +180,26 @@ def test_a_movie_grown_bit_by_bit_ends_as_the_whole_at_once(movie: Write, spots)
         if path.is_file():
             path.unlink()
     pd.testing.assert_frame_equal(segment(folder, TOGETHER), grown)
+
+
+def test_nothing_is_found_along_borders_without_data(movie: Write, spots) -> None:
+    """A movie that another program deskewed: the particles that lie in its data, and no others."""
+    every = stacks(3, 150.0, spots)
+    whole = segment(movie(every), ALONE)
+    z, _, x = np.indices(SHAPE)
+    inside = (x > z + 2) & (x < SHAPE[2] - 26 + z)
+    folder = movie([np.where(inside, stack, 100).astype(np.uint16) for stack in every])
+    about = {"voxel_um": ISOTROPIC_UM, "interval_s": 2.0, "channels": ("data",), "kind": "map"}
+    layout = StoreLayout(shape_czyx=(1, *SHAPE), dtype="uint8", **about)
+    FrameStore.prepare(folder / VALID, layout, 1, {}).write(0, inside[None].astype(np.uint8))
+    record = StageRecord.read(folder / "deskewed.json")
+    replace(record, about=record.about | {"no_data": {"mask": VALID}}).write(folder / "deskewed.json")
+    found = segment(folder, ALONE)
+    places = [np.round(table[["z", "y", "x"]].to_numpy()).astype(int) for table in (whole, found)]
+    assert inside[tuple(places[1].T)].all()
+    deep = ndimage.distance_transform_edt(inside) > 6
+    kept = [deep[tuple(place.T)].sum() for place in places]
+    assert len(found) > 20
+    assert kept[0] * 0.95 <= kept[1] <= kept[0] * 1.05
+    near = inside & ~deep
+    assert near[tuple(places[1].T)].sum() <= near[tuple(places[0].T)].sum()
