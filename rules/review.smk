@@ -29,7 +29,7 @@ rule review:
     params:
         judged=lambda wildcards: digest([judged_now(movie) for movie in SHEET]),
         sheet=lambda wildcards: CONFIG.movies,
-        previews=f"{RESULTS}/qc/previews",
+        previews=lambda wildcards: f"{RESULTS}/qc/previews",
         decided=human_decisions(f"{RESULTS}/qc/decisions.tsv"),
         settings=settings("quality"),
         version=version_of("review"),

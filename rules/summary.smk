@@ -23,7 +23,7 @@ rule summary:
     params:
         standings=digest([(m, asdict(s)) for m, s in STANDINGS.items() if m in SHEET]),
         sheet=lambda wildcards: CONFIG.movies,
-        results=RESULTS,
+        results=lambda wildcards: RESULTS,
         # Made on the way to the weights, which the model report of the input is about.
         training=(
             [f"{RESULTS}/model/metrics.csv"]

@@ -30,3 +30,10 @@ def test_two_attempts_do_not_share_a_temporary_file(tmp_path: Path) -> None:
         one.write_text("1")
         two.write_text("2")
     assert (tmp_path / "a.txt").read_text() == "1"
+
+
+def test_names_of_files_that_are_no_text_are_written_and_read_again(tmp_path: Path) -> None:
+    """As Linux gives the name of a file from a system with another encoding."""
+    name = b"M\xe4use.tif".decode("utf-8", "surrogateescape")
+    write_json(tmp_path / "a.json", {"problem": f"{name} is µ"})
+    assert read_json(tmp_path / "a.json") == {"problem": f"{name} is µ"}

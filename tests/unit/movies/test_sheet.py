@@ -243,3 +243,9 @@ def test_bad_ways_to_read_files(tmp_path: Path, cells: dict[str, str], words: st
     with pytest.raises(BadInputError) as caught:
         read_sheet(sheet(tmp_path, cells, header=READING))
     assert words in str(caught.value)
+
+
+def test_signs_that_only_windows_has_at_their_place(tmp_path: Path) -> None:
+    path = sheet(tmp_path, {})
+    path.write_bytes(path.read_text().replace("a_*.tif", "5 € – “a”.tif").encode("cp1252"))
+    assert read_sheet(path)["a"][0].path == str(tmp_path / "5 € – “a”.tif")
