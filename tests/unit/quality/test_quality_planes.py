@@ -169,6 +169,18 @@ def test_what_is_seen_in_two_frames_only_tells_nothing() -> None:
         assert not pass_through_focus(list(seen[1:] + seen[:-1]))
 
 
+def test_a_pattern_of_the_camera_makes_no_planes_alike() -> None:
+    """Seen best where there are no particles: at the ends, which are as far apart as planes can be."""
+    rng = np.random.default_rng(8)
+    pattern = gaussian_filter(rng.normal(0, 40, SHAPE[1:]), 0.7)
+    particles = movie(30, frames=1, particles=25)[0].astype(float)
+    particles[:6] = rng.normal(110, 3.5, (6, *SHAPE[1:]))
+    particles[-6:] = rng.normal(110, 3.5, (6, *SHAPE[1:]))
+    seen = texture(np.rint(particles + pattern).clip(0).astype(np.uint16))
+    assert covariance_by_lag(seen).sum(axis=1)[12] > 0.25
+    assert returning(seen) is None
+
+
 def test_covariance_is_the_likeness_of_planes_without_noise() -> None:
     """Planes that share a share ρ of their variance have a covariance of ρ, whatever the noise."""
     rng = np.random.default_rng(5)
