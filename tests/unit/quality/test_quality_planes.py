@@ -169,16 +169,15 @@ def test_what_is_seen_in_two_frames_only_tells_nothing() -> None:
         assert not pass_through_focus(list(seen[1:] + seen[:-1]))
 
 
-def test_a_pattern_of_the_camera_makes_no_planes_alike() -> None:
-    """Seen best where there are no particles: at the ends, which are as far apart as planes can be."""
-    rng = np.random.default_rng(8)
-    pattern = gaussian_filter(rng.normal(0, 40, SHAPE[1:]), 0.7)
-    particles = movie(30, frames=1, particles=25)[0].astype(float)
-    particles[:6] = rng.normal(110, 3.5, (6, *SHAPE[1:]))
-    particles[-6:] = rng.normal(110, 3.5, (6, *SHAPE[1:]))
-    seen = texture(np.rint(particles + pattern).clip(0).astype(np.uint16))
-    assert covariance_by_lag(seen).sum(axis=1)[12] > 0.25
-    assert returning(seen) is None
+@pytest.mark.parametrize("seed", range(8))
+def test_a_pattern_of_the_camera_makes_no_planes_return(seed: int) -> None:
+    """It is seen best where there are no particles: at the ends, which are as far apart as planes can be."""
+    rng = np.random.default_rng(seed)
+    pattern = rng.normal(0, 10, SHAPE[1:])
+    particles = movie(30 + seed, frames=1, particles=40)[0].astype(float)
+    for ends in (slice(None, 7), slice(-7, None)):
+        particles[ends] = rng.normal(110, 3.5, (7, *SHAPE[1:]))
+    assert returning(texture(np.rint(particles + pattern).clip(0).astype(np.uint16))) is None
 
 
 def test_covariance_is_the_likeness_of_planes_without_noise() -> None:
