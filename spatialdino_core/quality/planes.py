@@ -35,7 +35,7 @@ LEAST_LIKENESS_OF_ENDS = 0.4
 LEAST_LIKENESS_OF_NEXT_BUT_ONE = 0.35
 LEAST_BEND = 4.0
 LEAST_FADING = 0.6
-LARGEST_ERROR = 0.1
+LARGEST_ERROR = 0.07
 
 Detail = NDArray[np.float32]
 Covariance = NDArray[np.float64]
@@ -52,15 +52,40 @@ class Texture:
         noise; dim planes are lower.
     power
         Mean over the planes of the share of that variance that is seen, 0 to 1.
+    units
+        float32 (plane): what each plane was divided by.
+    noise
+        float32 (plane): variance of the noise of each plane before that.
     """
 
     planes: Detail
     power: float
+    units: Detail
+    noise: Detail
 
     @property
     def mean(self) -> Detail:
         """Mean of the planes (y, x)."""
         return self.planes.mean(axis=0)
+
+    @classmethod
+    def of(cls, detail: Detail, noise: Detail) -> Texture:
+        """From detail (plane, y, x) and the variance of its noise (plane)."""
+        signal = np.maximum(np.mean(detail**2, axis=(1, 2)) - noise, 0)
+        variance = np.maximum(signal, LEAST_SIGNAL * noise)
+        units = np.where(variance > 0, np.sqrt(variance), 1).astype(np.float32)
+        power = float(np.mean(signal / units**2))
+        return cls(planes=detail / units[:, None, None], power=power, units=units, noise=noise)
+
+    def without_static(self) -> Texture:
+        """Less what all planes share, each as much as it has: patterns of the camera, and columns.
+
+        Else planes far apart, at the ends of a stack and often empty, would be more alike than others.
+        """
+        shared = self.mean
+        share = np.einsum("pyx,yx->p", self.planes, shared) / max(float(np.sum(shared**2)), 1e-9)
+        detail = (self.planes - share[:, None, None] * shared) * self.units[:, None, None]
+        return Texture.of(detail, self.noise * (1 - 1 / len(detail)))
 
 
 @dataclass(frozen=True)
@@ -87,20 +112,14 @@ def texture(stack: NDArray[Any]) -> Texture:
     middle = stack[(slice(None), *(_middle(n, edge) for n in stack.shape[1:]))]
     y, x = (n // BINNING for n in middle.shape[1:])
     planes = np.zeros((len(stack), y, x), np.float32)
-    gain = _noise_gain()
-    power = 0.0
+    noise = np.zeros(len(stack), np.float32)
     for number, plane in enumerate(middle):
         light = plane[: y * BINNING, : x * BINNING].reshape(y, BINNING, x, BINNING).sum((1, 3), np.float32)
         light = np.sqrt(np.maximum(light, 0))
         detail = gaussian_filter(light, DETAIL_PIXELS) - gaussian_filter(light, BACKGROUND_PIXELS)
-        detail -= detail.mean()
-        noise = gain * (np.median(np.abs(np.diff(light, axis=1))) / 0.6745) ** 2 / 2
-        signal = max(float(np.mean(detail**2)) - noise, 0.0)
-        scale = max(signal, LEAST_SIGNAL * noise)
-        if scale > 0:
-            planes[number] = detail / np.sqrt(scale)
-            power += signal / scale / len(stack)
-    return Texture(planes=planes, power=power)
+        planes[number] = detail - detail.mean()
+        noise[number] = _noise_gain() * (np.median(np.abs(np.diff(light, axis=1))) / 0.6745) ** 2 / 2
+    return Texture.of(planes, noise)
 
 
 def returning(seen: Texture, shift_pixels: float = 0.0, axis: str = "x") -> int | None:
@@ -124,6 +143,15 @@ def returning(seen: Texture, shift_pixels: float = 0.0, axis: str = "x") -> int 
     count = len(seen.planes)
     if count < 2 * CHANNELS[0] or min(seen.planes.shape[1:]) < 2 * LEAST_BLOCK_PIXELS:
         return None
+    found = _first_return(seen, shift_pixels, axis)
+    # What all planes share may be a pattern of the camera, but also all that there is: both must agree.
+    if found is None or _first_return(seen.without_static(), shift_pixels, axis) != found:
+        return None
+    return found
+
+
+def _first_return(seen: Texture, shift_pixels: float, axis: str) -> int | None:
+    count = len(seen.planes)
     still = covariance_by_lag(seen)
     near = {
         lag: _at_best_shift(seen, lag, 2 * lag * shift_pixels / BINNING, axis) if shift_pixels else still[lag]
@@ -194,7 +222,7 @@ def pass_through_focus(means: Sequence[Detail]) -> bool:
     if at_two.value - at_two.error < LEAST_LIKENESS_OF_NEXT_BUT_ONE or at_two.value >= 1:
         return False
     # Both as powers of each other: for a Gaussian, relative to distance 1, 3 at 2, 8 at 3 and 15 at 4.
-    bends = at_four.value <= (at_two.value - at_two.error) ** LEAST_BEND
+    bends = at_four.value + at_four.error <= at_two.value**LEAST_BEND
     fades = _against_next(coarse, 3).value <= max(at_three.value, 0.02) ** LEAST_FADING
     return bool(bends and fades)
 

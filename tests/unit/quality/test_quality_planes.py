@@ -169,6 +169,17 @@ def test_what_is_seen_in_two_frames_only_tells_nothing() -> None:
         assert not pass_through_focus(list(seen[1:] + seen[:-1]))
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_pattern_of_the_camera_makes_no_planes_return(seed: int) -> None:
+    """It is seen best where there are no particles: at the ends, which are as far apart as planes can be."""
+    rng = np.random.default_rng(seed)
+    pattern = rng.normal(0, 10, SHAPE[1:])
+    particles = movie(30 + seed, frames=1, particles=40)[0].astype(float)
+    for ends in (slice(None, 7), slice(-7, None)):
+        particles[ends] = rng.normal(110, 3.5, (7, *SHAPE[1:]))
+    assert returning(texture(np.rint(particles + pattern).clip(0).astype(np.uint16))) is None
+
+
 def test_covariance_is_the_likeness_of_planes_without_noise() -> None:
     """Planes that share a share ρ of their variance have a covariance of ρ, whatever the noise."""
     rng = np.random.default_rng(5)
