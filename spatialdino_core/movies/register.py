@@ -98,12 +98,13 @@ def _summary(found: Resolved, table: AcquisitionTable) -> dict[str, str]:
     """What was read, for the review: files, their order, the first and the last, the clock."""
     number, first, last = found.files
     summary = {
-        "files": f"{number}" + (f", {len(table.unused)} not used" if table.unused else ""),
+        "files": f"{number}",
         "order": found.by,
         "first": first,
         "last": last,
         "clock": table.clock or "none",
     }
+    summary |= {"unused": f"{len(table.unused)}"} if table.unused else {}
     return summary | ({"position": table.position} if table.position else {})
 
 

@@ -158,8 +158,9 @@ def _reading(reading: Mapping[str, str]) -> str:
         return ""
     first, last = reading["first"], reading["last"]
     files = first if first == last else f"{reading['files']} files, {first} to {last}"
+    unused = f"; {reading['unused']} others not used" if "unused" in reading else ""
     position = f"; position {reading['position']}" if "position" in reading else ""
-    return f"{files}{position}; order: {reading['order']}; clock: {reading['clock']}"
+    return f"{files}{unused}{position}; order: {reading['order']}; clock: {reading['clock']}"
 
 
 def _is_number(value: float | None) -> TypeGuard[float]:

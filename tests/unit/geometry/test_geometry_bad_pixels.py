@@ -169,10 +169,10 @@ def run(rows: list[SheetRow], out: Path, found: dict | None = None, **parameters
     preview = out / "preview.json"
     out.mkdir(parents=True, exist_ok=True)
     preview.write_text(json.dumps(found or {}))
-    record = register_movie(rows, ReadingParameters(), "fail")
+    record, table = register_movie(rows, ReadingParameters(), "fail")
     assert record.problem is None, record.problem
     deskew_movie(
-        rows, record, out / "deskewed.json", DeskewParameters(**parameters), ReadingParameters(),  # type: ignore[arg-type]
+        rows, record, table, out / "deskewed.json", DeskewParameters(**parameters),  # type: ignore[arg-type]
         device="cpu", version="1", skip_bad=False, threads=1, preview=preview,
     )  # fmt: skip
     content: dict = json.loads((out / "deskewed.json").read_text())

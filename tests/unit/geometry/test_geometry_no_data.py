@@ -121,12 +121,12 @@ def run(
 ) -> DeskewedMovie:
     out.mkdir(parents=True, exist_ok=True)
     (out / "preview.json").write_text(json.dumps({} if no_data is None else {"no_data": no_data}))
-    record = register_movie(rows, ReadingParameters(), "fail")
+    record, table = register_movie(rows, ReadingParameters(), "fail")
     assert record.problem is None, record.problem
     what: dict[str, Any] = {"part": Part.parse(part), "preview": out / "preview.json"}
     output = out / ("deskewed.json" if part == "all" else f"deskewed.{part}.json")
     deskew_movie(
-        rows, record, output, DeskewParameters(**given), ReadingParameters(),  # type: ignore[arg-type]
+        rows, record, table, output, DeskewParameters(**given),  # type: ignore[arg-type]
         device="cpu", version="1", skip_bad=False, threads=1, **what,
     )  # fmt: skip
     return DeskewedMovie(output)

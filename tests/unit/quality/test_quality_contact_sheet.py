@@ -83,11 +83,12 @@ def test_every_movie_has_its_verdict_reason_and_measures(tmp_path: Path) -> None
     assert HOSTILE not in page
 
 
-def test_an_uneven_clock_stands_on_the_card(tmp_path: Path) -> None:
-    words = "uneven clock: steps from 2 to 60 s, usual 2 s"
-    even, uneven = cards(draw(tmp_path, [entry(tmp_path, "a"), entry(tmp_path, "b", clock=words)], []))
-    assert words in uneven
-    assert "clock" not in even
+def test_what_was_read_stands_on_the_card(tmp_path: Path) -> None:
+    read = {"files": "12", "order": "the number after 't'", "first": "t1/img.tif", "last": "t12/img.tif"}
+    read |= {"clock": "sample sheet", "position": "A/1", "unused": "3"}
+    nothing, some = cards(draw(tmp_path, [entry(tmp_path, "a"), entry(tmp_path, "b", reading=read)], []))
+    assert "12 files, t1/img.tif to t12/img.tif; 3 others not used; position A/1; order: the number" in some
+    assert "order:" not in nothing
 
 
 def test_decisions_are_carried_whole(tmp_path: Path) -> None:

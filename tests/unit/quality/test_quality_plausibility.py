@@ -33,9 +33,10 @@ def previewed(folder: Path, stacks: np.ndarray, *, one_file: bool = False, **cel
     values |= {"step_um": 0.25, "pixel_um": 0.1, "interval_s": 2.0}
     rows = [SheetRow(**(values | cells))]
     # Without ``axes``, which change how files are read: here they only say that the stacks are right.
-    record = register_movie([row.model_copy(update={"axes": None}) for row in rows], READING, "fail")
+    record, table = register_movie([row.model_copy(update={"axes": None}) for row in rows], READING, "fail")
     assert record.problem is None
-    preview_movie(rows, record, folder / "m.json", folder / "m.png", READING, frames=5, skip_bad=False)
+    how: dict[str, Any] = {"frames": 5, "skip_bad": False, "state": ""}
+    preview_movie(rows, record, table, folder / "m.json", folder / "m.png", **how)
     found: dict[str, Any] = json.loads((folder / "m.json").read_text())
     return found
 

@@ -6,7 +6,6 @@ import base64
 import io
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -123,10 +122,9 @@ def test_the_same_results_give_the_same_bytes(results_folder: Make) -> None:
     assert (root / record.movie / "report.html").read_bytes() == first
 
 
-def test_an_uneven_clock_is_named_and_shown(results_folder: Make) -> None:
+def test_pictures_are_named_by_the_time_of_their_frames(results_folder: Make) -> None:
     record, root = results_folder(frames=6, times_s=(0.0, 2.0, 4.0, 64.0, 66.0, 68.0))
     page = report(record, root)
-    assert "Uneven clock: steps from 2 to 60 s, usual 2 s." in words(page)
     assert "Frame 3 (64 s)" in captions(page)
 
 
@@ -193,12 +191,6 @@ def test_warnings_come_when_they_should(
     record, root = results_folder(**change)
     found = warnings(open_results(record, root / record.movie, preview(record, root)))
     assert [warning in line for line in found] == [True] if warning else found == []
-
-
-def test_what_registration_found_odd_is_told(results_folder: Make) -> None:
-    record, root = results_folder(frames=2)
-    odd = "the sheet says 0.1 µm per pixel, the file 0.104 µm"
-    assert odd in words(report(replace(record, warnings=[odd]), root))
 
 
 def test_what_preview_and_deskewing_found_odd_is_told(results_folder: Make) -> None:
@@ -331,7 +323,7 @@ def test_replaced_pixels_and_filled_borders_are_told(results_folder: Make) -> No
     content["about"]["bad_pixels"] = {"488nm": 12, "560nm": 0}
     content["about"]["no_data"] = {"values": {"488nm": None, "560nm": 0}}
     write_json(path, content)
-    found = warnings(open_results(record, path.parent))
+    found = warnings(open_results(record, path.parent, root / "previews" / f"{record.movie}.json"))
     assert [line for line in found if "pixel" in line] == [
         "Channel 488nm: 12 hot or bad pixels of the camera replaced."
     ]
