@@ -56,19 +56,26 @@ def do(step: str) -> None:
         from spatialdino_core.movies.register import register_movie
 
         for movie, rows in movies.items():
-            record = register_movie(rows, ReadingParameters(), "fail")
+            found: Any = register_movie(rows, ReadingParameters(), "fail")
+            record = found[0] if isinstance(found, tuple) else found
             assert record.problem is None, record.problem
             record.write(Path("results", movie, "movie.json"))
+            if isinstance(found, tuple):  # not in earlier versions
+                found[1].write(Path("results", movie, "acquisition.tsv"), record.skipped)
     if step == "preview":
         from spatialdino_core.quality.preview import preview_movie
 
         how: dict[str, Any] = {"frames": 5, "skip_bad": False}
-        if "state" in inspect.signature(preview_movie).parameters:  # not in earlier versions
-            how["state"] = "x"
+        now = "table" in inspect.signature(preview_movie).parameters
+        how |= {"state": "x"} if now else {"reading": ReadingParameters()}
         for movie, rows in movies.items():
             record = MovieRecord.read(Path("results", movie, "movie.json"))
-            files = previews / f"{movie}.json", previews / f"{movie}.png"
-            preview_movie(rows, record, *files, ReadingParameters(), **how)
+            files = {"measures": previews / f"{movie}.json", "picture": previews / f"{movie}.png"}
+            if now:
+                from spatialdino_core.movies.acquisition import AcquisitionTable
+
+                how["table"] = AcquisitionTable.read(Path("results", movie, "acquisition.tsv"))
+            preview_movie(rows, record, **files, **how)
     if step == "review":
         from spatialdino_core.quality import review
         from spatialdino_core.quality.parameters import QualityParameters
