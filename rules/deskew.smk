@@ -7,7 +7,7 @@ With frames_per_job, parts of the movie come before, and the rule for the movie 
 rule deskew:
     input:
         record=rules.register.output.record,
-        preview=rules.preview.output.measures,
+        preview=ancient(rules.preview.output.measures),
         parts=part_records("deskewed"),
     output:
         record=f"{RESULTS}/{{movie}}/deskewed.json",
@@ -26,6 +26,8 @@ rule deskew:
         sheet=lambda wildcards: CONFIG.movies,
         settings=settings("deskew", "reading", "on_bad_frame", "device"),
         version=version_of("deskew"),
+        # What it takes of the preview depends on these; the measures of more frames must not deskew anything anew.
+        found=[version_of("preview"), CONFIG.quality.frames > 1],
         frames="all",
     shell:
         "python -m workflow_scripts.deskew --sheet {params.sheet:q} --movie-record {input.record:q} "
@@ -36,7 +38,7 @@ rule deskew:
 use rule deskew as deskew_part with:
     input:
         record=rules.register.output.record,
-        preview=rules.preview.output.measures,
+        preview=ancient(rules.preview.output.measures),
         opened=opened("deskewed"),
     output:
         record=f"{RESULTS}/{{movie}}/deskewed.{{frames}}.json",
