@@ -1,5 +1,6 @@
 """Measure a few frames of one movie and draw the first and the last."""
 
+from spatialdino_core.files import read_json
 from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.sheet import read_sheet
@@ -14,6 +15,9 @@ def main(a: Arguments) -> None:
     table = AcquisitionTable.read(a.table)
     how = {"frames": int(a.frames), "skip_bad": skip_bad, "state": a.state}
     preview_movie(rows, record, table, a.measures, a.picture, **how)
+    problem = read_json(a.measures)["problem"]
+    if problem and problem != record.problem:
+        print(problem)
 
 
 if __name__ == "__main__":

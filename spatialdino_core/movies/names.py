@@ -8,6 +8,7 @@ refused with its readings.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +22,12 @@ TIME_LABELS = ("t", "tp", "time", "timepoint", "frame", "iter", "iteration", "cy
 _CHANNELS = ("c", "ch", "channel", "cam", "camera", "w", "wave", "wavelength")
 _PLACES = ("x", "xy", "y", "z", "slice", "plane", "s", "series", "site", "pos", "position", "well", "field")
 OTHER_LABELS = frozenset(_CHANNELS + _PLACES)
+Key = tuple[float, ...]
 SHOWN = 3
 ORDER = "order"
 """Name of a group in a pattern whose number puts files in order, and does not count frames."""
+MOST_POINTS, MOST_SHARE = 1000, 20
+"""Numbers that run over more than so many time points, and that many times the files, count no frames."""
 SPARSE = 2.0
 """Times as many numbers as files: then they do not count frames, unless a word says that they do."""
 
@@ -31,7 +35,7 @@ _STAMP = re.compile(
     r"(?<!\d)((?:19|20)\d\d)-?(\d\d)-?(\d\d)[T_ -]?(\d\d)[-:h.]?(\d\d)[-:m.]?(\d\d)(?:[.,](\d{1,6}))?(?!\d)"
 )
 _CLOCK = re.compile(
-    r"(\d+(?:[.,]\d+)?)[ _]?(msecAbs|msecs?|ms|secs?|s|min|mins|h|hrs?)(?![A-Za-z0-9])",
+    r"(\d+(?:[.,]\d+)?)[ _]?((?:mins?|hrs?|h)(?![A-Za-z])|(?:msecAbs|msecs?|ms|secs?|s)(?![A-Za-z0-9]))",
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -66,13 +70,17 @@ class Token:
     label
         The word before it, in lower case.
     clock
-        ``""`` for a number; ``absolute`` or ``relative`` for a time with its unit.
+        ``""`` for a number; ``absolute`` or ``relative`` for a time with its ``unit``.
+    signed
+        Whether it may be meant as a negative number.
     """
 
     text: str
     value: float
     label: str
     clock: str = ""
+    unit: str = ""
+    signed: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,8 @@ class Series:
         Time point of each file, in the order of the names given; from 0 unless ``counted``.
     counted
         Whether the numbers are those of the names, so that one that is left out is a missing file.
+    key
+        What each was put in order by: the same key in another channel is the same time.
     clock_s
         When each was taken, s; empty where the names do not say.
     by
@@ -95,6 +105,7 @@ class Series:
     counted: bool
     clock_s: tuple[float, ...]
     by: str
+    key: tuple[Key, ...] = ()
 
 
 def natural(text: str) -> list[tuple[int, float, str]]:
@@ -135,9 +146,9 @@ def mentions(name: str, channel: str) -> bool:
     )
 
 
-def word_count(name: str) -> int:
-    """Number of words and numbers in a name: the same in all files of one make."""
-    return len(_WORD.findall(name))
+def words(name: str) -> list[str]:
+    """Words and numbers in a name."""
+    return _WORD.findall(name)
 
 
 def tokens(name: str) -> list[Token]:
@@ -162,12 +173,19 @@ def tokens(name: str) -> list[Token]:
             unit = clock[2].casefold()
             kind = "absolute" if unit == "msecabs" else "relative"
             per_unit = S_PER_UNIT["ms" if unit.startswith("ms") else unit.removesuffix("s") or "s"]
-            found.append(Token(clock[1], float(clock[1].replace(",", ".")) * per_unit, label, kind))
+            seconds = float(clock[1].replace(",", ".")) * per_unit
+            found.append(Token(clock[1], seconds, label, kind, unit, _is_signed(name, number.start())))
             place = clock.end()
         else:
-            found.append(Token(number[0], float(number[0]), label))
+            signed = _is_signed(name, number.start())
+            found.append(Token(number[0], float(number[0]), label, signed=signed))
             place = number.end()
     return found
+
+
+def _is_signed(name: str, start: int) -> bool:
+    """Whether a dash before a number may be its sign: after ``t``, or after another separator."""
+    return re.search(r"(?:^|[^A-Za-z0-9]|(?<![A-Za-z])[tT])-$", name[:start]) is not None
 
 
 def _label(word: str, apart: str) -> str:
@@ -218,7 +236,7 @@ def series_of(names: Sequence[str], pattern: str | None = None) -> Series:
             f"{series.by}, after it by the clock in the name",
             [f"by {series.by}", "by the clock in the names"],
         )
-    return Series(series.point, series.counted, tuple(clock) if runs else (), series.by)
+    return Series(series.point, series.counted, tuple(clock) if runs else (), series.by, series.key)
 
 
 def _clock(found: Sequence[Sequence[Token]]) -> list[float]:
@@ -228,9 +246,15 @@ def _clock(found: Sequence[Sequence[Token]]) -> list[float]:
         return []
     columns = [list(column) for column in zip(*clocks, strict=True)]
     for kind in ("absolute", "relative"):
-        for column in columns:
-            times = [token.value for token in column]
-            if all(token.clock == kind for token in column) and len(set(times)) == len(times):
+        kept = [column for column in columns if all(token.clock == kind for token in column)]
+        running = [[token.value for token in column] for column in kept]
+        running = [times for times in running if len(set(times)) > 1]
+        units = [{token.unit for token in column} for column in kept]
+        if kind == "relative" and len(running) > 1 and len(set.union(*units)) == sum(map(len, units)):
+            # Hours, minutes and seconds of one time: none of them tells it alone.
+            running = [[sum(parts) for parts in zip(*running, strict=True)]]
+        for times in running:
+            if len(set(times)) == len(times):
                 return times
     return []
 
@@ -256,22 +280,31 @@ def _by_pattern(names: Sequence[str], pattern: str) -> Series:
     if counts and all(len(key) == 1 and key[0].is_integer() for key in keys):
         return Series(tuple(int(key[0]) for key in keys), True, (), f"the pattern {pattern!r}")
     rank = {key: number for number, key in enumerate(sorted(keys))}
-    return Series(tuple(rank[key] for key in keys), False, (), f"the pattern {pattern!r}")
+    return Series(tuple(rank[key] for key in keys), False, (), f"the pattern {pattern!r}", tuple(keys))
 
 
 def _by_evidence(names: Sequence[str], found: Sequence[Sequence[Token]], clock: Sequence[float]) -> Series:
+    if any(token.signed for own in found for token in own):
+        raise UncertainOrderError("numbers with a dash before them, which may be a sign: " + names[0])
+    alike = len({_template(name) for name in names}) == 1
     for labels in ((FIRST_LABEL,), TIME_LABELS):
         labelled = _agreeing(names, [c for label in labels if (c := _labelled(found, label))])
-        if labelled:
+        if labelled and alike:
             return _counted(labelled, True)
-    alike = len({_template(name) for name in names}) == 1
     columns = _running(found) if alike else []
     single = _agreeing(names, [column for column in columns if _is_unique(column)])
     if single:
+        _refuse_fields(names, found, single)
         return _counted(single, False)
     if clock:
         rank = {time: number for number, time in enumerate(sorted(clock))}
-        return Series(tuple(rank[time] for time in clock), False, (), "the clock in the names")
+        return Series(
+            tuple(rank[time] for time in clock),
+            False,
+            (),
+            "the clock in the names",
+            tuple((t,) for t in clock),
+        )
     if not alike:
         raise UncertainOrderError(_differing(names))
     if columns:
@@ -335,10 +368,41 @@ def _counted(column: _Column, is_time: bool) -> Series:
     values = [token.value for token in column.tokens]
     ordered = sorted(values)
     if any("." in token.text for token in column.tokens):
-        return Series(tuple(ordered.index(value) for value in values), False, (), by)
-    if not is_time and ordered[-1] - ordered[0] + 1 > SPARSE * len(values):
-        return Series(tuple(ordered.index(value) for value in values), False, (), by)
-    return Series(tuple(int(value) for value in values), True, (), by)
+        return Series(
+            tuple(ordered.index(value) for value in values),
+            False,
+            (),
+            by,
+            tuple((value,) for value in values),
+        )
+    steps = [int(b - a) for a, b in pairwise(ordered)]
+    step = 1 if is_time else math.gcd(*steps)
+    if step < min(steps) and ordered[-1] - ordered[0] + 1 > SPARSE * len(values):
+        # Stamps of a clock or the like: they are in order, and count nothing.
+        return Series(
+            tuple(ordered.index(value) for value in values),
+            False,
+            (),
+            by,
+            tuple((value,) for value in values),
+        )
+    if (ordered[-1] - ordered[0]) / step > MOST_POINTS + MOST_SHARE * len(values):
+        raise UncertainOrderError(
+            f"{len(values)} files whose numbers run from {ordered[0]:.0f} to {ordered[-1]:.0f}"
+        )
+    return Series(tuple(int(value) // step for value in values), True, (), by)
+
+
+def _refuse_fields(names: Sequence[str], found: Sequence[Sequence[Token]], single: _Column) -> None:
+    """Refuse a number that may be the fine part of a time or date: with the others it gives another order."""
+    order = sorted(range(len(names)), key=lambda n: single.tokens[n].value)
+    columns = [_Column(column[0].label, tuple(column)) for column in zip(*found, strict=True)]
+    fields = [c for c in columns if c.label not in OTHER_LABELS and len({t.value for t in c.tokens}) > 1]
+    for several in (fields, fields[::-1]):
+        other = sorted(range(len(names)), key=lambda n: [column.tokens[n].value for column in several])
+        if other != order:
+            shown = [", ".join(names[n] for n in o[:SHOWN]) + ", …" for o in (order, other)]
+            raise UncertainOrderError(f"numbers that run in different orders ({'; or '.join(shown)})", shown)
 
 
 def _template(name: str) -> str:

@@ -22,18 +22,21 @@ from spatialdino_core.movies.formats.settings_file import (
     settings_beside,
 )
 from spatialdino_core.movies.names import (
+    Key,
     Series,
     UncertainOrderError,
     mentions,
     natural,
     normalised,
     series_of,
-    word_count,
+    words,
 )
 from spatialdino_core.movies.sheet import SheetRow
 
 COMPANION_ENDINGS = (".ome", ".ome.xml")
 SHOWN = 8
+MOST_CHANNELS = 8
+OTHER_FORMATS = (".nd2", ".lif", ".ims", ".h5", ".hdf5", ".sld", ".sldy", ".oib", ".oif", ".zip")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,9 @@ class Opened:
         Whether these numbers come from names, so that those of several channels can be compared.
     by
         What told the order, in words.
+    keys
+        What time points that are not counted were put in order by; the same in another channel is the same
+        time.
     name_clock_s
         When each time point was taken, s, where file names say; else empty.
     beside
@@ -64,6 +70,7 @@ class Opened:
     points: tuple[int, ...]
     counted: bool
     by: str
+    keys: tuple[Key, ...] = ()
     name_clock_s: tuple[float, ...] = ()
     beside: tuple[FileMetadata, ...] = ()
     unused: dict[str, str]
@@ -116,7 +123,7 @@ def _members(row: SheetRow) -> tuple[list[Path], dict[str, str]]:
     files, unused = [], {}
     for path in matched:
         # A file that stands alone is what its content says, whatever it is called.
-        reason = None if len(matched) == 1 and path.exists() else _unfit(path)
+        reason = None if len(matched) == 1 and path.is_file() else _unfit(path)
         if reason is None:
             files.append(path)
         elif not path.name.startswith("."):
@@ -133,12 +140,13 @@ def _members(row: SheetRow) -> tuple[list[Path], dict[str, str]]:
             remedy="Make the path match one kind, e.g. folder/*.tif.",
         )
     if not files:
-        seen = f" ({len(unused)} others, e.g. {next(iter(unused.items()))})" if unused else ""
+        seen = "".join(f"; {Path(file).name}: {why}" for file, why in list(unused.items())[:SHOWN])
         raise BadInputError(
             row.path,
             found=f"no file that matches{seen}",
             expected="a TIFF series, a TIFF file, a CZI file or an OME-Zarr store",
-            remedy="Correct 'path' in the sample sheet; relative paths start at the sheet's folder.",
+            remedy="Correct 'path' in the sample sheet; relative paths start at the sheet's folder. Of a "
+            "folder, only the files directly in it count: name a folder within it, or use a pattern.",
         )
     return files, unused
 
@@ -220,6 +228,13 @@ def _of_tiffs(
     others: Sequence[str],
     pattern: str | None,
 ) -> Opened:
+    if len(files) == 1 and files[0].suffix.lower() in OTHER_FORMATS:
+        raise BadInputError(
+            files[0],
+            found=f"a {files[0].suffix} file, which is not read",
+            expected="a TIFF series, a TIFF file, a CZI file or an OME-Zarr store",
+            remedy="Convert it, for example with bioformats2raw.",
+        )
     contents = _opened_all(files)
     path, content = next(
         ((p, c) for p, c in contents.items() if not isinstance(c, str)),
@@ -272,19 +287,12 @@ def _of_series(
         for content in [next(c for c in contents.values() if not isinstance(c, str))]
         for image in tiff.images_of(content, row.axes, one_stack=True)
     )
-    if others and not several_in_file:
+    if not several_in_file:
         files, unused = _of_channel(row, files, unused)
     try:
-        series = series_of(_below_common_folder(files), pattern)
+        series = series_of(below_common_folder(files), pattern)
     except UncertainOrderError as error:
-        own, rest = _of_channel(row, files, unused)
-        if len(own) in (0, len(files)):
-            raise _uncertain(row, error, pattern) from None
-        files, unused = own, rest
-        try:
-            series = series_of(_below_common_folder(files), pattern)
-        except UncertainOrderError as again:
-            raise _uncertain(row, again, pattern) from None
+        raise _uncertain(row, error, pattern) from None
     return _ordered(row, files, contents, series, unused)
 
 
@@ -292,11 +300,15 @@ def _of_channel(
     row: SheetRow, files: Sequence[Path], unused: dict[str, str]
 ) -> tuple[list[Path], dict[str, str]]:
     """Files whose names mention the row's channel; all if none does."""
-    names = dict(zip(files, _below_common_folder(files), strict=True))
-    own = [file for file in files if mentions(names[file], row.file_channel or row.channel)]
+    names = dict(zip(files, below_common_folder(files), strict=True))
+    channel = row.file_channel or row.channel
+    own = [file for file in files if mentions(names[file], channel)]
     # A name of another make is no other channel's: it is left to be refused.
-    makes = {word_count(names[file]) for file in own}
-    if not own or any(word_count(names[file]) not in makes for file in files):
+    if not own or len({len(words(name)) for name in names.values()}) > 1:
+        return list(files), unused
+    # Where the channel stands, other files name a few other channels; a number that counts is no channel.
+    places = [n for n, word in enumerate(words(names[own[0]])) if normalised(word) == normalised(channel)]
+    if not any(len({words(name)[n] for name in names.values()}) <= MOST_CHANNELS for n in places):
         return list(files), unused
     return own, unused | {str(file): "another channel, by its name" for file in files if file not in own}
 
@@ -317,7 +329,8 @@ def _uncertain(row: SheetRow, error: UncertainOrderError, pattern: str | None) -
     )
 
 
-def _below_common_folder(files: Sequence[Path]) -> list[str]:
+def below_common_folder(files: Sequence[Path]) -> list[str]:
+    """Paths below the folder that all files have in common."""
     folders = [path.parent.parts for path in files]
     common = 0
     while all(len(parts) > common and parts[common] == folders[0][common] for parts in folders):
@@ -345,6 +358,7 @@ def _ordered(
         points=tuple(series.point[number] for number in order),
         counted=series.counted,
         by=series.by,
+        keys=tuple(series.key[number] for number in order) if series.key else (),
         name_clock_s=(tuple(series.clock_s[number] for number in order) if series.clock_s else ()),
         beside=tuple(read_settings(settings_beside(ordered))),
         unused=unused,
@@ -374,8 +388,8 @@ def _merged(stacks: Sequence[list[Image] | str], position: int) -> Image:
         else:
             own.append(images[position] if position < len(images) else "no such image in this file")
     whole = [image for image in own if not isinstance(image, str)]
-    usual, _ = Counter((i.shape_zyx, i.dtype.str, i.channels) for i in whole).most_common(1)[0]
-    model = next(i for i in whole if (i.shape_zyx, i.dtype.str, i.channels) == usual)
+    usual, _ = Counter(_form(image) for image in whole).most_common(1)[0]
+    model = next(image for image in whole if _form(image) == usual)
     pieces: dict[Place, tuple[Piece, ...]] = {}
     faults: dict[Place, str] = {}
     clock: dict[Place, float] = {}
@@ -385,7 +399,7 @@ def _merged(stacks: Sequence[list[Image] | str], position: int) -> Image:
                 faults[t, c] = image
             elif (0, c) in image.faults:
                 faults[t, c] = image.faults[0, c]
-            elif (image.shape_zyx, image.dtype.str, image.channels) != usual:
+            elif _form(image) != usual:
                 faults[t, c] = _differs(image, model)
             else:
                 pieces[t, c] = image.stacks[0, c]
@@ -400,12 +414,19 @@ def _merged(stacks: Sequence[list[Image] | str], position: int) -> Image:
     )
 
 
+def _form(image: Image) -> tuple[object, ...]:
+    """What the files of a series have in common."""
+    return image.shape_zyx, image.dtype.str, image.channels, image.channel_names
+
+
 def _differs(image: Image, model: Image) -> str:
     names = [piece.file.name for pieces in image.stacks.values() for piece in pieces]
-    return (
-        f"{names[0] if names else 'the file'}: {image.channels} channels of {image.shape_zyx} {image.dtype}, "
-        f"not {model.channels} of {model.shape_zyx} {model.dtype} as the others"
-    )
+    return f"{names[0] if names else 'the file'}: {_words_of(image)}, not {_words_of(model)} as the others"
+
+
+def _words_of(image: Image) -> str:
+    named = f" {list(image.channel_names)}" if any(image.channel_names) else ""
+    return f"{image.channels} channels{named} of {image.shape_zyx} {image.dtype}"
 
 
 def channel_number(row: SheetRow, image: Image) -> int:

@@ -21,6 +21,7 @@ from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.formats.image import FileMetadata, Image, Piece, Readable
 from spatialdino_core.movies.opening import (
     Opened,
+    below_common_folder,
     channel_number,
     chosen_image,
     open_row,
@@ -145,7 +146,7 @@ def resolve(rows: Sequence[SheetRow], reading: ReadingParameters) -> Resolved:
                 left_out[frame, number] = _reason(channel, key, point)
     shape, dtype = _common_form(channels)
     clock, source = _clock(channels, aligned, frames)
-    files = list(dict.fromkeys(file for channel in channels for file in channel.opened.files))
+    names = below_common_folder(list(dict.fromkeys(file for c in channels for file in c.opened.files)))
     table = AcquisitionTable(
         channels=tuple(row.channel for row in rows),
         frames=len(frames),
@@ -168,7 +169,7 @@ def resolve(rows: Sequence[SheetRow], reading: ReadingParameters) -> Resolved:
         said=_said(channels, clock, source),
         clock_s=clock,
         by=channels[0].opened.by,
-        files=(len(files), files[0].name, files[-1].name),
+        files=(len(names), names[0], names[-1]),
         warnings=tuple(_odd_wavelengths(channels)),
     )
 
@@ -204,6 +205,9 @@ def _refuse_one_channel_twice(channels: Sequence[_Channel]) -> None:
 def _aligned(channels: Sequence[_Channel]) -> list[dict[int, int]]:
     """For each channel: number of the time point, on a scale that all share, to index in its image."""
     first = channels[0]
+    if _by_key(channels):
+        every = sorted({key for channel in channels for key in channel.opened.keys})
+        return [{every.index(key): n for n, key in enumerate(channel.opened.keys)} for channel in channels]
     own = [dict(zip(c.points, range(len(c.points)), strict=True)) for c in channels]
     for channel, points in zip(channels[1:], own[1:], strict=True):
         shift = _shift(first, channel)
@@ -212,6 +216,37 @@ def _aligned(channels: Sequence[_Channel]) -> list[dict[int, int]]:
             points.clear()
             points.update(moved)
     return own
+
+
+def _by_key(channels: Sequence[_Channel]) -> bool:
+    """Whether time points that are not counted go together by what put them in order.
+
+    Raises
+    ------
+    BadInputError
+        If hardly any key is in both channels, and their clocks do not tell either.
+    """
+    first = channels[0]
+    if not all(channel.opened.keys for channel in channels) or len(channels) == 1:
+        return False
+    own = set(first.opened.keys)
+    for channel in channels[1:]:
+        keys = set(channel.opened.keys)
+        if 2 * len(own & keys) > min(len(own), len(keys)):
+            continue
+        a, b = first.opened.name_clock_s, channel.opened.name_clock_s
+        step = statistics.median(y - x for x, y in pairwise(a)) if len(a) > 1 else 0.0
+        apart = [y - x for x, y in zip(a, b, strict=False)]
+        if len(a) == len(b) > 1 and max(apart) - min(apart) < step / 2:
+            return False  # the same rhythm, one a little after the other
+        raise BadInputError(
+            f"movie '{first.row.movie}'",
+            found=f"names of channel '{first.row.channel}' and '{channel.row.channel}' that are put in order "
+            f"by {first.opened.by}, and by other values in each",
+            expected="the same time points in both, or clock times in one rhythm",
+            remedy="Name the files of both channels alike, or say in 'time_point' which number counts.",
+        )
+    return True
 
 
 def _shift(first: _Channel, other: _Channel) -> int:

@@ -46,9 +46,9 @@ class SheetRow(BaseModel):
     path: Annotated[str, Field(min_length=1)]
     scan: Scan | None = None
     angle_deg: Annotated[float, Field(gt=0, lt=90)] | None = None
-    step_um: Annotated[float, Field(gt=0)] | None = None
-    pixel_um: Annotated[float, Field(gt=0)] | None = None
-    interval_s: Annotated[float, Field(gt=0)] | None = None
+    step_um: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    pixel_um: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    interval_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     skew_axis: Literal["x", "y"] | None = None
     scan_sign: Literal[1, -1] | None = None
     train: bool = False

@@ -157,7 +157,7 @@ def _reading(reading: Mapping[str, str]) -> str:
     if not reading:
         return ""
     first, last = reading["first"], reading["last"]
-    files = first if first == last else f"{reading['files']} files, {first} to {last}"
+    files = reading["files"] + (f" file, {first}" if first == last else f" files, {first} to {last}")
     unused = f"; {reading['unused']} others not used" if "unused" in reading else ""
     position = f"; position {reading['position']}" if "position" in reading else ""
     return f"{files}{unused}{position}; order: {reading['order']}; clock: {reading['clock']}"

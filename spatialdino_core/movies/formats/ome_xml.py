@@ -9,6 +9,7 @@ Source: Open Microscopy Environment, OME model 2016-06, and the OME-TIFF specifi
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
@@ -172,14 +173,24 @@ def _blocks(data: ElementTree.Element) -> Iterator[Block]:
     )
 
 
+def _finite(text: str | None) -> float | None:
+    """A number; ``None`` for what is none."""
+    try:
+        number = float(text) if text is not None else math.nan
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def _clock(pixels: ElementTree.Element) -> dict[Place, float]:
     """``DeltaT`` of the first plane of each stack that has one."""
     earliest: dict[Place, tuple[int, float]] = {}
     for plane in pixels.iterfind("{*}Plane"):
         per_unit = S_PER_UNIT.get(plane.get("DeltaTUnit", "s"))
-        if "DeltaT" not in plane.attrib or per_unit is None:
+        seconds = _finite(plane.get("DeltaT"))
+        if seconds is None or per_unit is None:
             continue
         place = (int(plane.get("TheT", 0)), int(plane.get("TheC", 0)))
-        found = (int(plane.get("TheZ", 0)), float(plane.attrib["DeltaT"]) * per_unit)
+        found = (int(plane.get("TheZ", 0)), seconds * per_unit)
         earliest[place] = min(found, earliest.get(place, found))
     return {place: seconds for place, (_, seconds) in earliest.items()}

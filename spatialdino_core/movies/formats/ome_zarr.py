@@ -40,6 +40,7 @@ from spatialdino_core.movies.names import natural
 MissingChunks = Literal["zeros"] | None
 MARKS = (".zgroup", ".zarray", "zarr.json")
 BIOFORMATS_XML = Path("OME") / "METADATA.ome.xml"
+AXIS_NAMES = {"t": "T", "time": "T", "c": "C", "channel": "C", "z": "Z", "y": "Y", "x": "X"}
 USUAL_AXES = {3: "zyx", 4: "tzyx"}
 AXES_OF_OLD_VERSIONS = "TCZYX"  # 0.1 and 0.2 have no other
 
@@ -191,7 +192,7 @@ def _axes(path: Path, array: Any, by_hand: str | None, named: Sequence[str | Non
         letters = "".join(letter for letter, _ in parsed(by_hand))
         sizes = [size for _, size in parsed(by_hand)]
     else:
-        letters = "".join(str(name)[:1].upper() if name else "?" for name in named or [])
+        letters = "".join(AXIS_NAMES.get(str(name).casefold(), "?") for name in named or [])
     fits = len(sizes) == array.ndim and all(s in (None, n) for s, n in zip(sizes, array.shape, strict=True))
     if (
         len(letters) != array.ndim
@@ -244,7 +245,10 @@ def _lost_chunks(level: _Level) -> dict[Place, str]:
         odd = [within for within in lost if outers == 1 or lacking[within] < outers]
         if odd:
             for place in _places(level, outer, shape):
-                faults[place] = f"{len(odd)} of {chunks} chunk files are not there"
+                faults[place] = (
+                    f"{len(odd)} of {chunks} chunk files are not there (if the store leaves out empty ones, "
+                    "say 'zeros' in the column missing_chunks)"
+                )
     return faults
 
 

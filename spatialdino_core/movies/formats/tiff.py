@@ -140,6 +140,7 @@ def images_of(content: TiffContent, axes: str | None, one_stack: bool) -> list[I
     """
     if axes is not None:
         return [_plain_image(content, _by_hand(content, axes))]
+    _refuse_more_planes(content)
     if content.xml is None:
         return [_plain_image(content, _understood(content, layout, one_stack)) for layout in content.layouts]
     name = f"OME-XML of {content.path.name}"
@@ -154,6 +155,23 @@ def images_of(content: TiffContent, axes: str | None, one_stack: bool) -> list[I
             ),
         )
     ]
+
+
+def _refuse_more_planes(content: TiffContent) -> None:
+    """Refuse a file with more planes than it counts: nobody knows what the others are."""
+    if content.xml is not None:
+        images = ome_images(content.xml, "")
+        counted = sum(math.prod(image.counts.values()) for image in images)
+    else:
+        counted = sum(math.prod(layout.counts) for layout in content.layouts) if content.layouts else 0
+    alike = sum(content.planes.alike)
+    if counted and alike > counted and len(content.layouts) < 2:
+        raise BadInputError(
+            content.path,
+            found=f"{alike} planes, of which its metadata count {counted}",
+            expected="as many as it counts",
+            remedy="Say in the sample sheet's column 'axes' what the planes are, e.g. t4z24yx.",
+        )
 
 
 def _by_hand(content: TiffContent, axes: str) -> Layout:
@@ -271,8 +289,16 @@ def _ome_image(image: OmeImage, file_of: Callable[[Block], TiffContent | str], m
             )
         available = len(content.planes.ends)
         for (t, c, z), page in image.places(block, available):
-            if page < available:
-                planes.setdefault((t, c), {})[z] = (content, page)
+            if page < available and planes.setdefault((t, c), {}).setdefault(z, (content, page)) != (
+                content,
+                page,
+            ):
+                raise BadInputError(
+                    content.path,
+                    found=f"two planes for time point {t}, channel {c}, z {z} in the OME-XML",
+                    expected="one",
+                    remedy="Say in the sample sheet's column 'axes' what the planes are, e.g. t4z24yx.",
+                )
     stacks: dict[Place, tuple[Piece, ...]] = {}
     faults: dict[Place, str] = {}
     for place in np.ndindex(times, channels):

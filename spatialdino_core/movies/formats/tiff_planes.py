@@ -18,6 +18,7 @@ import tifffile
 from spatialdino_core.movies.formats.image import WHOLE, Readable, Region, numbers_of
 
 UNCOMPRESSED = 1
+CONTIGUOUS = 1  # PlanarConfiguration: red, green and blue of a pixel beside each other
 MOST_COMPRESSION = 100_000
 Form = tuple[tuple[int, ...], str]
 
@@ -69,6 +70,8 @@ class Planes:
 def planes_of(tif: tifffile.TiffFile) -> Planes:
     """Survey an open file (opened with ``is_ome=False``, so that no other file is)."""
     first = tif.pages.first
+    if first.samplesperpixel > 1 and first.planarconfig == CONTIGUOUS:
+        raise ValueError("pictures in colour (samples beside each other), which are no stacks; axes YXS")
     form, raw, extents, cut = _survey(tif)
     shape = form[0][0]
     leading = math.prod(shape[:-2])

@@ -227,6 +227,69 @@ def test_channels_that_count_differently_need_a_clock(tmp_path: Path) -> None:
         np.testing.assert_array_equal(raw.sources(rows)[1].read(frame), other[frame])
 
 
+@pytest.mark.parametrize("name", ["a_{c}_{n:03d}.tif", "a_{c}_{n}ms.tif", "a_{c}_20240101T1200{n:02d}.tif"])
+def test_channels_that_lost_different_files_stay_together(tmp_path: Path, name: str) -> None:
+    data = movie(6)
+    lost = {"488": 2, "561": 4}
+    for colour, without in lost.items():
+        for t in range(6):
+            if t != without:
+                tifffile.imwrite(tmp_path / name.format(c=colour, n=10 * t), data[t], **PLAIN)
+    rows = [row(tmp_path / f"a_{colour}_*.tif", channel=colour) for colour in lost]
+    record = raw.registered(rows, "skip")
+    assert (record.frames, list(record.skipped)) == (6, [2, 4])
+    for source in raw.sources(rows):
+        np.testing.assert_array_equal(source.read(3), data[3])
+    assert "frame 2" in raw.problem(rows)
+
+
+def test_formats_and_folders_that_are_not_read_say_so(tmp_path: Path) -> None:
+    (tmp_path / "a.nd2").write_bytes(b"x")
+    assert "a .nd2 file, which is not read" in raw.problem([row(tmp_path / "a.nd2")])
+    series(tmp_path / "cell", movie(2), "a_t{n}.tif", range(2))
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cell").rename(tmp_path / "cells" / "488")
+    assert "488: folder that is no Zarr store" in raw.problem([row(tmp_path / "cells")])
+
+
+def test_channels_in_names_are_no_time_points(tmp_path: Path) -> None:
+    for number, colour in enumerate((405, 488, 561)):
+        tifffile.imwrite(tmp_path / f"a_{colour}.tif", movie(1, seed=number)[0], **PLAIN)
+    assert_is(frames_of([row(tmp_path / "a_*.tif", interval_s=None)]), movie(1, seed=1))
+
+
+def test_more_planes_than_the_metadata_count(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.ome.tif", movie(3), ome=True, metadata=dict(axes="TZYX"))
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as tif:
+        xml = tif.pages.first.description.replace('SizeT="3"', 'SizeT="2"').replace(
+            'PlaneCount="15"', 'PlaneCount="10"'
+        )
+    tifffile.imwrite(tmp_path / "a.ome.tif", movie(3).reshape(-1, 8, 9), description=xml.encode(), **PLAIN)
+    assert "found 15 planes, of which its metadata count 10" in raw.problem([row(tmp_path / "a.ome.tif")])
+    twice = xml.replace("</Pixels>", '<TiffData IFD="5" FirstZ="0" PlaneCount="1"/></Pixels>').replace(
+        'SizeT="2"', 'SizeT="3"'
+    )
+    tifffile.imwrite(tmp_path / "b.ome.tif", movie(3).reshape(-1, 8, 9), description=twice.encode(), **PLAIN)
+    assert "two planes for time point 0" in raw.problem([row(tmp_path / "b.ome.tif")])
+
+
+def test_files_of_a_series_that_name_their_channels_otherwise(tmp_path: Path) -> None:
+    for t in range(3):
+        names = ["GFP", "mCherry"] if t != 1 else ["mCherry", "GFP"]
+        data = np.stack([movie(3)[t]] * 2)
+        tifffile.imwrite(
+            tmp_path / f"a_t{t}.ome.tif", data, ome=True, metadata=dict(axes="CZYX", Channel=dict(Name=names))
+        )
+    record = raw.registered([row(tmp_path / "a_t*.ome.tif", channel="GFP")], "skip")
+    assert list(record.skipped) == [1]
+
+
+def test_colours_of_imagej_are_no_stack(tmp_path: Path) -> None:
+    data = np.zeros((4, 8, 9, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", data, imagej=True, metadata=dict(axes="ZYXS"))
+    assert "pictures in colour" in raw.problem([row(tmp_path / "a.tif")])
+
+
 def test_one_path_for_two_channels_whose_names_tell(tmp_path: Path) -> None:
     one, other = movie(3), movie(3, seed=1)
     series(tmp_path, one, "a_stack{n:04d}_488nm.tif", range(3))
