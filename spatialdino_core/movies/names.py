@@ -21,7 +21,8 @@ FIRST_LABEL = "stack"
 TIME_LABELS = ("t", "tp", "time", "timepoint", "frame", "iter", "iteration", "cycle")
 _CHANNELS = ("c", "ch", "channel", "cam", "camera", "w", "wave", "wavelength")
 _PLACES = ("x", "xy", "y", "z", "slice", "plane", "s", "series", "site", "pos", "position", "well", "field")
-OTHER_LABELS = frozenset(_CHANNELS + _PLACES)
+_VIEWS = ("scene", "fov", "roi", "tile", "view", "angle", "spot")
+OTHER_LABELS = frozenset((*_CHANNELS, *_PLACES, *_VIEWS))
 Key = tuple[float, ...]
 SHOWN = 3
 ORDER = "order"
@@ -189,8 +190,8 @@ def _is_signed(name: str, start: int) -> bool:
 
 
 def _label(word: str, apart: str) -> str:
-    """The word before a number; a letter or two apart from it, as in ``c_1``, are a name and no label."""
-    return "" if apart and len(word) < 3 and word in OTHER_LABELS else word
+    """The word before a number; a single letter apart from it, as in ``c_1``, is a name and no label."""
+    return "" if apart and len(word) == 1 and word in OTHER_LABELS else word
 
 
 def _seconds(stamp: re.Match[str]) -> float | None:
@@ -309,7 +310,7 @@ def _by_evidence(names: Sequence[str], found: Sequence[Sequence[Token]], clock: 
         raise UncertainOrderError(_differing(names))
     if columns:
         raise UncertainOrderError(
-            "several numbers that run, none of them different in every file: "
+            "numbers that run, of which none is certain to be the time: "
             + "; ".join(_described(column) for column in columns),
             [f"by {_described(column)}" for column in columns],
         )

@@ -36,6 +36,7 @@ from spatialdino_core.movies.sheet import SheetRow
 COMPANION_ENDINGS = (".ome", ".ome.xml")
 SHOWN = 8
 MOST_CHANNELS = 8
+ANOTHER_CHANNEL = "another channel, by its name"
 OTHER_FORMATS = (".nd2", ".lif", ".ims", ".h5", ".hdf5", ".sld", ".sldy", ".oib", ".oif", ".zip")
 
 
@@ -310,7 +311,7 @@ def _of_channel(
     places = [n for n, word in enumerate(words(names[own[0]])) if normalised(word) == normalised(channel)]
     if not any(len({words(name)[n] for name in names.values()}) <= MOST_CHANNELS for n in places):
         return list(files), unused
-    return own, unused | {str(file): "another channel, by its name" for file in files if file not in own}
+    return own, unused | {str(file): ANOTHER_CHANNEL for file in files if file not in own}
 
 
 def _uncertain(row: SheetRow, error: UncertainOrderError, pattern: str | None) -> BadInputError:
@@ -429,7 +430,7 @@ def _words_of(image: Image) -> str:
     return f"{image.channels} channels{named} of {image.shape_zyx} {image.dtype}"
 
 
-def channel_number(row: SheetRow, image: Image) -> int:
+def channel_number(row: SheetRow, image: Image, named_by_file: bool = False) -> int:
     """Which channel of an image a row of the sheet means, by its name, never by its place in the sheet.
 
     Raises
@@ -437,6 +438,8 @@ def channel_number(row: SheetRow, image: Image) -> int:
     BadInputError
         If the names leave it open, with the cell that decides.
     """
+    if named_by_file and image.channels == 1:
+        return 0  # the channel was found in the names of the files
     names = [normalised(name) for name in image.channel_names]
     wanted = normalised(row.file_channel or row.channel)
     if names.count(wanted) == 1 and wanted:

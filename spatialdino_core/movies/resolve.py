@@ -20,6 +20,7 @@ from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.formats.image import FileMetadata, Image, Piece, Readable
 from spatialdino_core.movies.opening import (
+    ANOTHER_CHANNEL,
     Opened,
     below_common_folder,
     channel_number,
@@ -181,7 +182,9 @@ def _opened_channels(rows: Sequence[SheetRow], reading: ReadingParameters) -> li
         with Readable(Path(row.path)):
             opened = open_row(row, others, reading.time_point)
         image = chosen_image(row, opened.images)
-        channels.append(_Channel(row=row, opened=opened, image=image, number=channel_number(row, image)))
+        named = ANOTHER_CHANNEL in opened.unused.values()
+        number = channel_number(row, image, named)
+        channels.append(_Channel(row=row, opened=opened, image=image, number=number))
     return channels
 
 

@@ -179,7 +179,8 @@ def _sizes(entry: Any) -> tuple[int, int]:
 def _by_position(path: Path, entries: list[Any]) -> dict[tuple[int, int, int], Any]:
     """Directory entries by (t, c, z), counted from 0."""
     starts = [_starts(entry) for entry in entries]
-    first = {axis: min(start.get(axis, 0) for start in starts) for axis in "TCZ"}
+    # Channels keep their numbers, which those of the names are: one may have recorded nothing.
+    first = {axis: min(start.get(axis, 0) for start in starts) for axis in "TZ"} | {"C": 0}
     planes: dict[tuple[int, int, int], Any] = {}
     for start, entry in zip(starts, entries, strict=True):
         t, c, z = (start.get(axis, 0) - first[axis] for axis in "TCZ")

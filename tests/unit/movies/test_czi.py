@@ -130,3 +130,9 @@ def test_the_makers_own_library_reads_the_files_of_these_tests(tmp_path: Path) -
     with maker.open_czi(str(tmp_path / "a.czi")) as reader:
         for (t, c, z), plane in PLANES.items():
             np.testing.assert_array_equal(reader.read(plane=dict(T=t, C=c, Z=z))[..., 0], plane)
+
+
+def test_a_channel_that_recorded_nothing_leaves_the_others_their_names(czi: Path) -> None:
+    write_czi(czi, {place: plane for place, plane in PLANES.items() if place[1] == 1}, metadata_xml("Skew60"))
+    np.testing.assert_array_equal(raw.sources(rows(czi)[1:])[0].read(0), DATA[0, 1])
+    assert "no frame that is whole" in raw.problem(rows(czi)[:1])

@@ -59,7 +59,7 @@ def test_the_order_of_time(scheme: str) -> None:
 UNCERTAIN = {
     "no number": (["a.tif", "b.tif"], "without a number"),
     "two channels": ([f"c_ch{c}_stack{n:04d}.tif" for c in (0, 1) for n in range(3)], "'ch': 0, 1"),
-    "two loops": ([f"Iter{i}_stack{n:04d}.tif" for i in (0, 1) for n in range(3)], "several numbers"),
+    "two loops": ([f"Iter{i}_stack{n:04d}.tif" for i in (0, 1) for n in range(3)], "none is certain"),
     "decimals or versions": (["c_0.5.tif", "c_0.25.tif", "c_0.75.tif"], "different orders"),
     "clock runs backwards": ([f"c_stack{n}_{9 - n}msec.tif" for n in range(3)], "disagree"),
     "two numbers that disagree": ([f"a{n}_b{9 - n}.tif" for n in range(3)], "different orders"),
@@ -69,6 +69,9 @@ UNCERTAIN = {
     "signs": (["c_t-3.tif", "c_t-2.tif", "c_t-1.tif"], "a sign"),
     "two makes": (["CamA_stack0000.tif", "CamB_stack0001.tif"], "without a number"),
     "no count": ([f"c_t{n}.tif" for n in (0, 1, 99999999)], "run from 0 to 99999999"),
+    "scenes": ([f"a_scene{n}.tif" for n in range(3)], "'scene'"),
+    "tiles apart from their word": ([f"a_tile_{n}.tif" for n in range(3)], "'tile'"),
+    "positions apart from their word": ([f"img_xy_{n}.tif" for n in range(3)], "'xy'"),
     "positions only": ([f"cell_pos{n}.tif" for n in range(3)], "'pos'"),
     "two of one time": (["c_stack0001.tif", "c_stack0001_again.tif"], "without a number"),
 }

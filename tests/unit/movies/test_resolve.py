@@ -252,6 +252,16 @@ def test_formats_and_folders_that_are_not_read_say_so(tmp_path: Path) -> None:
     assert "488: folder that is no Zarr store" in raw.problem([row(tmp_path / "cells")])
 
 
+def test_file_channel_names_a_channel_of_file_names(tmp_path: Path) -> None:
+    data = movie(3)
+    series(tmp_path, data, "a_t{n:02d}_ch00.tif", range(3))
+    series(tmp_path, data + 1, "a_t{n:02d}_ch01.tif", range(3))
+    rows = [
+        row(tmp_path / "a_*.tif", channel=c, file_channel=f) for c, f in (("GFP", "ch01"), ("RFP", "ch00"))
+    ]
+    assert_is(frames_of(rows, "fail"), data + 1)
+
+
 def test_channels_in_names_are_no_time_points(tmp_path: Path) -> None:
     for number, colour in enumerate((405, 488, 561)):
         tifffile.imwrite(tmp_path / f"a_{colour}.tif", movie(1, seed=number)[0], **PLAIN)
