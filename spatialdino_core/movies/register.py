@@ -47,7 +47,7 @@ def register_movie(
         With ``problem`` set where the movie cannot be used; nothing is raised for bad input, so
         that one bad movie does not keep the others from being reviewed.
     AcquisitionTable
-        Where its stacks are; without any where there is a problem.
+        Where its stacks are, as far as it is known; it says what is wrong with each frame.
     """
     first = rows[0]
     names: dict[str, Any] = {
@@ -57,17 +57,18 @@ def register_movie(
         "train": first.train,
         "made": software("register"),
     }
+    table = AcquisitionTable(channels=tuple(names["channels"]), frames=0, stacks={})
     try:
         check_files(rows)
         _check_calibrations(rows)
         found = resolve(rows, reading)
+        table = found.table
         _check_stacks(rows, found)
         acquisition, warnings = settle_acquisition(first, found.said, found.table.frames)
         skipped = _skipped(first.movie, found.table, on_bad_frame)
     except Exception as error:
         problem = str(as_bad_input(error, f"movie '{first.movie}' ({first.path})"))
-        empty = AcquisitionTable(channels=tuple(names["channels"]), frames=0, stacks={})
-        return MovieRecord(**names, problem=problem), empty
+        return MovieRecord(**names, problem=problem), table
     clock = found.clock_s if _clock_counts(first, found) else {}
     times = times_of(found.table.frames, clock, acquisition.interval_s)
     source = found.table.clock if clock else acquisition.sources.get("interval_s", "")

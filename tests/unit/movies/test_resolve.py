@@ -150,6 +150,8 @@ def test_an_acquisition_that_was_stopped(tmp_path: Path) -> None:
     announced(tmp_path / "a.ome.tif", data, 10, 17)
     rows = [row(tmp_path / "a.ome.tif")]
     assert "a.ome.tif: 2 of 5 planes" in raw.problem(rows)
+    refused = raw.table_of(rows, "fail")[1]
+    assert (list(refused.left_out), sorted(refused.announced)) == ([(3, 0)], [4, 5, 6, 7, 8, 9])
     record, table = raw.table_of(rows, "skip")
     assert (record.frames, list(record.skipped)) == (4, [3])
     assert sorted(table.announced) == [4, 5, 6, 7, 8, 9]
