@@ -30,7 +30,7 @@ class Stage:
 
 STAGES: Mapping[str, Stage] = MappingProxyType(
     {
-        "register": Stage("spatialdino_core.movies.register", 2),
+        "register": Stage("spatialdino_core.movies.register", 3),
         "preview": Stage("spatialdino_core.quality.preview", 2),
         "review": Stage("spatialdino_core.quality.review", 2),
         "deskew": Stage("spatialdino_core.geometry.stage", 2),

@@ -129,7 +129,7 @@ def normalised(channel: str) -> str:
     >>> normalised("488 nm") == normalised("488nm") == normalised("488")
     True
     """
-    plain = re.sub(r"[^a-z0-9.+]", "", channel.casefold())
+    plain = "".join(channel.casefold().split())
     return re.sub(r"(?<=\d)nm$", "", plain)
 
 
@@ -285,7 +285,7 @@ def _by_pattern(names: Sequence[str], pattern: str) -> Series:
 
 
 def _by_evidence(names: Sequence[str], found: Sequence[Sequence[Token]], clock: Sequence[float]) -> Series:
-    if any(token.signed for own in found for token in own):
+    if len({tuple(token.value for token in own if token.signed) for own in found}) > 1:
         raise UncertainOrderError("numbers with a dash before them, which may be a sign: " + names[0])
     alike = len({_template(name) for name in names}) == 1
     for labels in ((FIRST_LABEL,), TIME_LABELS):

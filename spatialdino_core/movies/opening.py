@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from spatialdino_core.errors import BadInputError
@@ -36,6 +37,8 @@ from spatialdino_core.movies.sheet import SheetRow
 COMPANION_ENDINGS = (".ome", ".ome.xml")
 SHOWN = 8
 MOST_CHANNELS = 8
+VISIBLE_NM = (350, 900)
+LEAST_APART_NM = 10
 ANOTHER_CHANNEL = "another channel, by its name"
 OTHER_FORMATS = (".nd2", ".lif", ".ims", ".h5", ".hdf5", ".sld", ".sldy", ".oib", ".oif", ".zip")
 
@@ -289,7 +292,7 @@ def _of_series(
         for image in tiff.images_of(content, row.axes, one_stack=True)
     )
     if not several_in_file:
-        files, unused = _of_channel(row, files, unused)
+        files, unused = _of_channel(row, files, unused, others)
     try:
         series = series_of(below_common_folder(files), pattern)
     except UncertainOrderError as error:
@@ -298,7 +301,7 @@ def _of_series(
 
 
 def _of_channel(
-    row: SheetRow, files: Sequence[Path], unused: dict[str, str]
+    row: SheetRow, files: Sequence[Path], unused: dict[str, str], others: Sequence[str]
 ) -> tuple[list[Path], dict[str, str]]:
     """Files whose names mention the row's channel; all if none does."""
     names = dict(zip(files, below_common_folder(files), strict=True))
@@ -309,9 +312,21 @@ def _of_channel(
         return list(files), unused
     # Where the channel stands, other files name a few other channels; a number that counts is no channel.
     places = [n for n, word in enumerate(words(names[own[0]])) if normalised(word) == normalised(channel)]
-    if not any(len({words(name)[n] for name in names.values()}) <= MOST_CHANNELS for n in places):
+    if not any(_are_channels({words(name)[n] for name in names.values()}, others) for n in places):
         return list(files), unused
     return own, unused | {str(file): ANOTHER_CHANNEL for file in files if file not in own}
+
+
+def _are_channels(found: set[str], others: Sequence[str]) -> bool:
+    """Whether words at one place of the names are channels: a few, and of bare numbers those that the sheet
+    names, or wavelengths that lie apart as those of dyes do."""
+    if len(found) > MOST_CHANNELS:
+        return False
+    if not all(word.isdigit() for word in found) or any(normalised(o) in found for o in others):
+        return True
+    numbers = sorted(map(int, found))
+    apart = all(b - a >= LEAST_APART_NM for a, b in pairwise(numbers))
+    return apart and VISIBLE_NM[0] <= numbers[0] and numbers[-1] <= VISIBLE_NM[1]
 
 
 def _uncertain(row: SheetRow, error: UncertainOrderError, pattern: str | None) -> BadInputError:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.names import normalised
 from spatialdino_core.movies.parameters import with_groups
 from spatialdino_core.movies.tables import HOW_TO_SAVE, read_cells
 
@@ -311,7 +312,7 @@ def _allowed(problem: Any) -> str:
 
 def _check_against(sheet: Path, number: int, row: SheetRow, known: Sequence[SheetRow]) -> None:
     for other in known:
-        if channel_key(other.channel) == channel_key(row.channel):
+        if normalised(other.channel) == normalised(row.channel):
             again = "" if other.channel == row.channel else f" (before as '{other.channel}')"
             raise BadInputError(
                 f"{sheet}, line {number}",
@@ -328,15 +329,3 @@ def _check_against(sheet: Path, number: int, row: SheetRow, known: Sequence[Shee
                 expected="the same geometry, interval, region, position and 'train' in all channels",
                 remedy="Correct the row, or give the channel a movie identifier of its own.",
             )
-
-
-def channel_key(name: str) -> str:
-    """What names of the same channel have in common: case, spaces and the unit of a wavelength do not count.
-
-    Examples
-    --------
-    >>> channel_key("488 nm") == channel_key("488nm") == channel_key("488"), channel_key("Cy 5")
-    (True, 'cy5')
-    """
-    key = "".join(name.lower().split())
-    return re.sub(r"(?<=\d)nm$", "", key)

@@ -31,6 +31,7 @@ SCHEMES = {
     "temperature": [f"cell_T37_{n:03d}.tif" for n in range(4)],
     "seconds": [f"cell_{0.25 * n:g}s.tif" for n in range(8)],
     "minutes and seconds": ["c_0min58s.tif", "c_0min59s.tif", "c_1min00s.tif", "c_1min10s.tif"],
+    "a dash that stays": [f"bregma_-2_t{n}.tif" for n in range(3)],
     "tens": [f"a_488_{n:03d}.tif" for n in (0, 10, 20, 30)],
     "mixed units": ["c_0s.tif", "c_500ms.tif", "c_1s.tif", "c_90s.tif", "c_2min.tif"],
     "time stamp": [f"20240131T1205{2 * n:02d}_cell.tif" for n in range(4)],

@@ -245,6 +245,12 @@ def test_channels_that_lost_different_files_stay_together(tmp_path: Path, name: 
     assert "frame 2" in raw.problem(rows)
 
 
+@pytest.mark.parametrize(("channel", "numbers"), [("2", range(4)), ("488nm", range(486, 490))])
+def test_frames_are_not_taken_for_channels(tmp_path: Path, channel: str, numbers: range) -> None:
+    series(tmp_path, movie(4), "a_{n}.tif", numbers)
+    assert_is(frames_of([row(tmp_path / "a_*.tif", channel=channel)], "fail"), movie(4))
+
+
 def test_formats_and_folders_that_are_not_read_say_so(tmp_path: Path) -> None:
     (tmp_path / "a.nd2").write_bytes(b"x")
     assert "a .nd2 file, which is not read" in raw.problem([row(tmp_path / "a.nd2")])
