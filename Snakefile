@@ -55,6 +55,7 @@ include: "rules/summary.smk"
 
 
 if workflow.is_main_process:
+    PLAN.put_in_order(everything())
     try:
         say_first(
             [SOURCE, *contradictions(CONFIG, SOURCE, NOW)],
@@ -67,7 +68,6 @@ if workflow.is_main_process:
 
 onstart:
     enter_run(RESULTS)
-    remember(RESULTS)
 
 
 onsuccess:

@@ -21,7 +21,8 @@ import numpy as np
 from spatialdino_core.features.grid import patch_origin_um, patch_spacing_um
 from spatialdino_core.geometry.deskewed import DeskewedMovie
 from spatialdino_core.movies.features import FEATURES, FOREGROUND, MAPS
-from spatialdino_core.movies.ledger import FrameLedger, StageRecord
+from spatialdino_core.movies.ledger import FrameLedger
+from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.movies.store import FrameStore, StoreLayout
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.stage import segment_movie

@@ -37,8 +37,9 @@ from particle_tables import markdown
 from record import write
 
 from spatialdino_core.geometry.deskewed import DeskewedMovie
-from spatialdino_core.movies.ledger import StageRecord, remembered
+from spatialdino_core.movies.ledger import remembered
 from spatialdino_core.movies.provenance import code_hash
+from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.parameters import digest
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -3,6 +3,14 @@
 With frames_per_job, parts of the movie come before, and the rule for the movie finds their frames in the ledgers.
 """
 
+DESKEW = (
+    lambda wildcards: raw_state(wildcards.movie),
+    settings("deskew", "on_bad_frame", "device"),
+    version_of("deskew"),
+    # What it takes of the preview depends on these; the measures of more frames must not deskew anything anew.
+    [version_of("preview"), CONFIG.quality.frames > 1],
+)
+
 
 rule deskew:
     input:
@@ -10,6 +18,7 @@ rule deskew:
         table=rules.register.output.table,
         preview=ancient(rules.preview.output.measures),
         parts=part_records("deskewed"),
+        changed=changed("deskew", always=CONFIG.verify),
     output:
         record=f"{RESULTS}/{{movie}}/deskewed.json",
     log:
@@ -23,17 +32,19 @@ rule deskew:
         mem_mb=memory_mb(6),
         runtime=minutes_for(90),
     params:
-        raw=lambda wildcards: raw_state(wildcards.movie),
         sheet=lambda wildcards: CONFIG.movies,
-        settings=settings("deskew", "on_bad_frame", "device"),
+        settings=settings("deskew", "on_bad_frame", "device", "verify"),
         version=version_of("deskew"),
-        # What it takes of the preview depends on these; the measures of more frames must not deskew anything anew.
-        found=[version_of("preview"), CONFIG.quality.frames > 1],
         frames="all",
+        recipe=recipe("deskew", *DESKEW),
+        made_from=lambda wildcards, input: [
+            path for path in input if path != input.preview
+        ],
     shell:
         "python -m workflow_scripts.deskew --sheet={params.sheet:q} --movie-record {input.record:q} "
         "--table {input.table:q} --preview {input.preview:q} --output {output.record:q} --version {params.version} --threads {threads} "
-        "--frames {params.frames:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        "--frames {params.frames:q} --recipe {params.recipe} --makes {output:q} "
+        "--made-from {params.made_from:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
 use rule deskew as deskew_part with:
@@ -42,6 +53,7 @@ use rule deskew as deskew_part with:
         table=rules.register.output.table,
         preview=ancient(rules.preview.output.measures),
         opened=opened("deskewed"),
+        changed=changed("deskew_part", always=CONFIG.verify),
     output:
         record=f"{RESULTS}/{{movie}}/deskewed.{{frames}}.json",
     log:
@@ -50,4 +62,4 @@ use rule deskew as deskew_part with:
         f"{RESULTS}/benchmarks/deskew/{{movie}}.{{frames}}.tsv"
     params:
         frames="{frames}",
-        frames_per_job=CONFIG.frames_per_job,
+        recipe=recipe("deskew_part", *DESKEW, CONFIG.frames_per_job),

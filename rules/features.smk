@@ -1,11 +1,14 @@
 """Dense features, activation and foreground probability of every frame."""
 
+FEATURES = (settings("features", "device"), version_of("features"))
+
 
 rule features:
     input:
         deskewed=rules.deskew.output.record,
         weights=MODEL,
         parts=part_records("features"),
+        changed=changed("features", always=CONFIG.verify),
     output:
         record=f"{RESULTS}/{{movie}}/features.json",
     log:
@@ -22,12 +25,14 @@ rule features:
         runtime=minutes_for(650),
         gpu=gpus(CONFIG.features.processes),
     params:
-        settings=settings("features", "device"),
+        settings=settings("features", "device", "verify"),
         version=version_of("features"),
         frames="all",
+        recipe=recipe("features", *FEATURES),
     shell:
         "python -m workflow_scripts.features --deskewed {input.deskewed:q} --weights {input.weights:q} "
         "--output {output.record:q} --version {params.version} --frames {params.frames:q} "
+        "--recipe {params.recipe} --made-from {input:q} --makes {output:q} "
         "--settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
@@ -36,6 +41,7 @@ use rule features as features_part with:
         deskewed=rules.deskew.output.record,
         weights=MODEL,
         opened=opened("features"),
+        changed=changed("features_part", always=CONFIG.verify),
     output:
         record=f"{RESULTS}/{{movie}}/features.{{frames}}.json",
     log:
@@ -44,4 +50,4 @@ use rule features as features_part with:
         f"{RESULTS}/benchmarks/features/{{movie}}.{{frames}}.tsv"
     params:
         frames="{frames}",
-        frames_per_job=CONFIG.frames_per_job,
+        recipe=recipe("features_part", *FEATURES, CONFIG.frames_per_job),

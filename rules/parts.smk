@@ -14,6 +14,12 @@ def targets():
     return [*review, *final_targets()]
 
 
+def everything():
+    """All that a plan may ask for."""
+    movies = [f"{RESULTS}/{movie}/{name}" for movie in SHEET for name in RECORDS]
+    return [*targets(), *final_targets(), *movies]
+
+
 def final_targets():
     """What a complete run has: every stage's record of each accepted movie, the model, the summary of all.
 
@@ -32,7 +38,7 @@ def parts(movie):
     None as long as the movie is not registered: its results are planned for after that.
     """
     record = record_of(movie)
-    frames = read_json(record)["frames"] if record.exists() else 0
+    frames = sound_json(record).get("frames", 0)
     step = CONFIG.frames_per_job
     if not 0 < step < frames:
         return []

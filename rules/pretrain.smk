@@ -7,7 +7,8 @@ Checkpoints beside the weights let a killed job go on, on a cluster from one tim
 rule pretrain:
     input:
         shards=expand(rules.shard.output.index, movie=TRAINING),
-        start=CONFIG.pretrain.start_from or [],
+        start=ancient(CONFIG.pretrain.start_from or []),
+        changed=changed("pretrain"),
     output:
         weights=f"{RESULTS}/model/pretrained.safetensors",
     log:
@@ -27,8 +28,16 @@ rule pretrain:
         ),
         launcher=launcher(),
         name=CONFIG.model.version,
-        version=version_of("pretrain"),
+        recipe=recipe(
+            "pretrain",
+            recipe_of(CONFIG.pretrain),
+            settings("encoder", "normalisation", "crops", "seed", "device"),
+            CONFIG.model.version,
+            content_of(CONFIG.pretrain.start_from),
+            version_of("pretrain"),
+        ),
     shell:
         "SRUN_CPUS_PER_TASK={threads} {params.launcher} -m workflow_scripts.pretrain "
         "--shards {input.shards:q} --output {output.weights:q} "
-        "--name {params.name:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        "--name {params.name:q} --recipe {params.recipe} --made-from {input.shards:q} --makes {output:q} "
+        "--settings {params.settings:q} 2>&1 | tee {log:q}"

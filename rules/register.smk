@@ -2,6 +2,8 @@
 
 
 rule register:
+    input:
+        changed=changed("register"),
     output:
         record=f"{RESULTS}/{{movie}}/movie.json",
         table=f"{RESULTS}/{{movie}}/acquisition.tsv",
@@ -17,10 +19,15 @@ rule register:
         runtime=minutes(10),
     params:
         # Raw files are no inputs: their names may hold anything, their number and dates be any.
-        raw=lambda wildcards: raw_state(wildcards.movie),
         sheet=lambda wildcards: CONFIG.movies,
         settings=settings("reading", "on_bad_frame"),
-        version=version_of("register"),
+        recipe=recipe(
+            "register",
+            lambda wildcards: raw_state(wildcards.movie),
+            settings("reading", "on_bad_frame"),
+            version_of("register"),
+        ),
     shell:
         "python -m workflow_scripts.register --sheet={params.sheet:q} --movie={wildcards.movie} "
-        "--output {output.record:q} --table {output.table:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        "--output {output.record:q} --table {output.table:q} "
+        "--recipe {params.recipe} --makes {output:q} --settings {params.settings:q} 2>&1 | tee {log:q}"

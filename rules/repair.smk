@@ -5,6 +5,7 @@ rule repair:
     input:
         weights=weights_to_start_from(),
         shards=expand(rules.shard.output.index, movie=TRAINING),
+        changed=changed("repair"),
     output:
         weights=MODEL,
         report=MODEL_REPORT,
@@ -23,8 +24,18 @@ rule repair:
         settings=settings("repair", "crops", "seed", "device"),
         key=model_key(SOURCE.source, TRAINING),
         source=SOURCE.source,
-        version=version_of("repair"),
+        # Weights from elsewhere are in the key, by their content.
+        made_from=(
+            [weights_to_start_from()] if SOURCE.source == "train" else []
+        ),
+        recipe=recipe(
+            "repair",
+            settings("repair", "crops", "seed", "device"),
+            model_key(SOURCE.source, TRAINING),
+            version_of("repair"),
+        ),
     shell:
         "python -m workflow_scripts.repair --weights {input.weights:q} --shards {input.shards:q} "
         "--output {output.weights:q} --report {output.report:q} --key {params.key} --source {params.source} "
+        "--recipe {params.recipe} --made-from {params.made_from:q} {input.shards:q} --makes {output:q} "
         "--settings {params.settings:q} 2>&1 | tee {log:q}"

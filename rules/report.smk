@@ -12,6 +12,7 @@ rule report:
         tracks=rules.track.output.tracks,
         events=rules.track.output.events,
         about=rules.track.output.about,
+        changed=changed("report"),
     output:
         page=f"{RESULTS}/{{movie}}/report.html",
     log:
@@ -27,8 +28,8 @@ rule report:
     params:
         # Timings are shown, not depended on: a benchmark that is written again changes no science.
         benchmarks=f"{RESULTS}/benchmarks",
-        version=version_of("report"),
+        recipe=recipe("report", version_of("report")),
     shell:
         "python -m workflow_scripts.report --movie-record {input.movie:q} --preview {input.preview:q} "
-        "--benchmarks {params.benchmarks:q} --output {output.page:q} 2>&1 "
-        "| tee {log:q}"
+        "--benchmarks {params.benchmarks:q} --output {output.page:q} --recipe {params.recipe} --made-from {input:q} --makes {output:q} "
+        "2>&1 | tee {log:q}"

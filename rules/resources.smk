@@ -12,13 +12,11 @@ def movie_size(movie):
 
     Asked when a job is about to start, and then the record is there; a plan made before that shows a guess.
     """
-    record = record_of(movie)
-    return recorded_size(record) if record.exists() else (100, 500)
+    content = sound_json(record_of(movie))
+    return recorded_size(content) if content else (100, 500)
 
 
-@functools.cache
-def recorded_size(record):
-    content = read_json(record)
+def recorded_size(content):
     planes, y, x = content["shape_zyx"]
     scan = content["acquisition"] or {}
     # The sheared box is at most one travel wider than the raw stack.

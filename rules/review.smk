@@ -12,6 +12,7 @@ rule review:
     input:
         measures=expand(f"{RESULTS}/qc/previews/{{movie}}.json", movie=SHEET),
         pictures=expand(f"{RESULTS}/qc/previews/{{movie}}.png", movie=SHEET),
+        changed=changed("review"),
     output:
         metrics=f"{RESULTS}/qc/metrics.tsv",
         metrics_by_channel=f"{RESULTS}/qc/metrics_by_channel.tsv",
@@ -27,14 +28,17 @@ rule review:
         mem_mb=1000,
         runtime=minutes(10),
     params:
-        judged=lambda wildcards: digest([judged_now(movie) for movie in SHEET]),
         sheet=lambda wildcards: CONFIG.movies,
         previews=lambda wildcards: f"{RESULTS}/qc/previews",
-        decided=human_decisions(f"{RESULTS}/qc/decisions.tsv"),
         settings=settings("quality"),
         version=version_of("review"),
+        recipe=recipe(
+            "review",
+            lambda wildcards: [judged_now(movie) for movie in SHEET],
+            human_decisions(f"{RESULTS}/qc/decisions.tsv"),
+        ),
     shell:
         "python -m workflow_scripts.review --sheet={params.sheet:q} --previews {params.previews:q} "
         "--version {params.version} --metrics {output.metrics:q} "
         "--metrics-by-channel {output.metrics_by_channel:q} --contact-sheet {output.contact_sheet:q} "
-        "--settings {params.settings:q} 2>&1 | tee {log:q}"
+        "--recipe {params.recipe} --makes {output:q} --settings {params.settings:q} 2>&1 | tee {log:q}"

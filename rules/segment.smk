@@ -1,11 +1,14 @@
 """Find and outline the particles of every frame."""
 
+SEGMENT = (settings("segment"), version_of("segment"))
+
 
 rule segment:
     input:
         deskewed=rules.deskew.output.record,
         features=rules.features.output.record,
         parts=part_records("labels"),
+        changed=changed("segment", always=CONFIG.verify),
     output:
         record=f"{RESULTS}/{{movie}}/labels.json",
         objects=f"{RESULTS}/{{movie}}/objects.parquet",
@@ -20,13 +23,15 @@ rule segment:
         mem_mb=memory_mb(16),
         runtime=minutes_for(1000),
     params:
-        settings=settings("segment"),
+        settings=settings("segment", "verify"),
         version=version_of("segment"),
         frames="all",
+        recipe=recipe("segment", *SEGMENT),
         objects=f"{RESULTS}/{{movie}}/objects.parquet",
     shell:
         "python -m workflow_scripts.segment --deskewed {input.deskewed:q} --features {input.features:q} "
         "--output {output.record:q} --objects {params.objects:q} --version {params.version} --frames {params.frames:q} "
+        "--recipe {params.recipe} --made-from {input:q} --makes {output:q} "
         "--settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
@@ -35,6 +40,7 @@ use rule segment as segment_part with:
         deskewed=rules.deskew.output.record,
         features=rules.features.output.record,
         opened=opened("labels"),
+        changed=changed("segment_part", always=CONFIG.verify),
     output:
         record=f"{RESULTS}/{{movie}}/labels.{{frames}}.json",
     log:
@@ -43,4 +49,4 @@ use rule segment as segment_part with:
         f"{RESULTS}/benchmarks/segment/{{movie}}.{{frames}}.tsv"
     params:
         frames="{frames}",
-        frames_per_job=CONFIG.frames_per_job,
+        recipe=recipe("segment_part", *SEGMENT, CONFIG.frames_per_job),

@@ -4,6 +4,7 @@
 rule shard:
     input:
         deskewed=rules.deskew.output.record,
+        changed=changed("shard"),
     output:
         index=f"{RESULTS}/shards/{{movie}}/index.json",
     log:
@@ -18,8 +19,14 @@ rule shard:
         runtime=minutes_for(60),
     params:
         settings=settings("crops", "normalisation", "seed"),
-        name=CONFIG.model.version,
         version=version_of("shard"),
+        recipe=recipe(
+            "shard",
+            settings("crops", "normalisation", "seed"),
+            CONFIG.model.version,
+            version_of("shard"),
+        ),
     shell:
         "python -m workflow_scripts.shard --deskewed {input.deskewed:q} --index {output.index:q} "
-        "--version {params.version} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        "--version {params.version} --recipe {params.recipe} --made-from {input:q} --makes {output:q} "
+        "--settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT))
 
 from spatialdino_core.config import check_files, load_config
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.files import read_json
+from spatialdino_core.files import sound_json
 from spatialdino_core.movies.provenance import identity
 from spatialdino_core.movies.raw_files import fingerprint
 from spatialdino_core.movies.sheet import read_sheet
@@ -23,7 +23,7 @@ from spatialdino_core.parameters import digest
 from spatialdino_core.quality.decisions import judgement, standings
 from workflow_scripts.environment import share_environment
 from workflow_scripts.again import plan_again
-from workflow_scripts.memory import check_memory, remember
+from workflow_scripts.made import Plan
 from workflow_scripts.messages import say_first, show_left_out, unusable
 from workflow_scripts.preflight import enter_run, leave_run
 from workflow_scripts.reports import of_other_software
@@ -35,11 +35,12 @@ try:
     CONFIG = load_config(config, where=check_files(workflow.configfiles))
     SHEET = read_sheet(CONFIG.movies)
     STANDINGS = standings(f"{CONFIG.results}/qc")
-    check_memory(CONFIG.results)
 except BadInputError as error:
     raise WorkflowError(str(error)) from None
 
 RESULTS = CONFIG.results
+PLAN = Plan(RESULTS)
+RECIPES = {}
 
 
 def settings(*sections):
@@ -55,6 +56,39 @@ def settings(*sections):
 def version_of(stage):
     """What a stage's results are current for, beside settings and inputs."""
     return identity(stage, CONFIG.rerun_on)
+
+
+def recipe(rule, *parts):
+    """All that a rule's results depend on, but its inputs; parts may be functions of the wildcards."""
+    RECIPES[rule] = parts
+    return lambda wildcards: recipe_now(rule, wildcards)
+
+
+def recipe_now(rule, wildcards):
+    return digest(
+        [part(wildcards) if callable(part) else part for part in RECIPES[rule]]
+    )
+
+
+def changed(rule, always=False):
+    """An input of each job whose results are not those of its recipe and its inputs, or of every job. Snakemake's own
+    memory, of times and of the folder that it is started in, decides nothing.
+    """
+
+    def asked(wildcards):
+        if not workflow.is_main_process:
+            return []
+        named = dict(wildcards.items())
+        asked_of = getattr(rules, rule)
+        *outputs, benchmark = (
+            str(path).format(**named)
+            for path in (*asked_of.output, asked_of.benchmark)
+        )
+        return PLAN.tell(
+            outputs, benchmark, None if always else recipe_now(rule, wildcards)
+        )
+
+    return asked
 
 
 @functools.cache

@@ -7,6 +7,7 @@ rule summary:
         tracks=expand(rules.track.output.tracks, movie=ACCEPTED),
         reports=expand(rules.report.output.page, movie=ACCEPTED),
         repair=[MODEL_REPORT] if ACCEPTED else [],
+        changed=changed("summary"),
     output:
         page=f"{RESULTS}/summary.html",
         table=f"{RESULTS}/summary.tsv",
@@ -21,7 +22,6 @@ rule summary:
         mem_mb=1000,
         runtime=minutes(10),
     params:
-        standings=digest([(m, asdict(s)) for m, s in STANDINGS.items() if m in SHEET]),
         sheet=lambda wildcards: CONFIG.movies,
         results=lambda wildcards: RESULTS,
         # Made on the way to the weights, which the model report of the input is about.
@@ -30,8 +30,14 @@ rule summary:
             if ACCEPTED and SOURCE.source == "train"
             else []
         ),
-        version=version_of("summary"),
+        recipe=recipe(
+            "summary",
+            [(m, asdict(s)) for m, s in STANDINGS.items() if m in SHEET],
+            ACCEPTED,
+            version_of("summary"),
+        ),
     shell:
         "python -m workflow_scripts.summary --sheet={params.sheet:q} --results {params.results:q} "
         "--repair {input.repair:q} --training {params.training:q} --page {output.page:q} "
-        "--table {output.table:q} 2>&1 | tee {log:q}"
+        "--table {output.table:q} --recipe {params.recipe} --made-from {input.metrics:q} {input.repair:q} "
+        "--makes {output:q} 2>&1 | tee {log:q}"

@@ -6,6 +6,7 @@ rule track:
         movie=rules.register.output.record,
         labels=rules.segment.output.record,
         objects=rules.segment.output.objects,
+        changed=changed("track"),
     output:
         tracks=f"{RESULTS}/{{movie}}/tracks.csv",
         events=f"{RESULTS}/{{movie}}/events.csv",
@@ -22,8 +23,9 @@ rule track:
         runtime=minutes(60),
     params:
         settings=settings("track"),
-        version=version_of("track"),
+        recipe=recipe("track", settings("track"), version_of("track")),
     shell:
         "python -m workflow_scripts.track --movie-record {input.movie:q} --labels {input.labels:q} "
         "--objects {input.objects:q} --tracks {output.tracks:q} --events {output.events:q} "
-        "--about {output.about:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        "--about {output.about:q} --recipe {params.recipe} --made-from {input:q} --makes {output:q} "
+        "--settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass, replace
 from pathlib import Path
@@ -73,11 +74,19 @@ class WorkflowConfig:
     """All settings of a run; one section per stage."""
 
     movies: Annotated[str, Field(min_length=1, description="sample sheet")]
-    results: Annotated[str, Field(min_length=1, description="output folder"), AfterValidator(without_braces)]
+    results: Annotated[
+        str,
+        Field(min_length=1, description="output folder"),
+        AfterValidator(without_braces),
+        AfterValidator(os.path.normpath),
+    ]
     seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="seed of every random choice")] = 0
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="where tensors are computed")] = (
         "auto"
     )
+    verify: Annotated[
+        bool, Field(description="read all finished frames, and compute again what is not as it was written")
+    ] = False
     on_bad_frame: Annotated[
         Literal["fail", "skip"], Field(description="a bad frame ends its movie, or is recorded and left out")
     ] = "fail"

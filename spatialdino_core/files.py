@@ -58,6 +58,15 @@ def write_json(path: Path | str, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
+def sound_json(path: Path | str) -> dict[str, Any]:
+    """What a JSON file of this software says; nothing if it is not there or is damaged."""
+    try:
+        content = read_json(path)
+    except (OSError, BadInputError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def read_json(path: Path | str) -> Any:
     """Read a JSON file that this software wrote.
 

@@ -7,11 +7,12 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
 from spatialdino_core.errors import BadInputError
+from workflow_scripts.made import remember
 
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -24,14 +25,19 @@ class Arguments(SimpleNamespace):
         return kind(**self.settings[name])
 
 
-def run(main: Callable[[Arguments], object], description: str | None, *names: str) -> None:
+def run(main: Callable[[Arguments], Iterable[str] | None], description: str | None, *names: str) -> None:
     """Parse ``--name value`` for each name and call ``main``.
 
     A name that ends in ``*`` takes any number of values. ``--settings`` (JSON, by default empty) is
-    always understood. Bad input ends the script with its message and status 1.
+    always understood, and so are ``--recipe``, ``--made-from`` and ``--makes``, which are remembered once
+    ``main`` has succeeded; it may return further inputs. Bad input ends the script with its message and
+    status 1.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--settings", type=json.loads, default={})
+    parser.add_argument("--recipe", default="")
+    parser.add_argument("--made-from", nargs="*", default=[])
+    parser.add_argument("--makes", nargs="*", default=[])
     for name in names:
         option = "--" + name.rstrip("*").replace("_", "-")
         if name.endswith("*"):
@@ -42,7 +48,10 @@ def run(main: Callable[[Arguments], object], description: str | None, *names: st
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        main(arguments)
+        further = main(arguments)
+        # Of several processes of one job, the first speaks for all.
+        if arguments.recipe and os.environ.get("RANK", "0") == "0":
+            remember(arguments.recipe, [*arguments.made_from, *(further or ())], arguments.makes)
     except BadInputError as error:
         sys.exit(f"ERROR: {error}")
     except OSError as error:

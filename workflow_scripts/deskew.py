@@ -23,6 +23,7 @@ def main(a: Arguments) -> None:
         threads=int(a.threads),
         part=Part.parse(a.frames),
         preview=a.preview,
+        verify=a.settings["verify"],
     )
 
 

@@ -8,8 +8,16 @@ from workflow_scripts.arguments import Arguments, run
 
 def main(a: Arguments) -> None:
     parameters = a.section("features", FeatureParameters)
-    device, part = a.settings["device"], Part.parse(a.frames)
-    extract_features(a.deskewed, a.weights, a.output, parameters, device=device, version=a.version, part=part)
+    extract_features(
+        a.deskewed,
+        a.weights,
+        a.output,
+        parameters,
+        device=a.settings["device"],
+        version=a.version,
+        part=Part.parse(a.frames),
+        verify=a.settings["verify"],
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from spatialdino_core.files import read_json
+from spatialdino_core.files import sound_json
 from spatialdino_core.movies.provenance import RerunOn, identity, stage_code
 
 RECORDS = {
@@ -54,8 +54,6 @@ def of_other_software(results: str, movies: Iterable[str], rerun_on: RerunOn) ->
 
 
 def _about(path: Path) -> Mapping[str, Any] | None:
-    if not path.exists():
-        return None
-    content = read_json(path)
+    content = sound_json(path)
     found: Mapping[str, Any] = content.get("about", content.get("made", content))
-    return found
+    return found or None

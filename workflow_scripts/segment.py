@@ -8,8 +8,16 @@ from workflow_scripts.arguments import Arguments, run
 
 def main(a: Arguments) -> None:
     parameters = a.section("segment", SegmentParameters)
-    part = Part.parse(a.frames)
-    segment_movie(a.deskewed, a.features, a.output, a.objects, parameters, version=a.version, part=part)
+    segment_movie(
+        a.deskewed,
+        a.features,
+        a.output,
+        a.objects,
+        parameters,
+        version=a.version,
+        part=Part.parse(a.frames),
+        verify=a.settings["verify"],
+    )
 
 
 if __name__ == "__main__":

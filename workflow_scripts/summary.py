@@ -8,7 +8,7 @@ from spatialdino_core.report.summary import summarise
 from workflow_scripts.arguments import Arguments, run
 
 
-def main(a: Arguments) -> None:
+def main(a: Arguments) -> list[str]:
     # Thousands of reasons and paths would not fit on a command line.
     movies = read_sheet(a.sheet)
     stand = {m: s for m, s in standings(Path(a.results, "qc")).items() if m in movies}
@@ -17,6 +17,7 @@ def main(a: Arguments) -> None:
     # A decision that was made meanwhile is for the next run.
     tracks = [path for path in tracks if path.exists()]
     summarise(shown, tracks, _first(a.repair), a.page, a.table, _first(a.training))
+    return [str(path.with_name(name)) for path in tracks for name in ("tracks.csv", "report.html")]
 
 
 def _first(paths: list[str]) -> str | None:

@@ -71,7 +71,7 @@ def write_high_resolution(
         key=digest(how, version, str(scale)),
         stamps={frame: digest(total, movie.record.checksums[frame]) for frame, total in sums.items()},
         steps={"compute": compute},
-        exists=store.has,
+        stores=[store],
     ).run()
 
 

@@ -28,9 +28,10 @@ from spatialdino_core.features.stores import FeatureStores
 from spatialdino_core.features.windows import Encoded
 from spatialdino_core.geometry.deskewed import DeskewedMovie
 from spatialdino_core.movies.features import FEATURES, FOREGROUND
-from spatialdino_core.movies.ledger import FrameJob, FrameLedger, FrameResult, StageRecord, remembered
+from spatialdino_core.movies.ledger import FrameJob, FrameLedger, FrameResult, remembered
 from spatialdino_core.movies.part import WHOLE, Part, beside, collected
 from spatialdino_core.movies.provenance import software
+from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.parameters import digest
 
 LEDGER = "ledger/features.jsonl"
@@ -56,6 +57,7 @@ def extract_features(
     device: str,
     version: str,
     part: Part = WHOLE,
+    verify: bool = False,
 ) -> None:
     """Compute the features of every frame that is not finished and publish the completion record.
 
@@ -73,6 +75,8 @@ def extract_features(
         Of the stage's results: `movies.provenance.identity`.
     part
         Frames of this job, whose record is then of them alone.
+    verify
+        Whether finished frames are read to see that they are intact.
     """
     folder = Path(output).parent
     encoder = MovieEncoder(DeskewedMovie(deskewed), Model(weights, parameters, choose_device(device)))
@@ -93,12 +97,23 @@ def extract_features(
     frames = part.of(sorted(movie.record.checksums))
     if parameters.processes > 1 and frames:
         shares = [
-            _Share(str(deskewed), str(weights), folder, part, parameters, foreground, key, str(each), rank)
+            _Share(
+                str(deskewed),
+                str(weights),
+                folder,
+                part,
+                parameters,
+                foreground,
+                key,
+                str(each),
+                rank,
+                verify,
+            )
             for rank, each in enumerate(devices(model.device, parameters.processes))
         ]
         run_shares(_do_share, shares)
     # Alone, this computes all that is not finished; after the others, it finds everything finished.
-    entries = _frame_job(encoder, stores, foreground, collected(ledger), key, frames, str(part)).run()
+    entries = _frame_job(encoder, stores, foreground, collected(ledger), key, frames, str(part), verify).run()
     listed = [FEATURES, FOREGROUND]
     if parameters.high_resolution and part.completes:
         sums = {entry.frame: entry.output for entry in entries}
@@ -155,6 +170,7 @@ def _frame_job(
     key: str,
     frames: list[int],
     which: str = "",
+    verify: bool = False,
 ) -> FrameJob:
     """The job of some frames of the movie."""
     valid, model = encoder.valid, encoder.model
@@ -184,7 +200,8 @@ def _frame_job(
         key=key,
         stamps={frame: encoder.movie.record.checksums[frame] for frame in frames},
         steps={"read": encoder.read, "encode": encode, "write": write},
-        exists=stores.has,
+        stores=[stores.features, stores.foreground],
+        verify=verify,
     )
 
 
@@ -201,6 +218,7 @@ class _Share:
     key: str
     device: str
     rank: int
+    verify: bool
 
 
 def _do_share(share: _Share) -> None:
@@ -212,4 +230,4 @@ def _do_share(share: _Share) -> None:
     )
     stores = FeatureStores.open(share.folder)
     ledger = beside(share.part.ledger(share.folder / LEDGER), f"-{share.rank}")
-    _frame_job(encoder, stores, share.foreground, ledger, share.key, frames).run()
+    _frame_job(encoder, stores, share.foreground, ledger, share.key, frames, "", share.verify).run()

@@ -71,10 +71,6 @@ class FeatureStores:
         """Open both for writing by another process than the one that prepared them."""
         return cls(FrameStore(folder / FEATURES, "r+"), FrameStore(folder / FOREGROUND, "r+"))
 
-    def has(self, frame: int) -> bool:
-        """Whether the frame was written."""
-        return self.features.has(frame) and self.foreground.has(frame)
-
     def write(
         self,
         frame: int,

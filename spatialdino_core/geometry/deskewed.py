@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from spatialdino_core.geometry.grid import OutputGrid, output_grid
 from spatialdino_core.geometry.scan import ScanGeometry
-from spatialdino_core.movies.ledger import StageRecord
+from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.movies.store import FrameStore
 
 VALID = "valid.ome.zarr"
@@ -57,7 +57,7 @@ class DeskewedMovie:
     def __init__(self, record: Path | str) -> None:
         self.folder = Path(record).parent
         self.record = StageRecord.read(record)
-        self.store = FrameStore(self.folder / self.record.stores[0])
+        self.store = FrameStore.recorded(self.folder, self.record, 0)
         self.grid = recorded_grid(self.record.about)
         self.mask = self.grid.valid
         if "no_data" in self.record.about:

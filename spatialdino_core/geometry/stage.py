@@ -25,13 +25,14 @@ from spatialdino_core.geometry.scan import ScanGeometry
 from spatialdino_core.geometry.tiffs import TiffFolder
 from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.formats.image import Region
-from spatialdino_core.movies.ledger import Entry, FrameJob, FrameResult, StageRecord
+from spatialdino_core.movies.ledger import Entry, FrameJob, FrameResult
 from spatialdino_core.movies.part import WHOLE, Part, collected
 from spatialdino_core.movies.provenance import software
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.register import as_counts, check_content
 from spatialdino_core.movies.sheet import SheetRow
 from spatialdino_core.movies.source import open_channels
+from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.movies.store import FrameStore, StoreLayout, checksum
 from spatialdino_core.parameters import digest
 
@@ -66,6 +67,7 @@ def deskew_movie(
     threads: int | None = None,
     part: Part = WHOLE,
     preview: Path | str | None = None,
+    verify: bool = False,
 ) -> None:
     """Deskew every frame that is not finished and publish the completion record.
 
@@ -96,6 +98,8 @@ def deskew_movie(
     preview
         JSON file in which the preview left the movie's hot pixels and the value of voxels without data;
         ``None`` where it has neither.
+    verify
+        Whether finished frames are read to see that they are intact.
     """
     grid = output_grid(
         scan_geometry(record),
@@ -199,9 +203,11 @@ def deskew_movie(
             for frame in part.of(range(record.frames))
         },
         steps={"read": read, "resample": resample, "write": write},
-        exists=outputs.have,
+        stores=[outputs.voxels, *outputs.projections.values()],
+        exists=outputs.have_tiff,
         unchanged=unchanged,
         skip_bad=skip_bad,
+        verify=verify,
     ).run()
     if part.completes:
         outputs.set_display(entries)
@@ -304,10 +310,8 @@ class _Outputs:
         flat = {name: store(path, axis) for axis, (name, path) in enumerate(PROJECTIONS.items())}
         return cls(store(STORE, None), flat, tiffs)
 
-    def have(self, frame: int) -> bool:
-        stores = [self.voxels, *self.projections.values()]
-        tiff = self.tiffs is None or self.tiffs.path(frame).exists()
-        return tiff and all(store.has(frame) for store in stores)
+    def have_tiff(self, frame: int) -> bool:
+        return self.tiffs is None or self.tiffs.path(frame).exists()
 
     def write(self, frame: int, channels: Sequence[DeskewedFrame]) -> str:
         """Write a frame; returns the checksum of its voxels."""

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import read_json, write_json
@@ -41,6 +41,8 @@ class Entry:
         Checksum of the input's content, where ``stamp`` is not one.
     output
         Checksum of the result; empty for a skipped frame.
+    stored
+        Identity of what was written to each store: `FrameStore.identity`.
     skipped
         Why the frame was left out, or ``None``.
     facts
@@ -54,6 +56,7 @@ class Entry:
     stamp: str
     content: str = ""
     output: str = ""
+    stored: list[str | None] = field(default_factory=list)
     skipped: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -116,6 +119,16 @@ def _ends_with_newline(path: Path) -> bool:
         return file.read(1) == b"\n"
 
 
+class Stored(Protocol):
+    """A store of frames: `movies.store.FrameStore`."""
+
+    def identity(self, frame: int) -> str | None:
+        """What tells what is written of a frame from anything else; ``None`` where nothing is."""
+
+    def is_intact(self, frame: int) -> bool:
+        """Whether all of a frame can be read as it was written."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FrameJob:
     """One stage on the frames of one movie.
@@ -133,12 +146,16 @@ class FrameJob:
     steps
         What computes and stores a frame, by name; the first takes the frame number, each of the others the
         result of the one before, the last returns a `FrameResult`. They overlap for successive frames.
+    stores
+        Where frames are written to. What is there must be what was written.
     exists
-        Whether a frame's result is still there.
+        Whether the rest of a frame's result is still there.
     unchanged
         Asked when a stamp differs: whether the input's content is nevertheless the one in the entry.
     skip_bad
         Whether a frame that raises `BadInputError` is recorded as skipped instead of ending the job.
+    verify
+        Whether finished frames are read to see that they are intact.
     """
 
     ledger: FrameLedger
@@ -146,9 +163,11 @@ class FrameJob:
     key: str
     stamps: Mapping[int, str]
     steps: Mapping[str, Callable[[Any], Any]]
-    exists: Callable[[int], bool]
+    stores: Sequence[Stored]
+    exists: Callable[[int], bool] = lambda frame: True
     unchanged: Callable[[int, Entry], bool] = lambda frame, entry: False
     skip_bad: bool = False
+    verify: bool = False
 
     def run(self) -> list[Entry]:
         """Compute what is not finished; return the entries of all frames, in order."""
@@ -172,12 +191,22 @@ class FrameJob:
         entry = self.ledger.entries.get(frame)
         if entry is None or (entry.key, entry.stamp) != (self.key, self.stamps[frame]):
             return False
-        return entry.skipped is not None or self.exists(frame)
+        return entry.skipped is not None or self._is_there(frame, entry)
+
+    def _is_there(self, frame: int, entry: Entry) -> bool:
+        """Whether a frame's result is there, and is the one that was written."""
+        found = self._identities(frame)
+        if None in found or entry.stored not in ([], found) or not self.exists(frame):
+            return False
+        return not self.verify or all(store.is_intact(frame) for store in self.stores)
+
+    def _identities(self, frame: int) -> list[str | None]:
+        return [store.identity(frame) for store in self.stores]
 
     def _begin(self, frame: int) -> _Passed:
         """Whether there is anything to do for a frame, asked where its input is read anyway."""
         old = self.ledger.entries.get(frame)
-        current = old is not None and old.key == self.key and not old.skipped and self.exists(frame)
+        current = old is not None and old.key == self.key and not old.skipped and self._is_there(frame, old)
         settled = bool(old and current and self.unchanged(frame, old))
         if old is not None and not settled:
             self.ledger.reopen(frame)
@@ -203,6 +232,7 @@ class FrameJob:
                 **common,
                 content=result.content,
                 output=result.output,
+                stored=self._identities(frame),
                 facts=result.facts,
                 seconds=passed.seconds,
             )
@@ -225,50 +255,6 @@ def _timed(name: str, step: Callable[[Any], Any], before: _Passed) -> _Passed:
     started = time.monotonic()
     value = step(before.value)
     return _Passed(value, seconds=before.seconds | {name: round(time.monotonic() - started, 3)})
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageRecord:
-    """The completion record of a frame stage: what Snakemake tracks, and what the next stage reads.
-
-    Attributes
-    ----------
-    stores
-        Paths of the stage's stores, relative to the record's folder.
-    checksums
-        Frame number to checksum of its result, for frames that were not skipped.
-    skipped
-        Frame number to reason.
-    about
-        Parameters, model, calibration: what the result depends on; and the software that made it.
-    """
-
-    stores: list[str]
-    checksums: dict[int, str]
-    skipped: dict[int, str]
-    about: dict[str, Any]
-
-    @classmethod
-    def of(cls, stores: Sequence[str], entries: Sequence[Entry], about: dict[str, Any]) -> StageRecord:
-        """Record of a job's entries."""
-        return cls(
-            stores=list(stores),
-            checksums={e.frame: e.output for e in entries if e.skipped is None},
-            skipped={e.frame: e.skipped for e in entries if e.skipped is not None},
-            about=about,
-        )
-
-    def write(self, path: Path | str) -> None:
-        """Publish as JSON."""
-        write_json(path, asdict(self))
-
-    @classmethod
-    def read(cls, path: Path | str) -> StageRecord:
-        """Read what ``write`` wrote."""
-        content = read_json(path)
-        for name in ("checksums", "skipped"):
-            content[name] = {int(frame): value for frame, value in content[name].items()}
-        return cls(**content)
 
 
 def remembered(path: Path | str, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:

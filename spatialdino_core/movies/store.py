@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -22,12 +23,15 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import flush
 from spatialdino_core.movies.part import WHOLE, Part
+from spatialdino_core.movies.stage_record import StageRecord
 
 AXES = ("t", "c", "z", "y", "x")
 CHUNK_ZYX = (32, 128, 128)
 FEATURE_CHUNK_ZYX = (16, 16, 16)
 SMALLEST_LEVEL = 96  # voxels along the longest axis at which a pyramid ends
 NAMESPACE = "spatialdino"
+CHECKSUM_BYTES = 4
+VERIFY = "Run with --config verify=true: the stage that wrote it computes this frame again, and no other."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +99,27 @@ class FrameStore:
         self._factors = [[round(s / f) for s, f in zip(scale, scales[0], strict=True)] for scale in scales]
 
     @classmethod
+    def recorded(cls, folder: Path, record: StageRecord, number: int) -> FrameStore:
+        """One of the stores of a stage's record, for reading.
+
+        Raises
+        ------
+        BadInputError
+            If files of a frame are not there, or are not those that the stage wrote.
+        """
+        path = folder / record.stores[number]
+        expected = "what the stage wrote"
+        if not path.is_dir():
+            raise BadInputError(path, found="no such store", expected=expected, remedy=VERIFY)
+        store = cls(path)
+        for frame, written in record.stored.items():
+            found = store.identity(frame)
+            if written and found != written[number]:
+                kind = "other files" if found else "no file"
+                raise BadInputError(path, found=f"{kind} of frame {frame}", expected=expected, remedy=VERIFY)
+        return store
+
+    @classmethod
     def prepare(
         cls, path: Path | str, layout: StoreLayout, frames: int, about: dict[str, Any], part: Part = WHOLE
     ) -> FrameStore:
@@ -154,11 +179,39 @@ class FrameStore:
             channel["window"] |= {"start": float(low), "end": float(high)}
         self._group.attrs["ome"] = ome
 
-    def has(self, frame: int) -> bool:
-        """Whether the frame's shard files exist, for all channels."""
-        folder = self.path / "0" / "c" / str(frame)
+    def _shards(self, frame: int) -> list[Path]:
+        """Files of the full resolution of a frame: one, or one for each channel."""
         files = math.ceil(self.shape[1] / self._levels[0].shards[1])
-        return all((folder / str(c) / "0" / "0" / "0").is_file() for c in range(files))
+        return [self.path / "0" / "c" / str(frame) / str(c) / "0" / "0" / "0" for c in range(files)]
+
+    def has(self, frame: int) -> bool:
+        """Whether the frame's files exist, for all channels."""
+        return all(shard.is_file() for shard in self._shards(frame))
+
+    def identity(self, frame: int) -> str | None:
+        """What tells a frame's files from those of any other, without their voxels being read; ``None`` where
+        one is not there.
+
+        Their sizes, and the checksums (CRC-32C) of their indices: where each chunk lies and how long it is.
+        """
+        found = []
+        for shard in self._shards(frame):
+            try:
+                with shard.open("rb") as file:
+                    size = file.seek(0, os.SEEK_END)
+                    file.seek(-min(size, CHECKSUM_BYTES), os.SEEK_END)
+                    found.append(f"{size:x}-{file.read().hex()}")
+            except FileNotFoundError:
+                return None
+        return " ".join(found)
+
+    def is_intact(self, frame: int) -> bool:
+        """Whether every chunk of a frame is what was written; reads all of it."""
+        try:
+            self.read(frame, slice(None))
+        except BadInputError:
+            return False
+        return True
 
     def read(self, frame: int, channel: int | slice = 0, region: Any = ...) -> np.ndarray:
         """One frame, (z, y, x), or (c, z, y, x) for a slice of channels; ``region`` indexes z, y, x.
@@ -166,9 +219,11 @@ class FrameStore:
         Raises
         ------
         BadInputError
-            If a chunk is not what was written: each carries a checksum (CRC-32C).
+            If a file is not there, which Zarr would read as zeros, or a chunk is not what was written: each
+            carries a checksum (CRC-32C).
         """
         spatial = region if isinstance(region, tuple) else (slice(None),) * 3
+        self._check_there(frame)
         try:
             return np.asarray(self._levels[0][(frame, channel, *spatial)])
         except (ValueError, RuntimeError) as error:
@@ -176,9 +231,19 @@ class FrameStore:
                 self.path / "0" / "c" / str(frame),
                 found=f"frame {frame} damaged on disk ({str(error).splitlines()[0]})",
                 expected="the chunks that were written",
-                remedy="Delete this folder, and beside the store the record (.json) of the stage that wrote "
-                "it; then run again: that stage computes this frame alone.",
+                remedy=VERIFY,
             ) from error
+
+    def _check_there(self, frame: int) -> None:
+        # Zarr takes an empty file for one that is not there.
+        lost = [shard for shard in self._shards(frame) if not shard.is_file() or not shard.stat().st_size]
+        if lost:
+            raise BadInputError(
+                lost[0],
+                found=f"no voxels of frame {frame}",
+                expected="those that were written",
+                remedy=VERIFY,
+            )
 
     def write(self, frame: int, data: np.ndarray) -> str:
         """Write a frame to all levels and bring it to disk.

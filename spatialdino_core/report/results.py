@@ -12,8 +12,8 @@ import pandas as pd
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import read_json
 from spatialdino_core.movies.clock import Clock
-from spatialdino_core.movies.ledger import StageRecord
 from spatialdino_core.movies.record import MovieRecord
+from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.movies.store import FrameStore
 
 OBJECT_COLUMNS = ["frame", "label", "z", "y", "x", "intensity_mean", "snr"]
@@ -135,10 +135,10 @@ def open_results(record: MovieRecord, folder: Path | str, preview: Path | str) -
         record=record,
         frames=frames,
         skipped=dict(sorted(skipped.items())),
-        image=FrameStore(_present(folder / "deskewed.ome.zarr")),
-        labels=FrameStore(_present(folder / "labels.ome.zarr")),
-        foreground=FrameStore(_present(folder / "foreground.ome.zarr")),
-        components=FrameStore(_present(folder / "features.zarr")),
+        image=FrameStore.recorded(folder, deskewed, 0),
+        labels=FrameStore.recorded(folder, segmented, 0),
+        foreground=FrameStore.recorded(folder, features, 1),
+        components=FrameStore.recorded(folder, features, 0),
         deskewed=deskewed,
         features=features,
         segmented=segmented,

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from spatialdino_core.files import read_json
-from spatialdino_core.movies.ledger import StageRecord
+from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.page import write_page
 from spatialdino_core.quality.decisions import write_table
 from spatialdino_core.report.facts import Fact, flatten, text

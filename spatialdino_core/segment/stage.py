@@ -14,9 +14,10 @@ from spatialdino_core.features.grid import on_voxels
 from spatialdino_core.files import published
 from spatialdino_core.geometry.deskewed import DeskewedMovie
 from spatialdino_core.movies.features import object_features
-from spatialdino_core.movies.ledger import Entry, FrameJob, FrameResult, StageRecord, remembered
+from spatialdino_core.movies.ledger import Entry, FrameJob, FrameResult, remembered
 from spatialdino_core.movies.part import WHOLE, Part, collected
 from spatialdino_core.movies.provenance import software
+from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.movies.store import FrameStore, StoreLayout
 from spatialdino_core.parameters import digest
 from spatialdino_core.segment.calibration import Calibration, calibrate, calibration_span
@@ -36,6 +37,7 @@ def segment_movie(
     *,
     version: str,
     part: Part = WHOLE,
+    verify: bool = False,
 ) -> None:
     """Segment every frame that is not finished; publish the table of objects and the completion record.
 
@@ -51,10 +53,12 @@ def segment_movie(
         Of the stage's results: `movies.provenance.identity`.
     part
         Frames of this job, whose record is then of them alone.
+    verify
+        Whether finished frames are read to see that they are intact.
     """
     movie = DeskewedMovie(deskewed)
     evidence = StageRecord.read(features)
-    probabilities = FrameStore(Path(features).parent / evidence.stores[1])
+    probabilities = FrameStore.recorded(Path(features).parent, evidence, 1)
     folder = Path(output).parent
     # Both stores name positions in the deskewed frame; interpolation counts from the image's first voxel.
     first_patch: Any = np.subtract(probabilities.origin_um, movie.store.origin_um)
@@ -85,7 +89,7 @@ def segment_movie(
     about |= software("segment")
     store = FrameStore.prepare(folder / STORE, layout, movie.frames, about, part)
     tables = folder / "ledger" / "objects"
-    described = FrameStore(Path(features).parent / evidence.stores[0])
+    described = FrameStore.recorded(Path(features).parent, evidence, 0)
 
     def compute(frame: int) -> FrameResult:
         labels, table = segment_frame(
@@ -109,7 +113,9 @@ def segment_movie(
         key=key,
         stamps={frame: stamps[frame] for frame in part.of(stamps)},
         steps={"compute": compute},
-        exists=lambda frame: store.has(frame) and (tables / f"{frame}.parquet").exists(),
+        stores=[store],
+        exists=lambda frame: (tables / f"{frame}.parquet").exists(),
+        verify=verify,
     ).run()
     if part.completes:
         _join(tables, entries, objects)

@@ -9,9 +9,9 @@ import pandas as pd
 
 from spatialdino_core.files import write_json
 from spatialdino_core.movies.clock import Clock
-from spatialdino_core.movies.ledger import StageRecord
 from spatialdino_core.movies.provenance import software
 from spatialdino_core.movies.record import MovieRecord
+from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.track.exports import write_csv
 from spatialdino_core.track.link import link_objects
 from spatialdino_core.track.parameters import TrackParameters

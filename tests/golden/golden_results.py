@@ -21,8 +21,8 @@ from matplotlib.patches import StepPatch
 from PIL import Image
 
 from spatialdino_core.files import write_json
-from spatialdino_core.movies.ledger import StageRecord
 from spatialdino_core.movies.record import Acquisition, MovieRecord
+from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.movies.store import FrameStore, StoreLayout
 
 PATCH = 8
@@ -183,7 +183,8 @@ def _stores(made: Folder, folder: Path, paths: np.ndarray, done: list[int], rng:
     for name in ("deskewed", "features", "labels"):
         sums = dict.fromkeys(done, "00")
         about = ({"warnings": made.warnings} if name == "deskewed" else {}) | made.about.get(name, {})
-        StageRecord(stores=[], checksums=sums, skipped=made.skipped, about=about).write(
+        listed = {"features": ["features.zarr", "foreground.ome.zarr"]}.get(name, [f"{name}.ome.zarr"])
+        StageRecord(stores=listed, checksums=sums, skipped=made.skipped, about=about).write(
             folder / f"{name}.json"
         )
     write_json(folder.parent / "previews" / f"{made.movie}.json", {"warnings": made.warnings})

@@ -20,7 +20,7 @@ from spatialdino_core.encoder.vit import VisionTransformer3D, build_encoder
 from spatialdino_core.encoder.weights import save_encoder
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.geometry.deskewed import recorded_grid
-from spatialdino_core.movies.ledger import StageRecord
+from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.movies.store import FrameStore, StoreLayout
 
 NORMALISATION = {

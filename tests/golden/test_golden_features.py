@@ -41,8 +41,8 @@ from spatialdino_core.kernels import attention
 from spatialdino_core.kernels.attention_cpu import attend_bfloat16
 from spatialdino_core.kernels.attention_sdpa import attend_cpu, on_gpu, with_log_weight
 from spatialdino_core.movies.features import class_tokens, object_features
-from spatialdino_core.movies.ledger import StageRecord
 from spatialdino_core.movies.part import Part
+from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.movies.store import FrameStore
 from spatialdino_core.sinder.parameters import RepairParameters
 from tests.unit.encoder import foreign_files

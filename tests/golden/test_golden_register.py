@@ -36,7 +36,7 @@ from spatialdino_core.movies import provenance
 from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.formats.image import FileMetadata, positive, quantity
 from spatialdino_core.movies.formats.settings_file import read_settings, settings_beside
-from spatialdino_core.movies.ledger import Entry, FrameJob, FrameLedger, FrameResult, StageRecord, remembered
+from spatialdino_core.movies.ledger import Entry, FrameJob, FrameLedger, FrameResult, remembered
 from spatialdino_core.movies.names import mentions, natural, normalised, series_of
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.part import WHOLE, Part, beside, collected
@@ -47,6 +47,7 @@ from spatialdino_core.movies.resolve import Resolved, resolve, times_of, usual_i
 from spatialdino_core.movies.settle import settle_acquisition
 from spatialdino_core.movies.sheet import SheetRow, read_sheet
 from spatialdino_core.movies.source import FrameSource, open_channels
+from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.movies.store import FrameStore, StoreLayout, checksum, ome_metadata
 from spatialdino_core.versions import STAGES
 
@@ -1100,7 +1101,7 @@ def frames_of_a_ledger(folder: Path) -> dict[str, Any]:
         job = FrameJob(
             ledger=FrameLedger(path), description="", key=key, stamps=dict(enumerate(stamps)),
             steps={"first": first, "second": second}, exists=outputs.__contains__, unchanged=unchanged,
-            skip_bad=skip_bad,
+            skip_bad=skip_bad, stores=[],
         )  # fmt: skip
         entries = outcome(job.run)
         lines = path.read_text().splitlines()

@@ -17,8 +17,8 @@ from scipy import ndimage
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.geometry.scan import ScanGeometry
-from spatialdino_core.movies.ledger import StageRecord
 from spatialdino_core.movies.part import Part
+from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.movies.store import FrameStore, StoreLayout
 from spatialdino_core.optics import OpticsParameters
 from spatialdino_core.segment.blobs import Peaks, find_peaks, responses_at, share_of_frame

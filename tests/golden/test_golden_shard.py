@@ -56,7 +56,7 @@ from spatialdino_core.geometry.deskewed import DeskewedMovie
 from spatialdino_core.geometry.grid import output_grid
 from spatialdino_core.geometry.resampling import resample_axis, resampled_length
 from spatialdino_core.geometry.scan import ScanGeometry
-from spatialdino_core.movies.ledger import StageRecord
+from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.movies.store import FrameStore, StoreLayout
 
 STAGE = Stage("shard", ["crops/*.py"])

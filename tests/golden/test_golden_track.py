@@ -13,8 +13,8 @@ from golden_tables import brief
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.clock import Clock
-from spatialdino_core.movies.ledger import StageRecord
 from spatialdino_core.movies.record import Acquisition, MovieRecord
+from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.track.link import link_objects
 from spatialdino_core.track.motion import MotionModel, fitted_model, prior_model
 from spatialdino_core.track.parameters import TrackParameters

@@ -205,19 +205,3 @@ def test_code_counts_on_request(planned: Project, software: Path) -> None:
     assert "again" not in plan
     CODE(software)
     assert "segment: results of 2 movie(s) are computed again" in planned_by(software, planned)
-
-
-def test_results_whose_memory_is_elsewhere_are_not_taken_for_current(copy: Project) -> None:
-    """Snakemake remembers code and settings in the folder that it runs in, not beside the results."""
-    before = {movie: (copy.results / movie / "tracks.csv").read_bytes() for movie in ("series", "single")}
-    shutil.rmtree(copy.folder / ".snakemake")
-    copy.set("segment", mask_level=0.45)
-    refused = copy.run(check=False)
-    assert refused.returncode != 0
-    assert "results: found results that were computed from the folder" in refused.stdout
-    copy.run("--forceall")
-    for movie in before:
-        assert copy.computed("deskew", movie) == FRAMES
-        assert copy.computed("segment", movie) == 2 * FRAMES
-        assert (copy.results / movie / "tracks.csv").read_bytes() != before[movie]
-    copy.run()

@@ -17,7 +17,7 @@ from spatialdino_core.encoder.weights import save_encoder
 from spatialdino_core.features.basis import fit_basis
 from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.geometry.scan import ScanGeometry
-from spatialdino_core.movies.ledger import StageRecord
+from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.movies.store import FrameStore, StoreLayout
 
 VOXEL_UM = (0.1, 0.1, 0.1)

@@ -24,7 +24,7 @@ from spatialdino_core.features.shares import devices, run_shares
 from spatialdino_core.features.stage import extract_features
 from spatialdino_core.geometry.deskewed import DeskewedMovie
 from spatialdino_core.movies.features import class_tokens, object_features
-from spatialdino_core.movies.ledger import StageRecord
+from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.movies.store import FrameStore
 from tests.unit.features.conftest import Make, frames, small_encoder
 

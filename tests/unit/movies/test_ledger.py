@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.movies.ledger import FrameJob, FrameLedger, FrameResult, StageRecord, remembered
+from spatialdino_core.movies.ledger import FrameJob, FrameLedger, FrameResult, remembered
+from spatialdino_core.movies.stage_record import StageRecord
 
 
 class Stage:
-    """A stage whose results are kept in a dictionary and whose computations are counted."""
+    """A stage whose results are kept in a dictionary and whose computations are counted; its own store."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.results: dict[int, str] = {}
         self.computed: list[int] = []
         self.fail_at: int | None = None
+        self.read = 0
 
     def run(self, stamps: dict[int, str], key: str = "k", **changes: object) -> list[int]:
         """Run over all frames; return the frames that were computed."""
@@ -29,11 +32,18 @@ class Stage:
             key=key,
             stamps=stamps,
             steps={"compute": self.compute},
-            exists=lambda frame: frame in self.results,
+            stores=[self],
             **settings,  # type: ignore[arg-type]
         )
         self.entries = job.run()
         return self.computed
+
+    def identity(self, frame: int) -> str | None:
+        return self.results.get(frame)
+
+    def is_intact(self, frame: int) -> bool:
+        self.read += 1
+        return self.results[frame] != "rotten"
 
     def compute(self, frame: int) -> FrameResult:
         if frame == self.fail_at:
@@ -78,6 +88,30 @@ def test_a_lost_result_is_computed_again(stage: Stage) -> None:
     stage.run(STAMPS)
     del stage.results[1]
     assert stage.run(STAMPS) == [1]
+
+
+def test_a_result_of_somebody_else_is_computed_again(stage: Stage) -> None:
+    stage.run(STAMPS)
+    stage.results[1] = "that of another run"
+    assert stage.run(STAMPS) == [1]
+    assert stage.run(STAMPS) == []
+
+
+def test_results_are_read_on_request(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.run(STAMPS)
+    stage.run(STAMPS)
+    assert stage.read == 0
+    assert stage.run(STAMPS, verify=True) == []
+    assert stage.read == len(STAMPS)
+    monkeypatch.setattr(stage, "is_intact", lambda frame: frame != 3)
+    assert stage.run(STAMPS, verify=True) == [3]
+
+
+def test_entries_of_earlier_releases_count(stage: Stage) -> None:
+    stage.run(STAMPS)
+    lines = [json.loads(line) for line in stage.path.read_text().splitlines()]
+    stage.path.write_text("".join(json.dumps(e | {"stored": []}) + "\n" for e in lines))
+    assert stage.run(STAMPS) == []
 
 
 def test_a_failing_frame_keeps_what_was_finished(stage: Stage) -> None:

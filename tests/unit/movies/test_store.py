@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ import pytest
 import zarr
 from ome_zarr_models.v05 import Image, ImageLabel
 
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.ledger import Entry
+from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.movies.store import SMALLEST_LEVEL, FrameStore, StoreLayout, checksum
 
 LAYOUT = StoreLayout(
@@ -63,6 +67,55 @@ def test_a_frame_of_zeros_counts_as_written(tmp_path: Path) -> None:
     store = FrameStore.prepare(tmp_path / "a.zarr", LAYOUT, 1, {})
     store.write(0, np.zeros(LAYOUT.shape_czyx, np.uint16))
     assert store.has(0)
+
+
+def recorded(folder: Path) -> tuple[FrameStore, StageRecord, Path]:
+    """A store of two frames, the record of the stage that wrote it, and a file of the second."""
+    store = FrameStore.prepare(folder / "a.zarr", LAYOUT, 2, {})
+    entries = []
+    for t in range(2):
+        total = store.write(t, frame(t))
+        entries.append(Entry(frame=t, key="", stamp="", output=total, stored=[store.identity(t)]))
+    return store, StageRecord.of(["a.zarr"], entries, {}), folder / "a.zarr/0/c/1/0/0/0/0"
+
+
+@pytest.mark.parametrize("harm", ["lost", "emptied", "cut short", "of another frame", "of another run"])
+def test_what_the_stage_did_not_write_is_not_read(tmp_path: Path, harm: str) -> None:
+    store, record, shard = recorded(tmp_path)
+    FrameStore.recorded(tmp_path, record, 0)
+    if harm == "lost":
+        shard.unlink()
+    elif harm == "of another frame":
+        shutil.copy(tmp_path / "a.zarr/0/c/0/0/0/0/0", shard)
+    elif harm == "of another run":
+        store.write(1, frame(7))
+    else:
+        shard.write_bytes(b"" if harm == "emptied" else shard.read_bytes()[:-1000])
+    with pytest.raises(BadInputError, match=r"of frame 1.*verify=true"):
+        FrameStore.recorded(tmp_path, record, 0)
+    if harm in ("lost", "emptied"):
+        with pytest.raises(BadInputError, match="frame 1"):
+            store.read(1, 0)
+        assert not store.is_intact(1)
+    assert store.is_intact(0)
+
+
+def test_a_change_within_a_chunk_is_seen_when_it_is_read(tmp_path: Path) -> None:
+    store, record, shard = recorded(tmp_path)
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    shard.write_bytes(content)
+    FrameStore.recorded(tmp_path, record, 0)
+    assert not store.is_intact(1)
+    with pytest.raises(BadInputError, match=r"frame 1 damaged on disk"):
+        store.read(1, 0)
+
+
+def test_a_store_that_is_gone(tmp_path: Path) -> None:
+    _, record, _ = recorded(tmp_path)
+    shutil.rmtree(tmp_path / "a.zarr")
+    with pytest.raises(BadInputError, match="no such store"):
+        FrameStore.recorded(tmp_path, record, 0)
 
 
 def test_coarse_levels_keep_the_physical_position_of_intensity(tmp_path: Path) -> None:

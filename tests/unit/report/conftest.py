@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from spatialdino_core.files import write_json
-from spatialdino_core.movies.ledger import StageRecord
 from spatialdino_core.movies.record import Acquisition, MovieRecord
+from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.movies.store import FrameStore, StoreLayout
 
 PATCH = 8
@@ -27,6 +27,12 @@ OBJECT_COLUMNS = [
     *("frame", "label", "z", "y", "x", "z_um", "y_um", "x_um", "volume_um3"),
     *("intensity_mean", "intensity_sum", "background", "snr"),
 ]
+
+STORES = {
+    "deskewed.json": ["deskewed.ome.zarr"],
+    "features.json": ["features.zarr", "foreground.ome.zarr"],
+    "labels.json": ["labels.ome.zarr"],
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +229,7 @@ def _stores(scene: Scene, folder: Path, paths: np.ndarray) -> None:
     }
     for name, about in abouts.items():
         sums = dict.fromkeys(done, "00")
-        StageRecord(stores=[], checksums=sums, skipped=scene.skipped, about=about).write(folder / name)
+        StageRecord(stores=STORES[name], checksums=sums, skipped=scene.skipped, about=about).write(folder / name)
 
 
 def draw_frame(

@@ -16,7 +16,7 @@ from spatialdino_core.files import read_json
 from spatialdino_core.geometry.deskewed import VALID
 from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.geometry.scan import ScanGeometry
-from spatialdino_core.movies.ledger import StageRecord
+from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.movies.store import FrameStore, StoreLayout
 from spatialdino_core.optics import OpticsParameters
 from spatialdino_core.segment.objects import COLUMNS

@@ -15,8 +15,8 @@ from track_scenes import REGION, as_objects, link_f1
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.clock import Clock
-from spatialdino_core.movies.ledger import StageRecord
 from spatialdino_core.movies.record import Acquisition, MovieRecord
+from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.track.appearance import measured_brightness, prior_brightness
 from spatialdino_core.track.candidates import MOST_NEIGHBOURS, next_frame_pairs
 from spatialdino_core.track.drift import shared_change

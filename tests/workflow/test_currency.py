@@ -1,0 +1,130 @@
+"""Results are current by content: not by times, names of folders, or what Snakemake remembers."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.conftest import FRAMES, Project
+from tests.workflow.test_incremental import SEGMENTING, jobs
+
+pytestmark = pytest.mark.workflow
+YEAR = 3e7  # s
+
+
+def copied(project: Project, folder: Path) -> Project:
+    """A copy that keeps no times but those of the raw files, and nothing that Snakemake remembers."""
+    shutil.copytree(
+        project.folder, folder, copy_function=shutil.copy, ignore=shutil.ignore_patterns(".snakemake")
+    )
+    shutil.copytree(project.folder / "raw", folder / "raw", dirs_exist_ok=True)
+    return Project(folder)
+
+
+@pytest.fixture(scope="module")
+def moved(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return copied(finished, tmp_path_factory.mktemp("moved") / "project")
+
+
+def date(project: Project, when: Callable[[], float]) -> None:
+    for path in project.results.rglob("*"):
+        if path.is_file():
+            os.utime(path, (when(), when()))
+
+
+@pytest.mark.parametrize("dates", ["copied", "past", "future", "shuffled"])
+def test_times_tell_nothing(moved: Project, dates: str) -> None:
+    now, drawn = time.time(), random.Random(0)
+    date_of = {"past": lambda: now - YEAR, "future": lambda: now + YEAR}
+    if dates != "copied":
+        date(moved, date_of.get(dates, lambda: now + drawn.uniform(-YEAR, YEAR)))
+    assert jobs(moved) == {}
+
+
+@pytest.mark.parametrize("spelling", ["./elsewhere/", "link", "{folder}/elsewhere"])
+def test_names_of_folders_tell_nothing(moved: Project, spelling: str) -> None:
+    if moved.results.exists():
+        moved.results.rename(moved.folder / "elsewhere")
+        (moved.folder / "link").symlink_to("elsewhere")
+    results = spelling.format(folder=moved.folder)
+    assert jobs(moved, "--config", f"results={results}") == {}
+
+
+def test_new_settings_count_for_results_of_another_place_and_date(finished: Project, tmp_path: Path) -> None:
+    project = copied(finished, tmp_path / "project")
+    date(project, lambda: time.time() + YEAR)
+    before = {movie: (project.results / movie / "tracks.csv").read_bytes() for movie in ("series", "single")}
+    project.set("segment", mask_level=0.45)
+    assert jobs(project) == SEGMENTING
+    project.run()
+    for movie, tracks in before.items():
+        assert project.computed("deskew", movie) == FRAMES
+        assert project.computed("segment", movie) == 2 * FRAMES
+        assert (project.results / movie / "tracks.csv").read_bytes() != tracks
+    assert jobs(project) == {}
+    project.set("segment", mask_level=0.5)
+    project.run()
+    for movie, tracks in before.items():
+        assert (project.results / movie / "tracks.csv").read_bytes() == tracks, "the settings of before"
+
+
+def lose(path: Path) -> None:
+    path.unlink()
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def swap(path: Path) -> None:
+    """The result of another movie, as if the wrong folder had been copied."""
+    shutil.copy(path.parent.with_name("single") / path.name, path)
+
+
+@pytest.mark.parametrize("harm", [lose, empty, swap])
+def test_a_harmed_record_is_made_again(copy: Project, harm: Callable[[Path], None]) -> None:
+    records = [copy.results / "series" / name for name in ("deskewed.json", "labels.json", "tracks.csv")]
+    before = [path.read_bytes() for path in records[1:]]
+    for path in records:
+        harm(path)
+    assert jobs(copy) == dict.fromkeys(("deskew", "features", "segment", "track", "report", "summary"), 1)
+    copy.run()
+    assert [path.read_bytes() for path in records[1:]] == before
+    assert [copy.computed(stage, "series") for stage in ("deskew", "features", "segment")] == [FRAMES] * 3
+    assert jobs(copy) == {}
+
+
+def shards(project: Project) -> list[Path]:
+    """A file of each store of a movie, each of another frame."""
+    names = ("deskewed.ome.zarr", "features.zarr", "foreground.ome.zarr", "labels.ome.zarr")
+    stores = [project.results / "series" / name for name in names]
+    return [store / "0" / "c" / str(frame) / "0" / "0" / "0" / "0" for frame, store in enumerate(stores)]
+
+
+def test_files_of_stores_that_are_lost_emptied_or_of_another_movie(copy: Project) -> None:
+    before = tables(copy)
+    lost, emptied, foreign, gone = shards(copy)
+    lose(lost)
+    empty(emptied)
+    shutil.copy(str(foreign).replace("/series/", "/single/"), foreign)
+    lose(gone)
+    copy.set("segment", mask_level=0.45)
+    refused = copy.run(check=False)
+    assert refused.returncode != 0
+    assert "verify=true" in refused.stdout
+    copy.set("segment", mask_level=0.5)
+    copy.run("--config", "verify=true")
+    # A frame for each file, in the stage that wrote it; the others are as they were.
+    assert [copy.computed(stage, "series") - FRAMES for stage in ("deskew", "features")] == [1, 2]
+    assert tables(copy) == before
+    assert jobs(copy) == {}
+
+
+def tables(project: Project) -> list[bytes]:
+    return [(project.results / movie / "tracks.csv").read_bytes() for movie in ("series", "single")]
