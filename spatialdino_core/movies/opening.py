@@ -22,16 +22,8 @@ from spatialdino_core.movies.formats.settings_file import (
     read_settings,
     settings_beside,
 )
-from spatialdino_core.movies.names import (
-    Key,
-    Series,
-    UncertainOrderError,
-    mentions,
-    natural,
-    normalised,
-    series_of,
-    words,
-)
+from spatialdino_core.movies.names import mentions, natural, normalised, words
+from spatialdino_core.movies.order import Key, Series, UncertainOrderError, series_of
 from spatialdino_core.movies.sheet import SheetRow
 
 COMPANION_ENDINGS = (".ome", ".ome.xml")
