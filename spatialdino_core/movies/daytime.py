@@ -60,7 +60,7 @@ def daytime_of(names: Sequence[str]) -> Daytime | None:
 
 
 def _compact(column: Sequence[Token], place: int) -> Daytime | None:
-    """``HHMMSS``, with thousandths or without; ``HHMM`` where the minutes are even and the numbers are not."""
+    """``HHMMSS``, with thousandths or without; ``HHMM`` where only as such the steps are even."""
     seconds = _seconds(column)
     if seconds is None or days_of([token.text for token in column]):
         return None
@@ -103,9 +103,7 @@ def _fields(names: Sequence[str], columns: Sequence[Sequence[Token]], place: int
     if not all(kind.fullmatch(t.text) for kind, c in zip(_PAIRS, three, strict=True) for t in c):
         return None
     rows = list(zip(*three, strict=True))
-    between = [
-        name[a.end : b.start] for name, row in zip(names, rows, strict=True) for a, b in pairwise(row)
-    ]
+    between = [name[a.end : b.start] for name, row in zip(names, rows, strict=True) for a, b in pairwise(row)]
     if not all(_SEPARATOR.fullmatch(text) for text in between):
         return None
     seconds = tuple(3600 * h.value + 60 * m.value + s.value for h, m, s in rows)

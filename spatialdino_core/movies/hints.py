@@ -84,7 +84,7 @@ def pattern_of(names: Sequence[str], places: Sequence[int], counts: bool = True)
     '_t(\\\\d+)'
     """
     columns = columns_of(names)
-    wanted = [tuple(float(column[n].text) for column in (columns[p] for p in places)) for n in range(len(names))]
+    wanted = [tuple(float(columns[p][n].text) for p in places) for n in range(len(names))]
     opening = "(" if counts else f"(?P<{ORDER}>"
     inner = _between(names[0], columns, places, opening)
     before = names[0][columns[places[0] - 1][0].end if places[0] else 0 : columns[places[0]][0].start]
@@ -100,9 +100,7 @@ def pattern_of(names: Sequence[str], places: Sequence[int], counts: bool = True)
     return ""
 
 
-def _between(
-    name: str, columns: Sequence[Sequence[Token]], places: Sequence[int], opening: str
-) -> str:
+def _between(name: str, columns: Sequence[Sequence[Token]], places: Sequence[int], opening: str) -> str:
     """From the first of the numbers to the last, each in a group."""
     text = ""
     for place in range(places[0], places[-1] + 1):

@@ -194,7 +194,7 @@ def _seconds(stamp: re.Match[str]) -> float | None:
 
 
 def matched(pattern: str, name: str) -> tuple[float, ...]:
-    """Numbers that a pattern of the user finds in a file's name, else in its path; empty if there are none."""
+    """Numbers that a pattern of the user finds in a file's name, else in its path; empty if none."""
     match = re.search(pattern, name.rpartition("/")[2]) or re.search(pattern, name)
     try:
         return tuple(float(group) for group in match.groups()) if match else ()

@@ -41,7 +41,7 @@ from spatialdino_core.movies.names import (
 
 TIME_FIELDS = ("h", "hr", "hour", "m", "min", "minute", "d", "day", "date")
 """Words before the parts of a time: they may stand still and go on."""
-SPECIMENS = ("cell", "sample", "embryo", "dish", "mouse", "fish", "larva", "worm", "organoid", "exp", "experiment")
+SPECIMENS = ("cell", "sample", "embryo", "dish", "mouse", "fish", "larva", "worm", "organoid", "exp")
 """Words before the number of a thing: beside a number that counts time it counts none."""
 Key = tuple[float, ...]
 SHOWN = 3
@@ -307,9 +307,8 @@ def _by_clock(names: Sequence[str], columns: Sequence[_Column], clock: _Clock) -
     loops = (FIRST_LABEL, *TIME_LABELS)
     _refuse_other_things(names, [c for c in columns if c.label not in loops], times, None)
     rank = {time: number for number, time in enumerate(sorted(times))}
-    return Series(
-        tuple(rank[time] for time in times), False, (), "the clock in the names", tuple((t,) for t in times)
-    )
+    by = "the clock in the names" if clock.certain else "the time of day in the names"
+    return Series(tuple(rank[time] for time in times), False, (), by, tuple((t,) for t in times))
 
 
 def _running(names: Sequence[str]) -> list[_Column]:
@@ -366,8 +365,11 @@ def _counted(names: Sequence[str], column: _Column, is_time: bool) -> Series:
         return uncounted
     orders = [] if is_dense(values) else date_orders([token.text for token in column.tokens])
     order = sorted(range(len(values)), key=lambda n: values[n])
-    if any(other != order for other in orders):
-        raise _different_orders(names, [order, *(other for other in orders if other != order)], column)
+    others = [other for other in orders if other != order]
+    if others:
+        uncertain = _different_orders(names, [order, *others], column)
+        uncertain.pattern, uncertain.remedy = "", "Rename the files with the year first, such as 20240131."
+        raise uncertain
     if orders:
         return uncounted
     steps = [int(b - a) for a, b in pairwise(ordered)]

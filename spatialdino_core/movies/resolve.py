@@ -18,15 +18,10 @@ import numpy as np
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.acquisition import AcquisitionTable
+from spatialdino_core.movies.choosing import channel_number, chosen_image
 from spatialdino_core.movies.formats.image import FileMetadata, Image, Piece, Readable
-from spatialdino_core.movies.opening import (
-    ANOTHER_CHANNEL,
-    Opened,
-    below_common_folder,
-    channel_number,
-    chosen_image,
-    open_row,
-)
+from spatialdino_core.movies.opened import Opened, below_common_folder
+from spatialdino_core.movies.opening import open_row
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.sheet import SheetRow
 
@@ -171,7 +166,7 @@ def resolve(rows: Sequence[SheetRow], reading: ReadingParameters) -> Resolved:
         clock_s=clock,
         by=channels[0].opened.by,
         files=(len(names), names[0], names[-1]),
-        warnings=tuple(_odd_wavelengths(channels)),
+        warnings=(*(w for c in channels for w in c.opened.warnings), *_odd_wavelengths(channels)),
     )
 
 
@@ -182,8 +177,7 @@ def _opened_channels(rows: Sequence[SheetRow], reading: ReadingParameters) -> li
         with Readable(Path(row.path)):
             opened = open_row(row, others, reading.time_point)
         image = chosen_image(row, opened.images)
-        named = ANOTHER_CHANNEL in opened.unused.values()
-        number = channel_number(row, image, named)
+        number = channel_number(row, image, opened.named)
         channels.append(_Channel(row=row, opened=opened, image=image, number=number))
     return channels
 
