@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from spatialdino_core.movies.daytime import (
@@ -97,8 +97,8 @@ class Series:
         What told the order, in words.
     pattern
         Of the column ``time_point``, which says that the number puts files in order and counts no frames.
-    label
-        The word before the number that told it.
+    label, numbers
+        The word before the number that told it; the numbers.
     """
 
     point: tuple[int, ...]
@@ -108,6 +108,7 @@ class Series:
     key: tuple[Key, ...] = ()
     pattern: str = ""
     label: str = ""
+    numbers: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def series_of(names: Sequence[str], pattern: str | None = None) -> Series:
         )
     place = {n: k for k, n in enumerate(order)}
     own = tuple(times[place[n]] for n in range(len(names))) if runs and clock.certain else ()
-    return Series(series.point, series.counted, own, series.by, series.key, series.pattern, series.label)
+    return replace(series, clock_s=own)
 
 
 def _unwrapped(times: Sequence[float], clock: _Clock) -> list[float]:
@@ -348,7 +349,9 @@ def _different_orders(
 
 
 def _pattern(names: Sequence[str], *columns: _Column) -> str:
-    return pattern_of(names, [column.place for column in columns])
+    """A pattern that finds some numbers, if they tell all files apart."""
+    unique = len(set(zip(*(column.values for column in columns), strict=True))) == len(names)
+    return pattern_of(names, [column.place for column in columns]) if unique else ""
 
 
 def _counted(names: Sequence[str], column: _Column, is_time: bool) -> Series:
@@ -359,7 +362,14 @@ def _counted(names: Sequence[str], column: _Column, is_time: bool) -> Series:
     ordered = sorted(values)
     rank = {value: number for number, value in enumerate(ordered)}
     uncounted = Series(
-        tuple(rank[value] for value in values), False, (), by, tuple((v,) for v in values), hint, column.label
+        tuple(rank[value] for value in values),
+        False,
+        (),
+        by,
+        tuple((value,) for value in values),
+        hint,
+        column.label,
+        tuple(values),
     )
     if any("." in token.text for token in column.tokens):
         return uncounted
@@ -381,7 +391,8 @@ def _counted(names: Sequence[str], column: _Column, is_time: bool) -> Series:
         raise UncertainOrderError(
             f"{len(values)} files whose numbers run from {ordered[0]:.0f} to {ordered[-1]:.0f}", pattern=hint
         )
-    return Series(tuple(int(v) // step for v in values), True, (), by, pattern=hint, label=column.label)
+    points = tuple(int(value) // step for value in values)
+    return replace(uncounted, point=points, counted=True, key=())
 
 
 def _refuse_fields(names: Sequence[str], single: _Column) -> None:

@@ -8,6 +8,7 @@ never by their place in a list.
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,12 +21,17 @@ from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.choosing import channel_number, chosen_image
 from spatialdino_core.movies.formats.image import FileMetadata, Image, Piece, Readable
+from spatialdino_core.movies.names import mentions, normalised, words
 from spatialdino_core.movies.opened import Opened, below_common_folder
 from spatialdino_core.movies.opening import open_row
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.sheet import SheetRow
 
 DECIMALS = 6  # of times in s: a microsecond
+NO_NAME = re.compile(
+    r"(?:default|channel|ch|c|camera|cam|image|unnamed|untitled|none)?[ :_#-]*[\d:]*", re.IGNORECASE
+)
+"""What programs call a channel of which they know no name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +120,7 @@ def resolve(rows: Sequence[SheetRow], reading: ReadingParameters) -> Resolved:
     """
     channels = _opened_channels(rows, reading)
     _refuse_one_channel_twice(channels)
+    _refuse_names_of_other_rows(channels)
     aligned = _aligned(channels)
     points = sorted({point for own in aligned for point in own})
     frames = list(range(points[0], points[-1] + 1)) if _is_counted(channels) else points
@@ -166,7 +173,11 @@ def resolve(rows: Sequence[SheetRow], reading: ReadingParameters) -> Resolved:
         clock_s=clock,
         by=channels[0].opened.by,
         files=(len(names), names[0], names[-1]),
-        warnings=(*(w for c in channels for w in c.opened.warnings), *_odd_wavelengths(channels)),
+        warnings=(
+            *(warning for channel in channels for warning in channel.opened.warnings),
+            *_odd_names(channels),
+            *_names_of_other_channels(channels),
+        ),
     )
 
 
@@ -183,20 +194,62 @@ def _opened_channels(rows: Sequence[SheetRow], reading: ReadingParameters) -> li
 
 
 def _refuse_one_channel_twice(channels: Sequence[_Channel]) -> None:
-    taken: dict[object, str] = {}
+    """Refuse two rows that are the same planes of the same files, however their paths are spelled."""
+    taken: dict[tuple[object, str], str] = {}
+    known: dict[Path, object] = {}
     for channel in channels:
-        where = (channel.opened.files, channel.image.name, channel.number)
-        if where in taken:
-            count = channel.image.channels
+        stacks = channel.image.stacks.items()
+        pieces = [piece for (_, c), own in stacks if c == channel.number for piece in own]
+        for where in {(_identity(piece.file, known), piece.where) for piece in pieces}:
+            other = taken.setdefault(where, channel.row.channel)
+            if other != channel.row.channel:
+                count = channel.image.channels
+                raise BadInputError(
+                    f"movie '{channel.row.movie}' ({channel.row.path})",
+                    found=f"{count} channel{'s' if count > 1 else ''} in the file, and the same one for the "
+                    f"rows '{other}' and '{channel.row.channel}'",
+                    expected="another channel for each row",
+                    remedy="Correct 'path' or 'file_channel'; where channels lie between each other plane by "
+                    "plane, say so in the column 'axes', e.g. z24c2yx.",
+                )
+
+
+def _identity(path: Path, known: dict[Path, object]) -> object:
+    """What two paths of one file have in common."""
+    if path not in known:
+        status = path.stat()
+        known[path] = (status.st_dev, status.st_ino)
+    return known[path]
+
+
+def _refuse_names_of_other_rows(channels: Sequence[_Channel]) -> None:
+    """Refuse files whose names all say the channel of another row, and not that of their own."""
+    every = list(dict.fromkeys(file for channel in channels for file in channel.opened.files))
+    names = dict(zip(every, below_common_folder(every), strict=True))
+    for channel in channels:
+        row = channel.row
+        own = [names[file] for file in channel.opened.files]
+        single = channel.image.channels == 1 and row.file_channel is None
+        if not single or any(mentions(name, row.channel) for name in own):
+            continue
+        others = [o for o in channels if o is not channel and _tells(o, names)]
+        said = next((o.row.channel for o in others if all(mentions(n, o.row.channel) for n in own)), None)
+        if said is not None:
             raise BadInputError(
-                f"movie '{channel.row.movie}' ({channel.row.path})",
-                found=f"{count} channel{'s' if count > 1 else ''} in the file, and the same one for the rows "
-                f"'{taken[where]}' and '{channel.row.channel}'",
-                expected="another channel for each row",
-                remedy="Correct 'path' or 'file_channel'; where channels lie between each other plane by "
-                "plane, say so in the column 'axes', e.g. z24c2yx.",
+                f"movie '{row.movie}', channel '{row.channel}' ({row.path})",
+                found=f"files whose names say '{said}', which is another row: {own[0]}",
+                expected=f"names that say '{row.channel}', or no channel",
+                remedy="Exchange the paths, or the names of the channels; if the names of the files are wrong, "
+                f"write '{normalised(said)}' into the column 'file_channel'.",
             )
-        taken[where] = channel.row.channel
+
+
+def _tells(channel: _Channel, names: Mapping[Path, str]) -> bool:
+    """Whether a row's name in file names is no chance: a wavelength, or a word that its own have not."""
+    plain = normalised(channel.row.channel)
+    if plain.isdigit():
+        return _wavelength(plain) == plain
+    return not all(mentions(names[file], channel.row.channel) for file in channel.opened.files)
 
 
 def _aligned(channels: Sequence[_Channel]) -> list[dict[int, int]]:
@@ -298,9 +351,13 @@ def _is_there(channel: _Channel, index: int | None) -> bool:
 def _reason(channel: _Channel, key: tuple[int, int] | None, point: int) -> str:
     if key is None:
         text = f"{channel.row.path}: no file for time point {point} of channel '{channel.row.channel}'"
-        step = math.gcd(*(b - a for a, b in pairwise(channel.points)))
-        uncounted = "; if the numbers count no frames, give time_point a group named order: (?P<order>\\d+)"
-        return text + (f" (all go in steps of {step}{uncounted})" if step > 1 else "")
+        steps = [b - a for a, b in pairwise(channel.points)]
+        often = channel.points[-1] - channel.points[0] + 1 > 2 * len(channel.points)
+        if not steps or not (math.gcd(*steps) > 1 or often):
+            return text
+        even = f"all go in steps of {steps[0]}" if len(set(steps)) == 1 else "more are missing than there"
+        how = f": {channel.opened.pattern}" if channel.opened.pattern else ""
+        return f"{text} ({even}; if the numbers count no frames, say so in the column 'time_point'{how})"
     return channel.image.faults.get(key, "no stack")
 
 
@@ -363,7 +420,7 @@ def times_of(frames: int, clock: Mapping[int, float], interval_s: float | None) 
     return [round(float(t), DECIMALS) for t in times - times[0]]
 
 
-def _odd_wavelengths(channels: Sequence[_Channel]) -> list[str]:
+def _odd_names(channels: Sequence[_Channel]) -> list[str]:
     """A single channel is taken whatever it is called; that it is called otherwise is worth a word."""
     return [
         f"channel '{channel.row.channel}': the file calls its only channel '{channel.image.channel_names[0]}'"
@@ -371,9 +428,30 @@ def _odd_wavelengths(channels: Sequence[_Channel]) -> list[str]:
         if channel.image.channels == 1
         and channel.image.channel_names
         and channel.row.file_channel is None
-        and _wavelength(channel.row.channel) is not None
-        and _wavelength(channel.image.channel_names[0]) not in (None, _wavelength(channel.row.channel))
+        and _is_another(channel.row.channel, channel.image.channel_names[0])
     ]
+
+
+def _names_of_other_channels(channels: Sequence[_Channel]) -> list[str]:
+    """File names that all say another wavelength than the row are worth a word, too."""
+    warnings = []
+    for channel in channels:
+        own = _wavelength(channel.row.channel)
+        names = [set(words(name)) for name in map(str, below_common_folder(channel.opened.files))]
+        said = {_wavelength(word) for word in set.intersection(*names) if normalised(word).isdigit()} - {None}
+        single = channel.image.channels == 1 and channel.row.file_channel is None
+        if single and own is not None and len(said) == 1 and own not in said:
+            wavelength = said.pop()
+            warnings.append(f"channel '{channel.row.channel}': the names of its files say '{wavelength}'")
+    return warnings
+
+
+def _is_another(channel: str, said: str) -> bool:
+    """Whether two names are of different channels: two wavelengths, or two words that are none."""
+    if NO_NAME.fullmatch(said) or mentions(said, channel) or mentions(channel, said):
+        return False
+    one, other = _wavelength(channel), _wavelength(said)
+    return one != other if one and other else not one and not other
 
 
 def _wavelength(name: str) -> str | None:

@@ -263,17 +263,21 @@ def _in_parts(
     for unit in units:
         if isinstance(unit.images, str):
             found = f"{unit.images}, so that its number of time points is not known"
-            raise _unfit_parts(row, found, "Copy it again")
+            raise _unfit_parts(row, found, "Copy it again, or leave it out of the path")
         parts.append(unit.images)
-    forms = {tuple(map(_form, images)): unit.name for unit, images in zip(units, parts, strict=True)}
+    forms = {
+        tuple(map(_form, images)): f"{unit.name}: {_words_of(images[0])}"
+        for unit, images in zip(units, parts, strict=True)
+    }
     if len(forms) > 1:
-        listed = "; ".join(f"{name}: {_words_of(parts[0][0])}" for name, parts in _first_of(units, forms))
-        raise _unfit_parts(row, f"parts that differ: {listed}", "Make the path match the parts of one movie")
-    points = sorted(series.point)
-    if series.counted and pattern is None and (points[0] > 1 or points[-1] - points[0] + 1 > len(points)):
+        found = f"parts that differ: {'; '.join(forms.values())}"
+        raise _unfit_parts(row, found, "Make the path match the parts of one movie")
+    numbers = sorted(series.numbers)
+    if numbers and (numbers[0] > 1 or numbers[-1] - numbers[0] + 1 > len(numbers)):
+        listed = ", ".join(map(written_out, numbers[:SHOWN]))
         raise _unfit_parts(
             row,
-            f"{len(points)} parts with the numbers {', '.join(map(str, points[:SHOWN]))}: others are missing",
+            f"{len(numbers)} parts with the numbers {listed}: others are missing",
             f"Bring them back, or say in the column 'time_point' that these go on: {series.pattern}",
         )
     joined = [_joined([images[position] for images in parts]) for position in range(len(parts[0]))]
@@ -300,12 +304,6 @@ def _in_parts(
     times = max(image.times for image in joined)
     by = f"{series.by}: {len(parts)} parts, one after the other"
     return _opened(joined, units, unused, warnings, points=tuple(range(times)), counted=False, by=by)
-
-
-def _first_of(
-    units: Sequence[_Unit], forms: dict[tuple[tuple[object, ...], ...], str]
-) -> list[tuple[str, list[Image]]]:
-    return [(u.name, u.images) for u in units if u.name in forms.values() and not isinstance(u.images, str)]
 
 
 def _unfit_parts(row: SheetRow, found: str, remedy: str) -> BadInputError:
