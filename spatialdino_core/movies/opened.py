@@ -32,7 +32,7 @@ class Opened:
     pattern
         Of the column ``time_point``, which says that the numbers of names count no frames.
     named
-        Whether the names of all files mention the row's channel.
+        Whether the names of all files, or of their folders, mention the row's channel.
     beside
         What settings files beside the files say.
     unused

@@ -15,7 +15,7 @@ from spatialdino_core.movies.formats.settings_file import (
     settings_beside,
 )
 from spatialdino_core.movies.names import mentions, natural
-from spatialdino_core.movies.opened import Opened, below_common_folder
+from spatialdino_core.movies.opened import Opened
 from spatialdino_core.movies.series import open_series
 from spatialdino_core.movies.sheet import SheetRow
 
@@ -43,7 +43,7 @@ def open_row(row: SheetRow, others: Sequence[str], time_point: str | None) -> Op
     """
     opened = _opened(row, others, row.time_point or time_point)
     channel = row.file_channel or row.channel
-    named = all(mentions(name, channel) for name in below_common_folder(opened.files))
+    named = all(mentions(f"{file.parent.name}/{file.name}", channel) for file in opened.files)
     return replace(opened, named=named)
 
 

@@ -213,10 +213,11 @@ def as_counts(stack: np.ndarray, where: str) -> np.ndarray:
         return stack.astype(np.uint16, copy=False)
     low, high = (stack.min(), stack.max()) if stack.size else (0, 0)
     if low < -0.5 or high > HIGHEST_COUNT:
+        excess = np.ceil(10 * high / HIGHEST_COUNT) / 10
         remedy = (
             f"Add {-int(np.floor(low))} or more to all frames of the movie"
             if low < -0.5
-            else f"Divide all frames of the movie by {written_out(np.ceil(10 * high / HIGHEST_COUNT) / 10)} or more"
+            else f"Divide all frames of the movie by {written_out(excess)} or more"
         )
         raise BadInputError(
             where,

@@ -239,8 +239,8 @@ def _refuse_names_of_other_rows(channels: Sequence[_Channel]) -> None:
                 f"movie '{row.movie}', channel '{row.channel}' ({row.path})",
                 found=f"files whose names say '{said}', which is another row: {own[0]}",
                 expected=f"names that say '{row.channel}', or no channel",
-                remedy="Exchange the paths, or the names of the channels; if the names of the files are wrong, "
-                f"write '{normalised(said)}' into the column 'file_channel'.",
+                remedy="Exchange the paths, or the names of the channels; if the names of the files are "
+                f"wrong, write '{normalised(said)}' into the column 'file_channel'.",
             )
 
 
@@ -352,12 +352,16 @@ def _reason(channel: _Channel, key: tuple[int, int] | None, point: int) -> str:
     if key is None:
         text = f"{channel.row.path}: no file for time point {point} of channel '{channel.row.channel}'"
         steps = [b - a for a, b in pairwise(channel.points)]
-        often = channel.points[-1] - channel.points[0] + 1 > 2 * len(channel.points)
+        often = channel.points[-1] - channel.points[0] + 1 >= 2 * len(channel.points)
         if not steps or not (math.gcd(*steps) > 1 or often):
             return text
-        even = f"all go in steps of {steps[0]}" if len(set(steps)) == 1 else "more are missing than there"
+        even = (
+            f"all go in steps of {steps[0]}"
+            if len(set(steps)) == 1
+            else "as many are missing as are there, or more"
+        )
         how = f": {channel.opened.pattern}" if channel.opened.pattern else ""
-        return f"{text} ({even}; if the numbers count no frames, say so in the column 'time_point'{how})"
+        return f"{text}; {even}; if the numbers count no frames, say so in the column 'time_point'{how}"
     return channel.image.faults.get(key, "no stack")
 
 

@@ -263,7 +263,7 @@ def _in_parts(
     for unit in units:
         if isinstance(unit.images, str):
             found = f"{unit.images}, so that its number of time points is not known"
-            raise _unfit_parts(row, found, "Copy it again, or leave it out of the path")
+            raise _unfit_parts(row, found, "Copy it again, or leave it out of the path.")
         parts.append(unit.images)
     forms = {
         tuple(map(_form, images)): f"{unit.name}: {_words_of(images[0])}"
@@ -271,7 +271,7 @@ def _in_parts(
     }
     if len(forms) > 1:
         found = f"parts that differ: {'; '.join(forms.values())}"
-        raise _unfit_parts(row, found, "Make the path match the parts of one movie")
+        raise _unfit_parts(row, found, "Make the path match the parts of one movie.")
     numbers = sorted(series.numbers)
     if numbers and (numbers[0] > 1 or numbers[-1] - numbers[0] + 1 > len(numbers)):
         listed = ", ".join(map(written_out, numbers[:SHOWN]))
@@ -311,7 +311,7 @@ def _unfit_parts(row: SheetRow, found: str, remedy: str) -> BadInputError:
         f"movie '{row.movie}' ({row.path})",
         found=found,
         expected="the parts of one movie, each whole, of one shape, with the same channels",
-        remedy=remedy + ".",
+        remedy=remedy,
     )
 
 
