@@ -31,7 +31,7 @@ class Stage:
 STAGES: Mapping[str, Stage] = MappingProxyType(
     {
         "register": Stage("spatialdino_core.movies.register", 3),
-        "preview": Stage("spatialdino_core.quality.preview", 2),
+        "preview": Stage("spatialdino_core.quality.preview", 3),
         "review": Stage("spatialdino_core.quality.review", 2),
         "deskew": Stage("spatialdino_core.geometry.stage", 2),
         "shard": Stage("spatialdino_core.crops.stage", 1),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ LEAST_LIKENESS_OF_NEXT_BUT_ONE = 0.35
 LEAST_BEND = 4.0
 LEAST_FADING = 0.6
 LARGEST_ERROR = 0.07
+LEAST_SHIFT = 2  # binned pixels from plane to plane that can be seen
 
 Detail = NDArray[np.float32]
 Covariance = NDArray[np.float64]
@@ -261,20 +263,72 @@ def covariance_by_lag(seen: Texture) -> Covariance:
 
 def _at_best_shift(seen: Texture, lag: int, largest: float, axis: str) -> Covariance:
     """As of `covariance_by_lag`, at the shift along ``axis`` at which the planes fit best."""
-    planes = seen.planes if axis == "x" else seen.planes.swapaxes(1, 2)
-    length = planes.shape[2]
-    best = np.zeros(len(_blockwise(planes[:1])[0]))
-    most = min(int(np.ceil(largest)) + 1, length // 2)
-    for shift in range(-most, most + 1):
+    most = min(int(np.ceil(largest)) + 1, seen.planes.shape[2 if axis == "x" else 1] // 2)
+    pair = seen.planes[:-lag], seen.planes[lag:]
+    return _largest(*pair, range(-most, most + 1), axis, seen.power)
+
+
+def _largest(one: Detail, other: Detail, shifts: Sequence[int], axis: str, power: float) -> Covariance:
+    """Covariance of planes (plane, y, x), by block, at the shift along ``axis`` at which they fit best."""
+    if axis == "y":
+        one, other = one.swapaxes(1, 2), other.swapaxes(1, 2)
+    length = one.shape[2]
+    best = np.zeros(len(_blockwise(one[:1])[0]))
+    for shift in shifts:
         kept = length - abs(shift)
-        one = planes[:-lag, :, max(0, shift) :][..., :kept]
-        other = planes[lag:, :, max(0, -shift) :][..., :kept]
-        product = np.einsum("pyx,pyx->yx", one, other)
+        product = np.einsum(
+            "pyx,pyx->yx",
+            one[:, :, max(0, shift) :][..., :kept],
+            other[:, :, max(0, -shift) :][..., :kept],
+        )
         by_block = _blockwise(np.pad(product, ((0, 0), (0, abs(shift))))[None].astype(np.float64))[0]
-        by_block = by_block / len(one) / product.size / max(seen.power, 1e-9)
+        by_block = by_block / len(one) / product.size / max(power, 1e-9)
         if by_block.sum() > best.sum():
             best = by_block
     return best
+
+
+def frames_move_as_planes(
+    frames: Sequence[Texture], shift_pixels: float, axis: str = "x", *, sure: bool = True
+) -> bool:
+    """Whether it is successive frames of a skewed scan that move by the shift of its planes, and not planes.
+
+    Then frames are planes. A specimen that drifts by just as much moves in its planes, too.
+
+    Parameters
+    ----------
+    frames
+        In a row, two or more.
+    shift_pixels, axis
+        By how much, and along which axis, the image moves from plane to plane.
+    sure
+        Ask for significance; else for the larger covariance alone, which is what two frames can tell.
+    """
+    shift = round(shift_pixels / BINNING)
+    shapes = {seen.planes.shape for seen in frames}
+    edge = max(2 * LEAST_BLOCK_PIXELS, 2 * (shift + 1))
+    if len(frames) < 2 or len(shapes) > 1 or shift < LEAST_SHIFT or min(frames[0].planes.shape) < 3:
+        return False
+    if min(frames[0].planes.shape[1:]) < edge:
+        return False
+    between = [(a.planes, b.planes, (a.power + b.power) / 2) for a, b in pairwise(frames)]
+    still, moved = _still_and_moved(between, shift, axis)
+    if not sure:
+        return bool(moved.sum() > still.sum())
+    within = [(seen.planes[:-1], seen.planes[1:], seen.power) for seen in frames]
+    return _grows_alike(still, moved) and not _grows_alike(*_still_and_moved(within, shift, axis))
+
+
+def _still_and_moved(
+    pairs: Sequence[tuple[Detail, Detail, float]], shift: int, axis: str
+) -> tuple[Covariance, Covariance]:
+    """Mean covariances of pairs of planes where they are, and moved by a shift either way."""
+    scan = [sign * (shift + off) for sign in (-1, 1) for off in (-1, 0, 1)]
+    still, moved = (
+        np.mean([_largest(one, other, s, axis, power) for one, other, power in pairs], axis=0)
+        for s in ([0], scan)
+    )
+    return still, moved
 
 
 def ratio(above: Covariance, below: Covariance) -> Ratio:

@@ -23,12 +23,12 @@ from spatialdino_core.quality.planes import (
     CHANNELS,
     FRAMES_IN_A_ROW,
     Covariance,
-    Detail,
+    Texture,
     alike_throughout,
     ends_and_neighbours,
+    frames_move_as_planes,
     pass_through_focus,
     returning,
-    texture,
 )
 
 LEAST_VALUES = 16  # different counts; fewer may all be even by chance
@@ -48,24 +48,39 @@ class Evidence:
         Counts that occur, bool of 65,536.
     rounding
         What rounding does to fractions; ``None`` where there are none.
+    follows
+        Whether the frame before looks like the plane before of a skewed scan; sure only of more frames.
     """
 
     returning: int | None
     ends: Covariance
     occupied: NDArray[np.bool_]
     rounding: Rounding | None
+    follows: bool = False
 
 
-def evidence_of(raw: NDArray[Any], counts: NDArray[np.uint16], acquisition: Acquisition) -> Evidence:
-    """Look at a raw stack (z, y, x), as read and as counts."""
-    seen = texture(counts)
+def evidence_of(
+    raw: NDArray[Any],
+    counts: NDArray[np.uint16],
+    seen: Texture,
+    acquisition: Acquisition,
+    before: Texture | None = None,
+) -> Evidence:
+    """Look at a raw stack (z, y, x): as read, as counts, its texture, and that of the frame before."""
     histogram: Histogram = intensity_histogram(counts)
     return Evidence(
-        returning=returning(seen, _shift_pixels(acquisition), acquisition.skew_axis or "x"),
+        returning=returning(seen, *_skew(acquisition)),
         ends=ends_and_neighbours(seen),
         occupied=histogram > 0,
         rounding=rounding_of(raw),
+        follows=before is not None
+        and acquisition.skew_axis is not None
+        and frames_move_as_planes([before, seen], *_skew(acquisition), sure=False),
     )
+
+
+def _skew(acquisition: Acquisition) -> tuple[float, str]:
+    return _shift_pixels(acquisition), acquisition.skew_axis or "x"
 
 
 def _shift_pixels(acquisition: Acquisition) -> float:
@@ -84,7 +99,7 @@ def frames_in_a_row(usable: Sequence[int]) -> list[int]:
 
 
 def check_plausible(
-    row: SheetRow, record: MovieRecord, looks: Sequence[Evidence], means: Callable[[], Sequence[Detail]]
+    row: SheetRow, record: MovieRecord, looks: Sequence[Evidence], in_a_row: Callable[[], Sequence[Texture]]
 ) -> None:
     """Refuse what the voxels of a channel contradict.
 
@@ -96,8 +111,8 @@ def check_plausible(
         What the register knows.
     looks
         Evidence of the frames looked at.
-    means
-        Reads the mean textures of `frames_in_a_row`; asked only of stacks whose planes are all alike.
+    in_a_row
+        Reads the textures of `frames_in_a_row`; asked only where frames may be planes.
 
     Raises
     ------
@@ -121,8 +136,19 @@ def check_plausible(
     (period, seen), *_ = Counter(look.returning for look in looks).most_common(1)
     if period is not None and 2 * seen >= len(looks):
         raise _several(where, planes, period)
-    if alike_throughout([look.ends for look in looks]) and pass_through_focus(means()):
+    if _frames_are_planes(record, looks, in_a_row):
         raise _exchanged(where, record.frames, planes, files=len(row.files()))
+
+
+def _frames_are_planes(
+    record: MovieRecord, looks: Sequence[Evidence], in_a_row: Callable[[], Sequence[Texture]]
+) -> bool:
+    alike = alike_throughout([look.ends for look in looks])
+    follows = any(look.follows for look in looks)
+    row = in_a_row() if alike or follows else []
+    if follows and frames_move_as_planes(row, *_skew(record.usable())):
+        return True
+    return alike and pass_through_focus([seen.mean for seen in row])
 
 
 def _scaled(frames: Sequence[Rounding]) -> str:

@@ -29,7 +29,7 @@ from spatialdino_core.quality.channel import (
     look_at,
 )
 from spatialdino_core.quality.pictures import Picture, grey, grey_range, tiled
-from spatialdino_core.quality.planes import Detail, texture
+from spatialdino_core.quality.planes import Texture, texture
 from spatialdino_core.quality.plausibility import (
     Evidence,
     check_plausible,
@@ -125,9 +125,15 @@ def _look(
     looks: list[list[FrameLook]] = [[] for _ in sources]
     evidence: list[list[Evidence]] = [[] for _ in sources]
 
+    before: dict[FrameSource, tuple[int, Texture]] = {}
+
     def see(source: FrameSource, frame: int) -> tuple[FrameLook, Evidence]:
         raw, counts = _read(source, frame, record.movie)
-        return look_at(frame, counts), evidence_of(raw, counts, acquisition)
+        number, last = before.get(source, (-1, None))
+        seen = texture(counts)
+        before[source] = frame, seen
+        found = evidence_of(raw, counts, seen, acquisition, last if number == frame - 1 else None)
+        return look_at(frame, counts), found
 
     def add(frame: int) -> bool:
         try:
@@ -173,12 +179,10 @@ def _read(source: FrameSource, frame: int, movie: str) -> tuple[np.ndarray, np.n
     return raw, as_counts(raw, f"{where}, frame {frame}")
 
 
-def _in_a_row(source: FrameSource, record: MovieRecord) -> list[Detail]:
-    """Mean textures of frames in the middle of the movie; none if one of them is bad."""
+def _in_a_row(source: FrameSource, record: MovieRecord) -> list[Texture]:
+    """Textures of frames in the middle of the movie; none if one of them is bad."""
     try:
-        return [
-            texture(_read(source, frame, record.movie)[1]).mean for frame in frames_in_a_row(_usable(record))
-        ]
+        return [texture(_read(source, frame, record.movie)[1]) for frame in frames_in_a_row(_usable(record))]
     except BadInputError:
         return []
 

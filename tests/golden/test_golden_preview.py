@@ -29,6 +29,7 @@ from spatialdino_core.quality.planes import (
     alike_throughout,
     covariance_by_lag,
     ends_and_neighbours,
+    frames_move_as_planes,
     pass_through_focus,
     returning,
     texture,
@@ -336,6 +337,13 @@ def likeness_of_planes(folder: Path) -> dict[str, Any]:
             pass_through_focus(row),
             pass_through_focus(row[1:]),
         ]
+    skewed = [
+        texture(recorded(np.stack([volume(n, 3.3)[plane] for n in range(4)]))) for plane in range(7, 17)
+    ]
+    for name, frames in {"planes": skewed, "thin": [texture(counts(3, (2, 40, 50)))] * 2}.items():
+        found[f"{name} that follow"] = [
+            frames_move_as_planes(frames, 3.3, sure=sure) for sure in (True, False)
+        ] + [frames_move_as_planes(frames[:1], 3.3), frames_move_as_planes(frames, 1.0)]
     odd = {"thin": (2, 40, 50), "small": (9, 10, 50), "one": (1, 40, 50), "dark": (9, 40, 50)}
     for name, shape in odd.items():
         seen = texture(np.full(shape, 100, np.uint16) if name == "dark" else counts(3, shape))
@@ -370,10 +378,15 @@ def judgements_of_content(folder: Path) -> dict[str, Any]:
                     movie="m", channels=["a"], paths=[], train=False, acquisition=acquisition,
                     frames=len(stacks), shape_zyx=stacks[0].shape, dtype="uint16",
                 )  # fmt: skip
-                looks = [evidence_of(s, np.rint(s).clip(0).astype(np.uint16), acquisition) for s in stacks]
-                means = [texture(stack).mean for stack in stacks][7:17]
+                counted = [np.rint(s).clip(0).astype(np.uint16) for s in stacks]
+                seen = [texture(c) for c in counted]
+                looks = [
+                    evidence_of(s, c, t, acquisition, before)
+                    for s, c, t, before in zip(stacks, counted, seen, [None, *seen], strict=False)
+                ]
+                row_of_frames = seen[7:17]
                 found[f"{name} {acquisition.scan} {axes}"] = [
-                    outcome(check_plausible, row, record, looks, lambda means=means: means),
+                    outcome(check_plausible, row, record, looks, lambda kept=row_of_frames: kept),
                     len(plausibility_warnings(row, record, looks)),
                     [look.returning for look in looks[:2]],
                     looks[-1].rounding,

@@ -288,9 +288,7 @@ def truncate_raw_file(project: Project, undisturbed: Project) -> Outcome:
     rows["train"] = "yes"  # so that there is a model without the bad movie
     project.write_rows(rows)
     done = project.run()
-    outcome = Outcome(
-        "truncated raw file", "register", 1, messages=lines_with(done.stdout, "the file is truncated")
-    )
+    outcome = Outcome("truncated raw file", "register", 1, messages=lines_with(done.stdout, "truncated)"))
     assert project.computed("deskew", "single") == FRAMES, "the other movie waits for the bad one"
     path.write_bytes(whole)
     project.write_rows(undisturbed.rows())

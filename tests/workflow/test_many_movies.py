@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from spatialdino_core.movies.acquisition import AcquisitionTable
+from spatialdino_core.movies.record import MovieRecord
+from spatialdino_core.quality.preview import preview_movie
 from tests.workflow.conftest import Project
 from tests.workflow.small_movies import row, write_project
 
@@ -21,11 +24,15 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = write_project(folder, [row(movie, f"raw/{movie}/*.tif") for movie in MOVIES])
     previews = project.results / "qc" / "previews"
     previews.mkdir(parents=True)
+    record = MovieRecord(movie="", channels=["488nm"], paths=[""], train=False)
+    table = AcquisitionTable(channels=("488nm",), frames=0, stacks={})
     for movie in MOVIES:
         problem = f"raw/{movie}/*.tif: found no file that matches; expected a TIFF series, {'or ' * 50}. Why?"
-        content = {"movie": movie, "state": movie, "problem": problem}
-        (previews / f"{movie}.json").write_text(json.dumps(content))
-        (previews / f"{movie}.png").touch()
+        own = replace(record, movie=movie, problem=problem)
+        measures = previews / f"{movie}.json"
+        preview_movie(
+            [], own, table, measures, measures.with_suffix(".png"), frames=1, skip_bad=False, state=""
+        )
     return project
 
 

@@ -59,6 +59,9 @@ S_PER_UNIT: Mapping[str, float] = {
     "hour": 3600.0,
 }
 
+LEAST_WORD = 3
+"""Letters of the shortest unit that is written as a word."""
+
 
 @dataclass(frozen=True)
 class FileMetadata:
@@ -177,7 +180,11 @@ def positive(value: object, unit: float = 1.0) -> float | None:
 
 def quantity(value: object, unit: str | None, per_unit: Mapping[str, float]) -> float | None:
     """A stated number in µm or s; ``None`` where it is not positive or its unit is not known."""
-    return positive(value, per_unit[unit]) if unit is not None and unit in per_unit else None
+    if unit is None:
+        return None
+    # A word means the same in capitals; a letter may not (mm and Mm).
+    known = unit if unit in per_unit or len(unit) < LEAST_WORD else unit.casefold()
+    return positive(value, per_unit[known]) if known in per_unit else None
 
 
 class Readable:

@@ -9,11 +9,11 @@ Source: Open Microscopy Environment, OME-NGFF specification 0.1 to 0.5.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +35,7 @@ from spatialdino_core.movies.formats.image import (
     quantity,
 )
 from spatialdino_core.movies.formats.ome_xml import OmeImage, ome_images
+from spatialdino_core.movies.formats.zarr_chunks import chunks_there, folder_of
 from spatialdino_core.movies.names import natural
 
 MissingChunks = Literal["zeros"] | None
@@ -50,31 +51,36 @@ def is_store(path: Path) -> bool:
     return any((path / mark).is_file() for mark in MARKS)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Level:
     """Full resolution of one image of a store.
 
     Attributes
     ----------
     name
-        Path of the image in the store; empty for the store itself.
+        What the image is called: its path in the store, and its own name where several share one; empty for
+        the store itself.
+    group
+        Path of its group in the store.
     array
         Its voxels.
     axes
         Letters of the array's axes.
     channels
         Channel names.
-    scale
-        What ``multiscales`` says; empty for a bare array.
+    multiscale, dataset
+        What ``multiscales`` says of it and of its full resolution; empty for a bare array.
     declared_sparse
         Whether the store says that it leaves out chunks without content.
     """
 
     name: str
+    group: str
     array: Any
     axes: str
-    channels: tuple[str, ...]
-    multiscale: Mapping[str, Any]
+    channels: tuple[str, ...] = ()
+    multiscale: Mapping[str, Any] = field(default_factory=dict)
+    dataset: Mapping[str, Any] = field(default_factory=dict)
     declared_sparse: bool
 
     def length(self, axis: str) -> int:
@@ -94,9 +100,25 @@ def images_of(path: Path, axes: str | None, missing_chunks: MissingChunks) -> li
         ``zeros``: the store leaves out chunks that hold nothing.
     """
     with Readable(path):
-        levels = list(_levels(path, axes))
-        described = _described(path)
-        return [_image(path, level, missing_chunks, described.get(level.name)) for level in levels]
+        store = zarr.open(path, mode="r")
+        try:
+            levels = list(_levels_of(path, store, "", axes))
+            described = _described(path)
+            return [_image(path, level, missing_chunks, described.get(level.group)) for level in levels]
+        except BadInputError:
+            raise
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise _broken(path, f"{type(error).__name__}: {error}") from error
+
+
+def _broken(path: Path, found: str) -> BadInputError:
+    return BadInputError(
+        path,
+        found=f"OME-Zarr metadata that are not whole: {found}",
+        expected="multiscales with axes and datasets that are there (OME-NGFF 0.1 to 0.5)",
+        remedy="Copy the store again; or give the path of the array itself, e.g. store.zarr/0, and its axes, "
+        "sizes and interval in the sample sheet.",
+    )
 
 
 def _image(path: Path, level: _Level, missing: MissingChunks, described: OmeImage | None) -> Image:
@@ -121,31 +143,73 @@ def _image(path: Path, level: _Level, missing: MissingChunks, described: OmeImag
 
 
 def _where(level: _Level, place: Place) -> str:
-    return f"{level.name or '.'} {level.axes.lower()} t={place[0]} c={place[1]}"
-
-
-def _levels(path: Path, axes: str | None) -> Iterator[_Level]:
-    yield from _levels_of(path, zarr.open(path, mode="r"), "", axes)
+    return f"{level.array.path or '.'} {level.axes.lower()} t={place[0]} c={place[1]}"
 
 
 def _levels_of(path: Path, group: Any, name: str, axes: str | None) -> Iterator[_Level]:
     """Images of an array, or of a group and all below it."""
     if isinstance(group, zarr.Array):
         named: Any = getattr(group.metadata, "dimension_names", None) or group.attrs.get("_ARRAY_DIMENSIONS")
-        yield _Level(name, group, _axes(path / name, group, axes, named), (), {}, _sparse(group.attrs))
+        letters = _axes(path / name, group, axes, named)
+        yield _Level(name=name, group=name, array=group, axes=letters, declared_sparse=_sparse(group.attrs))
         return
-    attributes = dict(group.attrs)
-    ome: Any = attributes.get("ome", attributes)
+    ome = _ome_attributes(group)
     if "multiscales" not in ome:
         for child in _children(path / name, group, ome):
+            if child not in group:
+                raise _broken(path / name, f"image '{child}' is not there")
             yield from _levels_of(path, group[child], f"{name}/{child}".lstrip("/"), axes)
         return
-    image = ome["multiscales"][0]
-    array: Any = group[image["datasets"][0]["path"]]
-    names = [a["name"] if isinstance(a, dict) else a for a in image.get("axes", AXES_OF_OLD_VERSIONS)]
-    channels = tuple(c.get("label", "") for c in ome.get("omero", {}).get("channels", []))
-    sparse = _sparse(attributes) or _sparse(array.attrs)
-    yield _Level(name, array, _axes(path / name, array, axes, names), channels, image, sparse)
+    yield from _multiscales(path / name, group, name, ome, axes)
+
+
+def _multiscales(
+    path: Path, group: Any, name: str, ome: Mapping[str, Any], axes: str | None
+) -> Iterator[_Level]:
+    """Images of one group: nearly always one; several only if their full resolutions are other arrays."""
+    described = ome["multiscales"]
+    if not isinstance(described, list) or not described:
+        raise _broken(path, "multiscales without an entry")
+    seen: set[str] = set()
+    for number, image in enumerate(described):
+        dataset, array = _full_resolution(path, group, image)
+        if array.path in seen:
+            continue
+        seen.add(array.path)
+        named = [a.get("name") if isinstance(a, dict) else a for a in image.get("axes", AXES_OF_OLD_VERSIONS)]
+        letters = _axes(path, array, axes, named)
+        own = str(image.get("name") or number) if len(described) > 1 else ""
+        yield _Level(
+            name="/".join(filter(None, (name, own))),
+            group=name,
+            array=array,
+            axes=letters,
+            channels=_labels(ome, array.shape[letters.index("C")] if "C" in letters else 1),
+            multiscale=image,
+            dataset=dataset,
+            declared_sparse=_sparse(group.attrs) or _sparse(array.attrs),
+        )
+
+
+def _full_resolution(path: Path, group: Any, image: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
+    """The largest array of an image, wherever it stands in the list, and what the list says of it."""
+    datasets = image.get("datasets") or []
+    if not datasets:
+        raise _broken(path, "multiscales without datasets")
+    found = []
+    for dataset in datasets:
+        own = dataset.get("path") if isinstance(dataset, dict) else None
+        if own is None or str(own) not in group or not isinstance(group[str(own)], zarr.Array):
+            raise _broken(path, f"dataset '{own}' is no array that is there")
+        found.append((dataset, group[str(own)]))
+    return max(found, key=lambda one: math.prod(one[1].shape))
+
+
+def _labels(ome: Mapping[str, Any], channels: int) -> tuple[str, ...]:
+    """Channel names; none if they are not as many as the channels, since nothing tells which is whose."""
+    listed = (ome.get("omero") or {}).get("channels") or []
+    labels = tuple(str(about.get("label") or "") for about in listed)
+    return labels if len(labels) == channels else ()
 
 
 def _children(folder: Path, group: Any, ome: Mapping[str, Any]) -> list[str]:
@@ -215,67 +279,39 @@ def _sparse(attributes: Mapping[str, Any]) -> bool:
 
 
 def _lost_chunks(level: _Level) -> dict[Place, str]:
-    """Stacks of which chunks are not there, though the same chunks of other frames are.
+    """Stacks of which chunks are not there, though the same chunks of other stacks are.
 
     A store may leave out chunks that hold nothing but its fill value, such as corners without data; those
-    are the same in every frame. A chunk that only some frames lack did not arrive.
+    are the same in every frame, of one channel or of all. A chunk that only some frames lack did not arrive.
     """
-    array = level.array
-    shape = array.shards or array.chunks
-    grid = [range(-(-length // chunk)) for length, chunk in zip(array.shape, shape, strict=True)]
-    root = _folder(array)
-    present = _files(root)
-    inner = [axis for axis, name in enumerate(level.axes) if name in "ZYX"]
-    missing: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
-    lacking: Counter[tuple[int, ...]] = Counter()
-    outers = 0
-    for outer in itertools.product(*(grid[a] if a not in inner else range(1) for a in range(len(grid)))):
-        outers += 1
-        for within in itertools.product(*(grid[axis] for axis in inner)):
-            coordinates = list(outer)
-            for axis, number in zip(inner, within, strict=True):
-                coordinates[axis] = number
-            if array.metadata.encode_chunk_key(tuple(coordinates)) not in present:
-                missing.setdefault(outer, []).append(within)
-                lacking[within] += 1
-    chunks = len(list(itertools.product(*(grid[axis] for axis in inner))))
+    lost = ~chunks_there(level.array)
+    order = [level.axes.index(axis) for axis in "TC" if axis in level.axes]
+    lost = np.moveaxis(lost, order, range(len(order)))
+    for number, axis in enumerate("TC"):
+        lost = lost if axis in level.axes else np.expand_dims(lost, number)
+    lost = lost.reshape(*lost.shape[:2], -1)
+    frames, channels, chunks = lost.shape
+    # With a single stack there is no other to compare with: what it lacks cannot be told from a fault.
+    usual = lost.all(axis=0) & (frames > 1) | lost.all(axis=(0, 1)) & (frames * channels > 1)
     faults: dict[Place, str] = {}
-    for outer, lost in missing.items():
-        # With a single frame there is no other to compare with: what it lacks cannot be told from a fault.
-        odd = [within for within in lost if outers == 1 or lacking[within] < outers]
+    for t, c in itertools.product(range(frames), range(channels)):
+        odd = int(lost[t, c].sum() if lost[t, c].all() else (lost[t, c] & ~usual[c]).sum())
         if odd:
-            for place in _places(level, outer, shape):
+            for place in _places(level, t, c):
                 faults[place] = (
-                    f"{len(odd)} of {chunks} chunk files are not there (if the store leaves out empty ones, "
+                    f"{odd} of {chunks} chunks are not there (if the store leaves out empty ones, "
                     "say 'zeros' in the column missing_chunks)"
                 )
     return faults
 
 
-def _places(level: _Level, outer: Sequence[int], shape: Sequence[int]) -> Iterator[Place]:
+def _places(level: _Level, t: int, c: int) -> Iterator[Place]:
     """Time points and channels that lie in a chunk."""
     spans = []
-    for axis in "TC":
-        if axis in level.axes:
-            number = level.axes.index(axis)
-            first = outer[number] * shape[number]
-            spans.append(range(first, min(first + shape[number], level.array.shape[number])))
-        else:
-            spans.append(range(1))
+    for axis, number in zip("TC", (t, c), strict=True):
+        chunk = level.array.chunks[level.axes.index(axis)] if axis in level.axes else 1
+        spans.append(range(number * chunk, min((number + 1) * chunk, level.length(axis))))
     yield from itertools.product(*spans)
-
-
-def _folder(array: Any) -> Path:
-    return Path(array.store_path.store.root) / array.store_path.path
-
-
-def _files(root: Path) -> set[str]:
-    """Names of all files below, as chunk keys; of every folder's content in one call."""
-    return {
-        os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
-        for folder, _, names in os.walk(root)
-        for name in names
-    }
 
 
 def _described(path: Path) -> dict[str, OmeImage]:
@@ -292,11 +328,14 @@ def _metadata(level: _Level, origin: str) -> FileMetadata:
     axes = level.axes
     scale = dict.fromkeys(axes, 1.0)
     stated = False
-    for holder in (*level.multiscale.get("datasets", [])[:1], level.multiscale):
-        for transform in holder.get("coordinateTransformations", []):
-            if transform["type"] == "scale":
+    for holder in (level.dataset, level.multiscale):
+        for transform in holder.get("coordinateTransformations") or []:
+            if transform.get("type") == "scale":
                 stated = True
-                scale = {axis: scale[axis] * s for axis, s in zip(axes, transform["scale"], strict=True)}
+                factors = transform.get("scale") or []
+                if len(factors) != len(axes):
+                    raise _broken(folder_of(level.array), f"a scale of {len(factors)} numbers")
+                scale = {axis: scale[axis] * s for axis, s in zip(axes, factors, strict=True)}
     named = level.multiscale.get("axes", [])
     units = {
         axis: about.get("unit") if isinstance(about, dict) else None
@@ -327,7 +366,10 @@ class ZarrReader:
         chosen: dict[str, int | slice] = place | dict(zip("ZYX", region, strict=True))
         with Readable(self.path):
             array = self._array(name)
-            part = np.asarray(array[tuple(chosen[axis] for axis in axes)])
+            try:
+                part = np.asarray(array[tuple(chosen[axis] for axis in axes)])
+            except Exception as error:
+                raise self._damaged(where, error) from error
         kept = [axis for axis in axes if axis in "ZYX"]
         part = part.transpose([kept.index(axis) for axis in "ZYX" if axis in kept])
         part = part[None][region[0]] if "Z" not in axes else part
@@ -335,6 +377,15 @@ class ZarrReader:
 
     def stamp(self, where: str) -> str:
         """Number and latest change of the chunk files of one stack."""
+        name, _, _ = self._parsed(where)
+        array = self._array(name)
+        root = folder_of(array)
+        files = [root / array.metadata.encode_chunk_key(key) for key in self._chunks(where)]
+        changes = [status.st_mtime_ns for file in files if (status := _status(file))]
+        return f"{len(changes)}:{max(changes, default=0)}"
+
+    def _chunks(self, where: str) -> Iterator[tuple[int, ...]]:
+        """Places of the chunk files of one stack."""
         name, axes, place = self._parsed(where)
         array = self._array(name)
         shape = array.shards or array.chunks
@@ -342,15 +393,32 @@ class ZarrReader:
             [place[axis] // chunk] if axis in place else range(-(-length // chunk))
             for axis, length, chunk in zip(axes, array.shape, shape, strict=True)
         ]
-        root = _folder(array)
-        files = [root / array.metadata.encode_chunk_key(key) for key in itertools.product(*spans)]
-        changes = [status.st_mtime_ns for file in files if (status := _status(file))]
-        return f"{len(changes)}:{max(changes, default=0)}"
+        yield from itertools.product(*spans)
+
+    def _damaged(self, where: str, error: Exception) -> BadInputError:
+        """Which chunk of a stack cannot be read, by trying each."""
+        name, _, place = self._parsed(where)
+        array = self._array(name)
+        shape = array.shards or array.chunks
+        bad = where
+        for key in self._chunks(where):
+            try:
+                array[tuple(slice(n * size, (n + 1) * size) for n, size in zip(key, shape, strict=True))]
+            except Exception:
+                bad = array.metadata.encode_chunk_key(key)
+                break
+        return BadInputError(
+            folder_of(array) / bad,
+            found=f"a chunk of time {place['T']}, channel {place['C']} that cannot be read "
+            f"({type(error).__name__}: {error})",
+            expected="a whole chunk",
+            remedy="Copy it again from the microscope, or set on_bad_frame: skip.",
+        )
 
     def _array(self, name: str) -> Any:
         if name not in self._arrays:
             node: Any = zarr.open(self.path, mode="r")
-            self._arrays[name] = node if isinstance(node, zarr.Array) else _full_resolution(node, name)
+            self._arrays[name] = node if name == "." else node[name]
         return self._arrays[name]
 
     @staticmethod
@@ -359,13 +427,6 @@ class ZarrReader:
         if match is None:
             raise ValueError(f"not a place in a Zarr store: {where}")
         return match[1], match[2].upper(), {"T": int(match[3]), "C": int(match[4])}
-
-
-def _full_resolution(group: Any, name: str) -> Any:
-    image = group if name == "." else group[name]
-    if isinstance(image, zarr.Array):
-        return image
-    return image[_ome_attributes(image)["multiscales"][0]["datasets"][0]["path"]]
 
 
 def _status(file: Path) -> os.stat_result | None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.parameters import ReadingParameters
@@ -11,6 +14,8 @@ from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.register import BadFramePolicy, register_movie
 from spatialdino_core.movies.sheet import SheetRow
 from spatialdino_core.movies.source import FrameSource, open_channels
+
+SHAPE = (5, 8, 9)
 
 
 def sheet_row(path: Path | str, **changes: object) -> SheetRow:
@@ -41,3 +46,26 @@ def sources(
     record, table = table_of(rows, policy, **reading)
     assert record.problem is None, record.problem
     return open_channels(record.movie, table)
+
+
+def movie(frames: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(90, 4000, (frames, *SHAPE)).astype(np.uint16)
+
+
+def row(path: Path | str, **changes: object) -> Any:
+    return sheet_row(path, **({"scan": "none", "angle_deg": None, "skew_axis": None} | changes))
+
+
+def frames_of(rows: Sequence[Any], policy: str = "skip") -> list[np.ndarray | None]:
+    """Frames of the first channel as later stages read them; ``None`` for those left out."""
+    record, table = table_of(rows, policy)  # type: ignore[arg-type]
+    assert record.problem is None, record.problem
+    source = sources(rows)[0]
+    return [None if f in record.skipped else source.read(f) for f in range(table.frames)]
+
+
+def assert_is(found: Sequence[np.ndarray | None], expected: np.ndarray) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one is not None
+        np.testing.assert_array_equal(one, other)

@@ -10,37 +10,13 @@ import numpy as np
 import pytest
 import raw
 import tifffile
-import zarr
+from raw import assert_is, frames_of, movie, row
 
 from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.record import MovieRecord
 
-SHAPE = (5, 8, 9)
 OME = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 PLAIN = dict(photometric="minisblack", metadata=None)
-
-
-def movie(frames: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(90, 4000, (frames, *SHAPE)).astype(np.uint16)
-
-
-def row(path: Path | str, **changes: object) -> Any:
-    return raw.sheet_row(path, **({"scan": "none", "angle_deg": None, "skew_axis": None} | changes))
-
-
-def frames_of(rows: Sequence[Any], policy: str = "skip") -> list[np.ndarray | None]:
-    """Frames of the first channel as later stages read them; ``None`` for those left out."""
-    record, table = raw.table_of(rows, policy)  # type: ignore[arg-type]
-    assert record.problem is None, record.problem
-    source = raw.sources(rows)[0]
-    return [None if f in record.skipped else source.read(f) for f in range(table.frames)]
-
-
-def assert_is(found: Sequence[np.ndarray | None], expected: np.ndarray) -> None:
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
-        assert one is not None
-        np.testing.assert_array_equal(one, other)
 
 
 def uuid(number: int) -> str:
@@ -457,105 +433,6 @@ def test_large_numbers_are_written_out(tmp_path: Path) -> None:
     for position in (20240131, 20240207):
         series(tmp_path, movie(2), f"a_{position}_pos{{n}}.tif", range(2))
     assert "20240131, 20240207" in raw.problem([row(tmp_path / "*.tif")])
-
-
-def ome_zarr(path: Path, data: np.ndarray, axes: str = "tzyx", version: str = "0.4", **array: Any) -> Any:
-    group = zarr.open_group(path, mode="w", zarr_format=2)
-    options = dict(chunks=(1,) * (data.ndim - 2) + (4, 5), dtype=data.dtype) | array
-    group.create_array("0", shape=data.shape, **options)[:] = data
-    named: Any = list(axes) if version in ("0.2", "0.3") else [{"name": name} for name in axes]
-    image = {"version": version, "axes": named, "datasets": [{"path": "0"}]}
-    group.attrs["multiscales"] = [image if version != "0.1" else {"datasets": [{"path": "0"}]}]
-    return group
-
-
-@pytest.mark.parametrize("axes", ["tzyx", "tzxy", "xyzt", "ztyx"])
-@pytest.mark.parametrize("dtype", ["<u2", ">u2", ">i2"])
-def test_axes_of_a_store_are_found_by_name(tmp_path: Path, axes: str, dtype: str) -> None:
-    data = movie(3)
-    ome_zarr(
-        tmp_path / "a.zarr", data.transpose(["tzyx".index(a) for a in axes]).astype(dtype), axes, dtype=dtype
-    )
-    rows = [row(tmp_path / "a.zarr")]
-    assert_is(frames_of(rows, "fail"), data)
-    part = (slice(1, 4), slice(2, 7), slice(3, None))
-    found = raw.sources(rows)[0].read(2, part)
-    np.testing.assert_array_equal(found, data[2][part])
-    assert found.dtype.isnative
-
-
-def test_old_versions_of_stores(tmp_path: Path) -> None:
-    data = movie(3)
-    ome_zarr(tmp_path / "v3.zarr", data, version="0.3")
-    ome_zarr(tmp_path / "v1.zarr", data[:, None], "tczyx", version="0.1")
-    for name in ("v3.zarr", "v1.zarr"):
-        assert_is(frames_of([row(tmp_path / name)], "fail"), data)
-
-
-def test_collections_of_images(tmp_path: Path) -> None:
-    one, other = movie(3), movie(2, seed=1)
-    path = tmp_path / "bf.zarr"
-    zarr.open_group(path, mode="w", zarr_format=2).attrs["bioformats2raw.layout"] = 3
-    ome_zarr(path / "0", one)
-    assert_is(frames_of([row(path)], "fail"), one)
-    ome_zarr(path / "1", other)
-    assert "0 '0' (3 time points of 1 channels); 1 '1' (2 time points" in raw.problem([row(path)])
-    assert_is(frames_of([row(path, position="1")], "fail"), other)
-    (path / "OME").mkdir()
-    deltas = "".join(f'<Plane TheT="{t}" TheC="0" TheZ="0" DeltaT="{7 * t}"/>' for t in range(3))
-    (path / "OME" / "METADATA.ome.xml").write_text(
-        f'<OME xmlns="{OME}"><Image ID="Image:0"><Pixels '
-        f'DimensionOrder="XYZCT" SizeT="3" SizeC="1" SizeZ="5">{deltas}</Pixels></Image></OME>'
-    )
-    assert raw.registered([row(path, position="0", interval_s=None)]).times_s == [0, 7, 14]
-
-    plate = tmp_path / "plate.zarr"
-    zarr.open_group(plate, mode="w", zarr_format=2).attrs["plate"] = {
-        "wells": [{"path": "A/1"}, {"path": "B/2"}]
-    }
-    ome_zarr(plate / "A" / "1" / "0", one)
-    ome_zarr(plate / "B" / "2" / "0", other)
-    assert "0 'A/1/0' (3 time points" in raw.problem([row(plate)])
-    assert_is(frames_of([row(plate, position="B/2/0")], "fail"), other)
-
-
-def test_a_bare_array_needs_names_for_its_axes(tmp_path: Path) -> None:
-    data = movie(3)
-    zarr.create_array(tmp_path / "bare.zarr", data=data)
-    assert "Say in the sample sheet's column 'axes'" in raw.problem([row(tmp_path / "bare.zarr")])
-    assert_is(frames_of([row(tmp_path / "bare.zarr", axes="tzyx")], "fail"), data)
-    zarr.create_array(tmp_path / "named.zarr", data=data, dimension_names=["t", "z", "y", "x"])
-    assert_is(frames_of([row(tmp_path / "named.zarr")], "fail"), data)
-
-
-def test_a_chunk_that_did_not_arrive(tmp_path: Path) -> None:
-    data = movie(4)
-    path = tmp_path / "a.zarr"
-    ome_zarr(path, data)
-    (path / "0" / "2.3.1.1").unlink()
-    rows = [row(path)]
-    assert "1 of 20 chunk files are not there" in raw.problem(rows)
-    found = frames_of(rows)
-    assert [frame is None for frame in found] == [False, False, True, False]
-    assert raw.problem([row(path, missing_chunks="zeros")]) == "none"
-
-
-def test_a_store_that_omits_empty_chunks_is_whole(tmp_path: Path) -> None:
-    data = movie(4)
-    data[:, :2, :4, :5] = 0
-    ome_zarr(tmp_path / "a.zarr", data, fill_value=0, config={"write_empty_chunks": False})
-    assert not (tmp_path / "a.zarr" / "0" / "0.0.0.0").exists()
-    assert_is(frames_of([row(tmp_path / "a.zarr")], "fail"), data)
-
-
-def test_what_a_frame_of_a_store_was_read_from_changes_its_stamp(tmp_path: Path) -> None:
-    ome_zarr(tmp_path / "a.zarr", movie(3))
-    source = raw.sources([row(tmp_path / "a.zarr")])[0]
-    before = [source.stamp(frame) for frame in range(3)]
-    chunk = tmp_path / "a.zarr" / "0" / "1.0.0.0"
-    chunk.write_bytes(chunk.read_bytes())
-    after = [source.stamp(frame) for frame in range(3)]
-    assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, True]
 
 
 def test_a_folder_of_tiffs_with_other_things_in_it(tmp_path: Path) -> None:

@@ -11,19 +11,11 @@ import numpy as np
 import pytest
 import raw
 import tifffile
+from raw import SHAPE, movie, row
 
 from spatialdino_core.movies.acquisition import AcquisitionTable
 
-SHAPE = (5, 8, 9)
 PLAIN: dict[str, Any] = dict(photometric="minisblack", metadata=None)
-
-
-def movie(frames: int = 4, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(90, 4000, (frames, *SHAPE)).astype(np.uint16)
-
-
-def row(path: Path | str, **changes: object) -> Any:
-    return raw.sheet_row(path, **({"scan": "none", "angle_deg": None, "skew_axis": None} | changes))
 
 
 def assert_reads(rows: Sequence[Any], expected: np.ndarray, left_out: Sequence[int] = ()) -> None:
@@ -100,7 +92,7 @@ def test_a_time_point_that_lacks_planes_is_a_bad_frame(tmp_path: Path) -> None:
 
 
 def test_planes_of_two_channels_are_taken_apart(tmp_path: Path) -> None:
-    one, other = movie(), movie(seed=1)
+    one, other = movie(4), movie(4, seed=1)
     planes(tmp_path, "a_t{t}_z{z}_ch00.tif", one)
     planes(tmp_path, "a_t{t}_z{z}_ch01.tif", other)
     assert_reads([row(tmp_path / "*.tif", channel="GFP", file_channel="ch01")], other)
@@ -129,7 +121,7 @@ def test_planes_without_a_number_that_says_so(tmp_path: Path, name: str, first: 
 
 def test_two_files_for_one_plane(tmp_path: Path) -> None:
     planes(tmp_path, "a_t{t}_z{z}.tif", movie(2))
-    write(tmp_path, ["a_t0_z01.tif"], [movie()[0, 0]])
+    write(tmp_path, ["a_t0_z01.tif"], [movie(4)[0, 0]])
     assert "two of them plane 1" in raw.problem([row(tmp_path / "*.tif")])
 
 

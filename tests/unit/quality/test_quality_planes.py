@@ -12,6 +12,7 @@ from spatialdino_core.quality.planes import (
     alike_throughout,
     covariance_by_lag,
     ends_and_neighbours,
+    frames_move_as_planes,
     pass_through_focus,
     ratio,
     returning,
@@ -138,6 +139,26 @@ def test_odd_but_honest_stacks_are_left_alone(kind: str) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_planes_and_time_points_exchanged_are_found(seed: int) -> None:
     assert exchanged(np.swapaxes(movie(200 + seed, frames=4, particles=60), 0, 1))
+
+
+@pytest.mark.parametrize("axis", ["x", "y"])
+@pytest.mark.parametrize("step", [0.0, 0.4, 4.0])
+def test_planes_of_a_skewed_scan_exchanged_with_time_points_are_found(axis: str, step: float) -> None:
+    """However fast particles move: what one frame shows, the next shows a shift farther."""
+    swapped = np.swapaxes(movie(200, frames=12, step=step, shear=3.3), 0, 1)
+    if axis == "y":
+        swapped = swapped.swapaxes(2, 3)
+    row = [texture(stack) for stack in swapped[7 : 7 + FRAMES_IN_A_ROW]]
+    assert frames_move_as_planes(row[:2], 3.3, axis, sure=False)
+    assert frames_move_as_planes(row, 3.3, axis)
+
+
+@pytest.mark.parametrize("velocity", [0.0, 1.7, 3.3, -3.3, 6.6])
+def test_time_points_of_a_skewed_scan_are_not_taken_for_planes(velocity: float) -> None:
+    """Not even where the specimen drifts from frame to frame as far as the image does from plane to plane."""
+    for seed in range(3):
+        frames = movie(900 + seed, frames=4, step=0.1, shear=3.3, velocity=(0, 0, velocity))
+        assert not frames_move_as_planes([texture(stack) for stack in frames], 3.3)
 
 
 THIN = (4, 64, 96)

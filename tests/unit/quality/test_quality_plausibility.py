@@ -19,6 +19,7 @@ from spatialdino_core.quality.plausibility import check_plausible, frames_in_a_r
 from spatialdino_core.quality.preview import preview_movie
 
 READING = ReadingParameters()
+SKEWED = {"scan": "stage", "angle_deg": 31.5, "step_um": 0.39, "skew_axis": "x", "scan_sign": 1}
 
 
 def previewed(folder: Path, stacks: np.ndarray, *, one_file: bool = False, **cells: Any) -> dict[str, Any]:
@@ -80,10 +81,17 @@ def test_exchanged_planes_and_time_points_are_refused_with_a_remedy_that_fits_th
     assert previewed(tmp_path / "one", swapped, one_file=True, axes="t24z4yx")["problem"] is None
 
 
+def test_exchanged_planes_and_time_points_of_a_skewed_scan_are_refused(tmp_path: Path) -> None:
+    swapped = np.swapaxes(movie(200, frames=12, shear=3.3), 0, 1)
+    problem = previewed(tmp_path, swapped, one_file=True, **SKEWED)["problem"]
+    assert "24 frames of 12 planes, where frames differ as neighbouring planes do" in problem
+    assert "z24t12yx" in problem
+    assert previewed(tmp_path, swapped, one_file=True, axes="t24z12yx", **SKEWED)["problem"] is None
+
+
 @pytest.mark.parametrize("shear", [0.0, 3.3])
 def test_an_ordinary_movie_is_neither_refused_nor_warned_of(tmp_path: Path, shear: float) -> None:
-    scan = {"scan": "stage", "angle_deg": 31.5, "step_um": 0.39, "skew_axis": "x", "scan_sign": 1}
-    found = previewed(tmp_path, movie(3, shear=shear), **(scan if shear else {}))
+    found = previewed(tmp_path, movie(3, shear=shear), **(SKEWED if shear else {}))
     assert (found["problem"], found["warnings"]) == (None, [])
 
 
