@@ -23,6 +23,7 @@ PAUSE = 2.0
 """Usual steps beyond which a gap may be the day between a morning and an evening."""
 FORMATS = {8: ("%Y%m%d", "%d%m%Y", "%m%d%Y"), 6: ("%y%m%d", "%d%m%y", "%m%d%y")}
 YEARS = (1980, 2100)
+EPOCH = datetime(1970, 1, 1).toordinal()
 
 _COMPACT = re.compile(r"([01]\d|2[0-3])([0-5]\d)(?:([0-5]\d)(\d{3})?)?")
 _PAIRS = (re.compile(r"[01]\d|2[0-3]"), re.compile(r"[0-5]\d"), re.compile(r"[0-5]\d"))
@@ -135,7 +136,7 @@ def ascends(names: Sequence[str], place: int) -> bool:
 
 
 def days_of(texts: Sequence[str]) -> list[int] | None:
-    """Dates as numbers of days, if they are days of one run, at least two, without one left out.
+    """Dates as days since 1970, if they are days of one run, at least two, without one left out.
 
     Parameters
     ----------
@@ -145,7 +146,7 @@ def days_of(texts: Sequence[str]) -> list[int] | None:
     Examples
     --------
     >>> days_of(["31012024", "01022024"]), days_of(["20240131", "20240205"])
-    ([738916, 738917], None)
+    ([19753, 19754], None)
     """
     for days in _dates(texts):
         ordered = sorted(set(days))
@@ -167,4 +168,4 @@ def _dates(texts: Sequence[str]) -> Iterator[list[int]]:
         except ValueError:
             continue
         if all(YEARS[0] <= moment.year < YEARS[1] for moment in moments):
-            yield [moment.toordinal() for moment in moments]
+            yield [moment.toordinal() - EPOCH for moment in moments]
