@@ -61,14 +61,12 @@ def daytime_of(names: Sequence[str]) -> Daytime | None:
 
 
 def _compact(column: Sequence[Token], place: int) -> Daytime | None:
-    """``HHMMSS``, with thousandths or without; ``HHMM`` where only as such the steps are even."""
+    """``HHMMSS``, with thousandths or without, or ``HHMM``."""
     seconds = _seconds(column)
     if seconds is None or days_of([token.text for token in column]):
         return None
     if is_dense([token.value for token in column]):
         return None  # a count
-    if len(column[0].text) == 4 and not _every_minute(seconds):
-        return None
     return Daytime(tuple(seconds), frozenset([place]))
 
 
@@ -88,14 +86,6 @@ def _seconds(column: Sequence[Token]) -> list[float] | None:
     return [3600 * h + 60 * m + s + ms / 1000 for h, m, s, ms in parts] if len(parts) == len(column) else None
 
 
-def _every_minute(seconds: Sequence[float]) -> bool:
-    """Whether times are evenly apart on the face of the clock, the longest pause left out."""
-    ordered = sorted(seconds)
-    gaps = [b - a for a, b in pairwise([*ordered, ordered[0] + DAY_S])]
-    gaps.remove(max(gaps))
-    return bool(gaps) and len(set(gaps)) == 1
-
-
 def _fields(names: Sequence[str], columns: Sequence[Sequence[Token]], place: int) -> Daytime | None:
     """``HH-MM-SS``: three numbers of two digits with one sign between."""
     three = columns[place : place + 3]
@@ -109,6 +99,12 @@ def _fields(names: Sequence[str], columns: Sequence[Sequence[Token]], place: int
         return None
     seconds = tuple(3600 * h.value + 60 * m.value + s.value for h, m, s in rows)
     return Daytime(seconds, frozenset(range(place, place + 3)))
+
+
+def is_even(times: Sequence[float]) -> bool:
+    """Whether no step between times is much longer than the usual one."""
+    steps = [b - a for a, b in pairwise(sorted(times))]
+    return max(steps) <= PAUSE * median(steps)
 
 
 def goes_over_midnight(seconds: Sequence[float]) -> bool:

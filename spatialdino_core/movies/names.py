@@ -162,7 +162,7 @@ def _token(name: str, place: int, number: re.Match[str]) -> Token:
         per_unit = S_PER_UNIT["ms" if unit.startswith("ms") else unit.removesuffix("s") or "s"]
         seconds = float(clock[1].replace(",", ".")) * per_unit
         return Token(clock[1], seconds, label, start, clock.end(), kind, unit, signed)
-    label = WELL if _is_well(name, number) else label
+    label = WELL if label not in OTHER_LABELS and _is_well(name, number) else label
     return Token(number[0], float(number[0]), label, start, number.end(), signed=signed)
 
 

@@ -23,6 +23,7 @@ from spatialdino_core.movies.daytime import (
     daytime_of,
     goes_over_midnight,
     is_dense,
+    is_even,
 )
 from spatialdino_core.movies.hints import globs_of, pattern_of
 from spatialdino_core.movies.names import (
@@ -233,7 +234,11 @@ def _daily_clock(names: Sequence[str], columns: Sequence[Sequence[Token]]) -> _C
             times = [DAY_S * day + second for day, second in zip(days, found.seconds, strict=True)]
             if len(set(times)) == len(times):
                 return _Clock(tuple(times), places=found.places | {place})
-    if len(set(found.seconds)) < len(names):
+    unique = len(set(found.seconds)) == len(names)
+    (number, *_) = [columns[place] for place in sorted(found.places)]
+    # Digits that are in even steps as a time only are one, and so are those that may fall at midnight.
+    telling = is_even(found.seconds) and not is_even([token.value for token in number])
+    if not unique or not (telling or goes_over_midnight(found.seconds)):
         return _Clock()
     return _Clock(found.seconds, certain=False, daily=True, places=found.places)
 
@@ -281,7 +286,7 @@ def _by_evidence(names: Sequence[str], clock: _Clock) -> Series:
         return _counted(names, single, False)
     if clock.times_s:
         return _by_clock(names, columns, clock)
-    things = [column for column in columns if column.label in OTHER_LABELS]
+    things = _things(columns)
     counting = [column for column in columns if column.label not in OTHER_LABELS]
     if not columns:
         raise UncertainOrderError(_differing(names))
@@ -291,6 +296,14 @@ def _by_evidence(names: Sequence[str], clock: _Clock) -> Series:
         globs=globs_of(names, [column.place for column in things]),
         pattern=_pattern(names, *(counting or columns)),
     )
+
+
+def _things(columns: Sequence[_Column]) -> list[_Column]:
+    """Numbers that may tell movies or channels apart: those whose word is not of time, or have a word."""
+    if any(column.label in (FIRST_LABEL, *TIME_LABELS) for column in columns):
+        return [column for column in columns if column.label not in (FIRST_LABEL, *TIME_LABELS)]
+    labelled = [column for column in columns if column.label]
+    return labelled if len(labelled) < len(columns) else [c for c in columns if c.label in OTHER_LABELS]
 
 
 def _by_clock(names: Sequence[str], columns: Sequence[_Column], clock: _Clock) -> Series:

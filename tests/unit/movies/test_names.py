@@ -139,6 +139,8 @@ def test_numbers_that_count_frames_show_what_is_missing() -> None:
     assert series_of(second, r"t(?P<order>\d+)").point == (0, 1, 2)
     assert series_of([f"img_{n:03d}.tif" for n in (1, 2, 3, 500)]).point == (1, 2, 3, 500)
     assert series_of([f"img_{n:03d}.tif" for n in (0, 10, 30)]).point == (0, 1, 3)
+    # Six digits that could be times of day, and are numbers.
+    assert series_of([f"a_{n:06d}.tif" for n in (0, 1, 2, 3, 500)]).point == (0, 1, 2, 3, 500)
     # Time stamps of a computer and the like are in order, but do not count.
     stamps = series_of(["img_170000000.tif", "img_170002031.tif", "img_170004007.tif"])
     assert (stamps.point, stamps.counted) == ((0, 1, 2), False)
@@ -154,6 +156,10 @@ def test_globs_and_patterns_work() -> None:
     with pytest.raises(UncertainOrderError) as uncertain:
         series_of(loops)
     assert (uncertain.value.globs, uncertain.value.pattern) == ([], r"Iter(\d+)_stack(\d+)")
+    same = [f"cell{c}_t{n}.tif" for c in (1, 2) for n in range(3)]
+    with pytest.raises(UncertainOrderError) as uncertain:
+        series_of(same)
+    assert uncertain.value.globs == ["cell1_t*.tif", "cell2_t*.tif"]
     # A pattern that would find another number first is not shown.
     assert pattern_of(["part1_t0.tif", "part2_t1.tif"], [1]) == r"_t(\d+)"
     assert globs_of(["a1.tif", "a11.tif", "b1.tif"]) == ["a*.tif", "b1.tif"]
