@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from spatialdino_core.movies.formats.image import S_PER_UNIT
 
@@ -22,6 +23,8 @@ _VIEWS = ("scene", "fov", "roi", "tile", "view", "angle", "spot")
 OTHER_LABELS = frozenset((*_CHANNELS, *_PLACES, *_VIEWS, *PLANE_LABELS))
 """Words whose number counts something else than time."""
 MOST_COLUMNS_OF_A_PLATE = 24
+MOST_NAMES = 30_000
+"""Names whose parts are remembered, because several questions are asked of each."""
 ORDER = "order"
 """Name of a group in a pattern whose number puts files in order, and does not count frames."""
 
@@ -120,6 +123,7 @@ def words(name: str) -> list[str]:
     return _WORD.findall(name)
 
 
+@lru_cache(MOST_NAMES)
 def template(name: str) -> str:
     """A name with every number, clock time and time stamp replaced: alike in all files of a series."""
     for kind in (_STAMP, _DATE, _CLOCK, _NUMBER):
@@ -127,7 +131,8 @@ def template(name: str) -> str:
     return name.casefold()
 
 
-def tokens(name: str) -> list[Token]:
+@lru_cache(MOST_NAMES)
+def tokens(name: str) -> tuple[Token, ...]:
     """All numbers of a name, clock times recognised.
 
     Examples
@@ -140,7 +145,7 @@ def tokens(name: str) -> list[Token]:
     while (number := _NUMBER.search(name, place)) is not None:
         found.append(_token(name, place, number))
         place = found[-1].end
-    return found
+    return tuple(found)
 
 
 def _token(name: str, place: int, number: re.Match[str]) -> Token:

@@ -118,14 +118,11 @@ class _Column:
 
     place: int
     tokens: tuple[Token, ...]
+    values: tuple[float, ...]
 
     @property
     def label(self) -> str:
         return self.tokens[0].label
-
-    @property
-    def values(self) -> list[float]:
-        return [token.value for token in self.tokens]
 
 
 @dataclass(frozen=True)
@@ -325,9 +322,16 @@ def _by_clock(names: Sequence[str], columns: Sequence[_Column], clock: _Clock) -
     return Series(tuple(rank[time] for time in times), False, (), by, tuple((t,) for t in times))
 
 
+def _columns(names: Sequence[str]) -> list[_Column]:
+    return [
+        _Column(place, column, tuple(token.value for token in column))
+        for place, column in enumerate(columns_of(names))
+    ]
+
+
 def _running(names: Sequence[str]) -> list[_Column]:
     """Numbers that are not the same in all names; what counts channels, planes or positions included."""
-    columns = [_Column(place, column) for place, column in enumerate(columns_of(names))]
+    columns = _columns(names)
     return [c for c in columns if not any(t.clock for t in c.tokens) and len(set(c.values)) > 1]
 
 
@@ -382,7 +386,7 @@ def _counted(names: Sequence[str], column: _Column, is_time: bool) -> Series:
         tuple((value,) for value in values),
         hint,
         column.label,
-        tuple(values),
+        values,
     )
     if any("." in token.text for token in column.tokens):
         return uncounted
@@ -411,7 +415,7 @@ def _counted(names: Sequence[str], column: _Column, is_time: bool) -> Series:
 def _refuse_fields(names: Sequence[str], single: _Column) -> None:
     """Refuse a number that may be the fine part of a time or date: with the others it gives another order."""
     order = sorted(range(len(names)), key=lambda n: single.values[n])
-    columns = [_Column(place, column) for place, column in enumerate(columns_of(names))]
+    columns = _columns(names)
     fields = [c for c in columns if c.label not in OTHER_LABELS and len(set(c.values)) > 1]
     for several in (fields, fields[::-1]):
         other = sorted(range(len(names)), key=lambda n: [column.values[n] for column in several])
