@@ -429,6 +429,15 @@ def test_the_hint_changes_a_pattern_of_the_user(tmp_path: Path) -> None:
     assert r"_t(?P<order>\d+)\.tif$" in message
 
 
+def test_times_of_a_long_movie_are_written_out(tmp_path: Path) -> None:
+    for n in range(3):
+        tifffile.imwrite(tmp_path / f"a_t{n}_{1234567890 * n}msec.tif", movie(3)[n], **PLAIN)
+    record, table = raw.table_of([row(tmp_path / "*.tif", interval_s=None)])
+    table.write(tmp_path / "acquisition.tsv", {})
+    lines = (tmp_path / "acquisition.tsv").read_text().splitlines()[1:]
+    assert [float(line.split("\t")[2]) for line in lines] == record.times_s == [0, 1234567.89, 2469135.78]
+
+
 def test_large_numbers_are_written_out(tmp_path: Path) -> None:
     for position in (20240131, 20240207):
         series(tmp_path, movie(2), f"a_{position}_pos{{n}}.tif", range(2))
