@@ -263,7 +263,12 @@ def _by_pattern(names: Sequence[str], pattern: str) -> Series:
 
 def _by_evidence(names: Sequence[str], clock: _Clock) -> Series:
     if len({template(name) for name in names}) > 1:
-        raise UncertainOrderError(_differing(names), globs=globs_of(names, ()))
+        raise UncertainOrderError(
+            _differing(names),
+            globs=globs_of(names),
+            remedy="If all of it is one movie, rename the files, so that one number runs through all names, "
+            "such as t0000.",
+        )
     if len({tuple(token.value for token in tokens(name) if token.signed) for name in names}) > 1:
         raise UncertainOrderError(
             "numbers with a dash before them, which may be a sign: " + names[0],

@@ -8,7 +8,6 @@ never by their place in a list.
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,19 +18,22 @@ import numpy as np
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.acquisition import AcquisitionTable
+from spatialdino_core.movies.channel import (
+    Channel,
+    names_of_other_channels,
+    odd_names,
+    refuse_names_of_other_rows,
+    refuse_one_channel_twice,
+    runs,
+)
 from spatialdino_core.movies.choosing import channel_number, chosen_image
-from spatialdino_core.movies.formats.image import FileMetadata, Image, Piece, Readable
-from spatialdino_core.movies.names import mentions, normalised, words
-from spatialdino_core.movies.opened import Opened, below_common_folder
+from spatialdino_core.movies.formats.image import FileMetadata, Piece, Readable
+from spatialdino_core.movies.opened import below_common_folder
 from spatialdino_core.movies.opening import open_row
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.sheet import SheetRow
 
 DECIMALS = 6  # of times in s: a microsecond
-NO_NAME = re.compile(
-    r"(?:default|channel|ch|c|camera|cam|image|unnamed|untitled|none)?[ :_#-]*[\d:]*", re.IGNORECASE
-)
-"""What programs call a channel of which they know no name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,43 +68,6 @@ class Resolved:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Channel:
-    """One row's channel: its stacks by the number of their time point."""
-
-    row: SheetRow
-    opened: Opened
-    image: Image
-    number: int
-
-    @property
-    def points(self) -> tuple[int, ...]:
-        return self.opened.points[: self.image.times]
-
-    @property
-    def clock(self) -> dict[int, float]:
-        """Time point to time, s: of the file's own clock, else of the names, if it runs."""
-        own = {
-            self.points[t]: seconds
-            for (t, c), seconds in sorted(self.image.clock_s.items())
-            if c == self.number and t < len(self.points)
-        }
-        names = dict(zip(self.points, self.opened.name_clock_s, strict=False))
-        return own if _runs(own) else names
-
-    @property
-    def clock_source(self) -> str:
-        own = [s for (t, c), s in sorted(self.image.clock_s.items()) if c == self.number]
-        if len(own) > 1 and all(b > a for a, b in pairwise(own)):
-            return self.image.metadata.origin
-        return "clock in the file names" if self.opened.name_clock_s else ""
-
-
-def _runs(clock: Mapping[int, float]) -> bool:
-    times = [seconds for _, seconds in sorted(clock.items())]
-    return len(times) > 1 and all(b > a for a, b in pairwise(times))
-
-
 def resolve(rows: Sequence[SheetRow], reading: ReadingParameters) -> Resolved:
     """Settle what the rows of a movie mean.
 
@@ -119,8 +84,8 @@ def resolve(rows: Sequence[SheetRow], reading: ReadingParameters) -> Resolved:
         For what is wrong, and for what is uncertain, with the readings and the cell that decides.
     """
     channels = _opened_channels(rows, reading)
-    _refuse_one_channel_twice(channels)
-    _refuse_names_of_other_rows(channels)
+    refuse_one_channel_twice(channels)
+    refuse_names_of_other_rows(channels)
     aligned = _aligned(channels)
     points = sorted({point for own in aligned for point in own})
     frames = list(range(points[0], points[-1] + 1)) if _is_counted(channels) else points
@@ -175,13 +140,13 @@ def resolve(rows: Sequence[SheetRow], reading: ReadingParameters) -> Resolved:
         files=(len(names), names[0], names[-1]),
         warnings=(
             *(warning for channel in channels for warning in channel.opened.warnings),
-            *_odd_names(channels),
-            *_names_of_other_channels(channels),
+            *odd_names(channels),
+            *names_of_other_channels(channels),
         ),
     )
 
 
-def _opened_channels(rows: Sequence[SheetRow], reading: ReadingParameters) -> list[_Channel]:
+def _opened_channels(rows: Sequence[SheetRow], reading: ReadingParameters) -> list[Channel]:
     channels = []
     for row in rows:
         others = [other.channel for other in rows if other.path == row.path and other is not row]
@@ -189,70 +154,11 @@ def _opened_channels(rows: Sequence[SheetRow], reading: ReadingParameters) -> li
             opened = open_row(row, others, reading.time_point)
         image = chosen_image(row, opened.images)
         number = channel_number(row, image, opened.named)
-        channels.append(_Channel(row=row, opened=opened, image=image, number=number))
+        channels.append(Channel(row=row, opened=opened, image=image, number=number))
     return channels
 
 
-def _refuse_one_channel_twice(channels: Sequence[_Channel]) -> None:
-    """Refuse two rows that are the same planes of the same files, however their paths are spelled."""
-    taken: dict[tuple[object, str], str] = {}
-    known: dict[Path, object] = {}
-    for channel in channels:
-        stacks = channel.image.stacks.items()
-        pieces = [piece for (_, c), own in stacks if c == channel.number for piece in own]
-        for where in {(_identity(piece.file, known), piece.where) for piece in pieces}:
-            other = taken.setdefault(where, channel.row.channel)
-            if other != channel.row.channel:
-                count = channel.image.channels
-                raise BadInputError(
-                    f"movie '{channel.row.movie}' ({channel.row.path})",
-                    found=f"{count} channel{'s' if count > 1 else ''} in the file, and the same one for the "
-                    f"rows '{other}' and '{channel.row.channel}'",
-                    expected="another channel for each row",
-                    remedy="Correct 'path' or 'file_channel'; where channels lie between each other plane by "
-                    "plane, say so in the column 'axes', e.g. z24c2yx.",
-                )
-
-
-def _identity(path: Path, known: dict[Path, object]) -> object:
-    """What two paths of one file have in common."""
-    if path not in known:
-        status = path.stat()
-        known[path] = (status.st_dev, status.st_ino)
-    return known[path]
-
-
-def _refuse_names_of_other_rows(channels: Sequence[_Channel]) -> None:
-    """Refuse files whose names all say the channel of another row, and not that of their own."""
-    every = list(dict.fromkeys(file for channel in channels for file in channel.opened.files))
-    names = dict(zip(every, below_common_folder(every), strict=True))
-    for channel in channels:
-        row = channel.row
-        own = [names[file] for file in channel.opened.files]
-        single = channel.image.channels == 1 and row.file_channel is None
-        if not single or any(mentions(name, row.channel) for name in own):
-            continue
-        others = [o for o in channels if o is not channel and _tells(o, names)]
-        said = next((o.row.channel for o in others if all(mentions(n, o.row.channel) for n in own)), None)
-        if said is not None:
-            raise BadInputError(
-                f"movie '{row.movie}', channel '{row.channel}' ({row.path})",
-                found=f"files whose names say '{said}', which is another row: {own[0]}",
-                expected=f"names that say '{row.channel}', or no channel",
-                remedy="Exchange the paths, or the names of the channels; if the names of the files are "
-                f"wrong, write '{normalised(said)}' into the column 'file_channel'.",
-            )
-
-
-def _tells(channel: _Channel, names: Mapping[Path, str]) -> bool:
-    """Whether a row's name in file names is no chance: a wavelength, or a word that its own have not."""
-    plain = normalised(channel.row.channel)
-    if plain.isdigit():
-        return _wavelength(plain) == plain
-    return not all(mentions(names[file], channel.row.channel) for file in channel.opened.files)
-
-
-def _aligned(channels: Sequence[_Channel]) -> list[dict[int, int]]:
+def _aligned(channels: Sequence[Channel]) -> list[dict[int, int]]:
     """For each channel: number of the time point, on a scale that all share, to index in its image."""
     first = channels[0]
     if _by_key(channels):
@@ -268,7 +174,7 @@ def _aligned(channels: Sequence[_Channel]) -> list[dict[int, int]]:
     return own
 
 
-def _by_key(channels: Sequence[_Channel]) -> bool:
+def _by_key(channels: Sequence[Channel]) -> bool:
     """Whether time points that are not counted go together by what put them in order.
 
     Raises
@@ -299,7 +205,7 @@ def _by_key(channels: Sequence[_Channel]) -> bool:
     return True
 
 
-def _shift(first: _Channel, other: _Channel) -> int:
+def _shift(first: Channel, other: Channel) -> int:
     """What must be added to the numbers of a channel's time points to make them those of the first."""
     a, b = first.points, other.points
     if first.opened.counted != other.opened.counted:
@@ -323,7 +229,7 @@ def _shift(first: _Channel, other: _Channel) -> int:
     )
 
 
-def _shift_by_clock(first: _Channel, other: _Channel) -> int | None:
+def _shift_by_clock(first: Channel, other: Channel) -> int | None:
     """The shift that brings the clocks of two channels together; ``None`` if none does to half a step."""
     one, two = first.clock, other.clock
     if len(one) < 2 or not two:
@@ -339,16 +245,16 @@ def _shift_by_clock(first: _Channel, other: _Channel) -> int | None:
     return shifts.pop() if len(shifts) == 1 else None
 
 
-def _is_counted(channels: Sequence[_Channel]) -> bool:
+def _is_counted(channels: Sequence[Channel]) -> bool:
     return all(channel.opened.counted for channel in channels)
 
 
-def _is_there(channel: _Channel, index: int | None) -> bool:
+def _is_there(channel: Channel, index: int | None) -> bool:
     """Whether anything of a stack was recorded."""
     return index is not None and (index, channel.number) not in channel.image.absent
 
 
-def _reason(channel: _Channel, key: tuple[int, int] | None, point: int) -> str:
+def _reason(channel: Channel, key: tuple[int, int] | None, point: int) -> str:
     if key is None:
         text = f"{channel.row.path}: no file for time point {point} of channel '{channel.row.channel}'"
         steps = [b - a for a, b in pairwise(channel.points)]
@@ -365,7 +271,7 @@ def _reason(channel: _Channel, key: tuple[int, int] | None, point: int) -> str:
     return channel.image.faults.get(key, "no stack")
 
 
-def _common_form(channels: Sequence[_Channel]) -> tuple[tuple[int, int, int], str]:
+def _common_form(channels: Sequence[Channel]) -> tuple[tuple[int, int, int], str]:
     forms = {(c.image.shape_zyx, c.image.dtype.name): c.row.channel for c in channels}
     if len(forms) > 1:
         listed = "; ".join(f"'{channel}': {shape} {dtype}" for (shape, dtype), channel in forms.items())
@@ -379,7 +285,7 @@ def _common_form(channels: Sequence[_Channel]) -> tuple[tuple[int, int, int], st
 
 
 def _clock(
-    channels: Sequence[_Channel],
+    channels: Sequence[Channel],
     aligned: Sequence[Mapping[int, int]],
     frames: Sequence[int],
 ) -> tuple[dict[int, float], str]:
@@ -391,12 +297,12 @@ def _clock(
         by_index = {channel.points.index(point): seconds for point, seconds in channel.clock.items()}
         times = {index[i]: seconds for i, seconds in by_index.items() if i in index}
         found = {frame: times[point] for frame, point in enumerate(frames) if point in times}
-        if _runs(found):
+        if runs(found):
             return found, channel.clock_source
     return {}, ""
 
 
-def _said(channels: Sequence[_Channel], clock: Mapping[int, float], source: str) -> tuple[FileMetadata, ...]:
+def _said(channels: Sequence[Channel], clock: Mapping[int, float], source: str) -> tuple[FileMetadata, ...]:
     """What files say, the most trusted first: settings files, the clock, the files themselves."""
     beside = [said for channel in channels for said in channel.opened.beside]
     interval = usual_interval(clock)
@@ -414,7 +320,7 @@ def times_of(frames: int, clock: Mapping[int, float], interval_s: float | None) 
     """Time of every frame, s after frame 0: by the clock; between and beyond its frames by the interval."""
     if frames < 2 or interval_s is None:
         return []
-    if not _runs(clock):
+    if not runs(clock):
         return [interval_s * frame for frame in range(frames)]
     known = np.array(sorted(clock))
     seconds = np.array([clock[frame] for frame in known])
@@ -422,46 +328,3 @@ def times_of(frames: int, clock: Mapping[int, float], interval_s: float | None) 
     times = np.interp(numbers, known, seconds)
     times += interval_s * (np.minimum(numbers - known[0], 0) + np.maximum(numbers - known[-1], 0))
     return [round(float(t), DECIMALS) for t in times - times[0]]
-
-
-def _odd_names(channels: Sequence[_Channel]) -> list[str]:
-    """A single channel is taken whatever it is called; that it is called otherwise is worth a word."""
-    return [
-        f"channel '{channel.row.channel}': the file calls its only channel '{channel.image.channel_names[0]}'"
-        for channel in channels
-        if channel.image.channels == 1
-        and channel.image.channel_names
-        and channel.row.file_channel is None
-        and _is_another(channel.row.channel, channel.image.channel_names[0])
-    ]
-
-
-def _names_of_other_channels(channels: Sequence[_Channel]) -> list[str]:
-    """File names that all say another wavelength than the row are worth a word, too."""
-    warnings = []
-    for channel in channels:
-        own = _wavelength(channel.row.channel)
-        names = [set(words(name)) for name in map(str, below_common_folder(channel.opened.files))]
-        said = {_wavelength(word) for word in set.intersection(*names) if normalised(word).isdigit()} - {None}
-        single = channel.image.channels == 1 and channel.row.file_channel is None
-        if single and own is not None and len(said) == 1 and own not in said:
-            wavelength = said.pop()
-            warnings.append(f"channel '{channel.row.channel}': the names of its files say '{wavelength}'")
-    return warnings
-
-
-def _is_another(channel: str, said: str) -> bool:
-    """Whether two names are of different channels: two wavelengths, or two words that are none."""
-    if NO_NAME.fullmatch(said) or mentions(said, channel) or mentions(channel, said):
-        return False
-    one, other = _wavelength(channel), _wavelength(said)
-    return one != other if one and other else not one and not other
-
-
-def _wavelength(name: str) -> str | None:
-    """A wavelength in nm in a name."""
-    digits = "".join(c if c.isdigit() else " " for c in name).split()
-    return next(
-        (number for number in digits if len(number) == 3 and 350 <= int(number) <= 900),
-        None,
-    )
