@@ -10,7 +10,7 @@ from pathlib import Path
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.formats.image import Image
-from spatialdino_core.movies.names import mentions, normalised, words
+from spatialdino_core.movies.names import VISIBLE_NM, mentions, normalised, words
 from spatialdino_core.movies.opened import Opened, below_common_folder
 from spatialdino_core.movies.sheet import SheetRow
 
@@ -105,7 +105,7 @@ def refuse_names_of_other_rows(channels: Sequence[Channel]) -> None:
                 found=f"files whose names say '{said}', which is another row: {own[0]}",
                 expected=f"names that say '{row.channel}', or no channel",
                 remedy="Exchange the paths, or the names of the channels; if the names of the files are "
-                f"wrong, write '{normalised(said)}' into the column 'file_channel'.",
+                f"wrong, write '{said}' into the column 'file_channel'.",
             )
 
 
@@ -155,6 +155,6 @@ def _wavelength(name: str) -> str | None:
     """A wavelength in nm in a name."""
     digits = "".join(c if c.isdigit() else " " for c in name).split()
     return next(
-        (number for number in digits if len(number) == 3 and 350 <= int(number) <= 900),
+        (number for number in digits if len(number) == 3 and VISIBLE_NM[0] <= int(number) <= VISIBLE_NM[1]),
         None,
     )

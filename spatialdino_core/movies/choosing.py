@@ -9,13 +9,12 @@ from pathlib import Path
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.formats.image import Image
-from spatialdino_core.movies.names import mentions, normalised, words
+from spatialdino_core.movies.names import VISIBLE_NM, mentions, normalised, words
 from spatialdino_core.movies.opened import below_common_folder
 from spatialdino_core.movies.sheet import SheetRow
 
 SHOWN = 8
 MOST_CHANNELS = 8
-VISIBLE_NM = (350, 900)
 LEAST_APART_NM = 10
 ANOTHER_CHANNEL = "another channel, by its name"
 

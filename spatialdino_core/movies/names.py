@@ -22,6 +22,8 @@ _PLACES = ("x", "xy", "y", "s", "series", "site", "pos", "position", WELL, "fiel
 _VIEWS = ("scene", "fov", "roi", "tile", "view", "angle", "spot")
 OTHER_LABELS = frozenset((*_CHANNELS, *_PLACES, *_VIEWS, *PLANE_LABELS))
 """Words whose number counts something else than time."""
+VISIBLE_NM = (350, 900)
+"""Numbers that may be wavelengths."""
 MOST_COLUMNS_OF_A_PLATE = 24
 MOST_NAMES = 30_000
 """Names whose parts are remembered, because several questions are asked of each."""

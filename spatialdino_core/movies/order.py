@@ -31,6 +31,7 @@ from spatialdino_core.movies.names import (
     ORDER,
     OTHER_LABELS,
     TIME_LABELS,
+    VISIBLE_NM,
     WELL,
     Token,
     columns_of,
@@ -40,8 +41,11 @@ from spatialdino_core.movies.names import (
     written_out,
 )
 
-TIME_FIELDS = ("h", "hr", "hour", "m", "min", "minute", "d", "day", "date")
-"""Words before the parts of a time: they may stand still and go on."""
+TIME_FIELDS = ("hr", "hour", "min", "minute")
+"""Words before the parts of a time of day, which may stand still, go on and begin again; ``h`` and ``m`` if
+both are there, for alone they can be anything."""
+SLOW_LABELS = (*TIME_LABELS, "day", "date")
+"""Words before the number of a slower loop, which may stand still and rise."""
 SPECIMENS = ("cell", "sample", "embryo", "dish", "mouse", "fish", "larva", "worm", "organoid", "exp")
 """Words before the number of a thing: beside a number that counts time it counts none."""
 Key = tuple[float, ...]
@@ -302,10 +306,19 @@ def _by_evidence(names: Sequence[str], clock: _Clock) -> Series:
 
 def _things(columns: Sequence[_Column]) -> list[_Column]:
     """Numbers that may tell movies or channels apart: those whose word is not of time, or have a word."""
+    coloured = [column for column in columns if _are_wavelengths(column)]
+    if coloured:
+        return coloured + [c for c in columns if c.label in OTHER_LABELS and c not in coloured]
     if any(column.label in (FIRST_LABEL, *TIME_LABELS) for column in columns):
         return [column for column in columns if column.label not in (FIRST_LABEL, *TIME_LABELS)]
     labelled = [column for column in columns if column.label]
     return labelled if len(labelled) < len(columns) else [c for c in columns if c.label in OTHER_LABELS]
+
+
+def _are_wavelengths(column: _Column) -> bool:
+    """Whether a number is a wavelength that several files share."""
+    shared = len(set(column.values)) < len(column.values)
+    return shared and all(VISIBLE_NM[0] <= value <= VISIBLE_NM[1] for value in column.values)
 
 
 def _by_clock(names: Sequence[str], columns: Sequence[_Column], clock: _Clock) -> Series:
@@ -466,7 +479,8 @@ def _goes_with_time(names: Sequence[str], column: _Column, order: Sequence[int])
         return False
     if len(set(values)) == len(values) and (rises or column.label in TIME_LABELS):
         return True
-    if column.label in TIME_FIELDS or (column.label in TIME_LABELS and rises):
+    fields = {"h", "m"} if {"h", "m"} <= {token.label for token in tokens(names[0])} else set()
+    if column.label in {*TIME_FIELDS, *fields} or (column.label in SLOW_LABELS and rises):
         return True
     days = days_of(texts)
     if days is not None:

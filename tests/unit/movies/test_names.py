@@ -55,6 +55,7 @@ SCHEMES = {
     "a day with dashes": ["2024-01-31_t0.tif", "2024-02-01_t1.tif", "2024-02-01_t2.tif"],
     "days only": ["img_30012024.tif", "img_31012024.tif"],
     "hours and minutes that stand still": [f"h{n // 2:02d}_m{n % 2 * 30:02d}_t{n}.tif" for n in range(5)],
+    "a day that goes on": [f"day{n // 3}/t{n}.tif" for n in range(6)],
     "a minute that stands still": ["t0_11-58-58.tif", "t1_11-59-05.tif", "t2_11-59-30.tif"],
     "time of day beside a number": ["t0_23-59-58.tif", "t1_00-00-01.tif", "t2_00-01-05.tif"],
     "time of day in one number": ["a_095958.tif", "a_100001.tif", "a_100004.tif"],
@@ -92,6 +93,8 @@ UNCERTAIN = {
     "positions only": ([f"cell_pos{n}.tif" for n in range(3)], "'pos'"),
     "cells": ([f"cell{n // 3}_t{n}.tif" for n in range(6)], "after 'cell': 0 .0 to 2., 1 .3 to 5."),
     "cells, each once": ([f"cell{n}_t{n}.tif" for n in range(3)], "after 'cell': 0"),
+    "mice": ([f"m{n // 2}_t{n}.tif" for n in range(4)], "after 'm': 0"),
+    "days by turns": ([f"day{n % 2}_t{n}.tif" for n in range(4)], "after 'day': 0"),
     "days apart": (["20240110_t0.tif", "20240110_t1.tif", "20240131_t2.tif"], "a number: 20240110"),
     "positions, each once": ([f"pos{n}_t{n}.tif" for n in range(3)], "after 'pos': 0"),
     "channels by turns": ([f"ch{n % 2}_stack{n}.tif" for n in range(4)], "after 'ch': 0"),
@@ -163,6 +166,10 @@ def test_globs_and_patterns_work() -> None:
     with pytest.raises(UncertainOrderError) as uncertain:
         series_of(same)
     assert uncertain.value.globs == ["cell1_t*.tif", "cell2_t*.tif"]
+    colours = [f"{nm}_a{n}.tif" for nm in (488, 560) for n in range(3)]
+    with pytest.raises(UncertainOrderError) as uncertain:
+        series_of(colours)
+    assert uncertain.value.globs == ["488_a*.tif", "560_a*.tif"]
     # A pattern that would find another number first is not shown.
     assert pattern_of(["part1_t0.tif", "part2_t1.tif"], [1]) == r"_t(\d+)"
     assert globs_of(["a1.tif", "a11.tif", "b1.tif"]) == ["a*.tif", "b1.tif"]

@@ -359,8 +359,10 @@ def test_rows_whose_paths_are_exchanged(
     assert f"channel '{channels[0]}'" in message
     assert f"files whose names say '{channels[1]}'" in message
     # The other remedy: the names are wrong.
-    plain = [channel.removesuffix("nm").strip() for channel in channels]
-    meant = [r.model_copy(update=dict(file_channel=c)) for r, c in zip(exchanged, plain[::-1], strict=True)]
+    assert f"write '{channels[1]}' into the column 'file_channel'" in message
+    meant = [
+        r.model_copy(update=dict(file_channel=c)) for r, c in zip(exchanged, channels[::-1], strict=True)
+    ]
     assert_is(frames_of(meant, "fail"), data[1])
 
 
