@@ -184,6 +184,25 @@ def test_channels_and_positions_in_names_are_listed_as_globs(tmp_path: Path) -> 
     assert "time_point" not in message
 
 
+def test_times_of_day_over_midnight_need_a_date(tmp_path: Path) -> None:
+    data = movie(4)
+    times = ("235956", "235958", "000000", "000002")
+    write(tmp_path / "a", [f"c_{time}.tif" for time in times], list(data))
+    message = raw.problem([row(tmp_path / "a" / "*.tif")])
+    assert "it can be read c_000000.tif, c_000002.tif, c_235956.tif, … or c_235956.tif, c_235958" in message
+    # The remedy: the date before the time, beside it or apart; or numbers.
+    dates = ("20240131", "20240131", "20240201", "20240201")
+    for name in ("{date}_{time}.tif", "{date}_c_{time}.tif", "c_t000{n}_{time}.tif"):
+        folder = tmp_path / name[1:5]
+        names = [name.format(date=d, time=t, n=n) for n, (d, t) in enumerate(zip(dates, times, strict=True))]
+        write(folder, names, list(data))
+        assert_reads([row(folder / "*.tif")], data)
+        if "date" in name:
+            assert raw.registered([row(folder / "*.tif", interval_s=None)]).times_s == [0, 2, 4, 6]
+        for file in folder.iterdir():
+            file.unlink()
+
+
 def test_two_makes_of_names_are_listed_as_globs(tmp_path: Path) -> None:
     names = [f"Cam{c}_stack{t:04d}_{20 * t + n}ms.tif" for n, c in enumerate("AB") for t in range(3)]
     write(tmp_path, names, list(movie(6)))
