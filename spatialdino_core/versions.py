@@ -30,7 +30,7 @@ class Stage:
 
 STAGES: Mapping[str, Stage] = MappingProxyType(
     {
-        "register": Stage("spatialdino_core.movies.register", 3),
+        "register": Stage("spatialdino_core.movies.register", 4),
         "preview": Stage("spatialdino_core.quality.preview", 3),
         "review": Stage("spatialdino_core.quality.review", 2),
         "deskew": Stage("spatialdino_core.geometry.stage", 2),

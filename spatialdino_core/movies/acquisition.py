@@ -15,6 +15,7 @@ from pathlib import Path
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import write_text
 from spatialdino_core.movies.formats.image import Piece
+from spatialdino_core.movies.names import written_out
 
 NAME = "acquisition.tsv"
 COLUMNS = (
@@ -90,7 +91,7 @@ class AcquisitionTable:
         write_text(path, "\n".join(lines) + "\n")
 
     def _time(self, frame: int) -> str:
-        return f"{self.times_s[frame]:.6g}" if frame < len(self.times_s) else ""
+        return written_out(self.times_s[frame]) if frame < len(self.times_s) else ""
 
     @classmethod
     def read(cls, path: Path | str) -> AcquisitionTable:

@@ -2,83 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import replace
 from pathlib import Path
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.formats import czi, ome_zarr, tiff
-from spatialdino_core.movies.formats.image import (
-    FileMetadata,
-    Image,
-    Piece,
-    Place,
-    Readable,
-)
+from spatialdino_core.movies.formats.image import Image, Readable
 from spatialdino_core.movies.formats.settings_file import (
     TIFF_ENDINGS,
     read_settings,
     settings_beside,
 )
-from spatialdino_core.movies.names import (
-    Key,
-    Series,
-    UncertainOrderError,
-    mentions,
-    natural,
-    normalised,
-    series_of,
-    words,
-)
+from spatialdino_core.movies.names import mentions, natural
+from spatialdino_core.movies.opened import Opened
+from spatialdino_core.movies.series import open_series
 from spatialdino_core.movies.sheet import SheetRow
 
 COMPANION_ENDINGS = (".ome", ".ome.xml")
 SHOWN = 8
-MOST_CHANNELS = 8
-VISIBLE_NM = (350, 900)
-LEAST_APART_NM = 10
-ANOTHER_CHANNEL = "another channel, by its name"
 OTHER_FORMATS = (".nd2", ".lif", ".ims", ".h5", ".hdf5", ".sld", ".sldy", ".oib", ".oif", ".zip")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Opened:
-    """What a row of the sheet names.
-
-    Attributes
-    ----------
-    images
-        One for each position.
-    points
-        Number of each time point of an image.
-    counted
-        Whether these numbers come from names, so that those of several channels can be compared.
-    by
-        What told the order, in words.
-    keys
-        What time points that are not counted were put in order by; the same in another channel is the same
-        time.
-    name_clock_s
-        When each time point was taken, s, where file names say; else empty.
-    beside
-        What settings files beside the files say.
-    unused
-        Files that the path matches and that are no part of it, with the reason.
-    files
-        How many files hold it, the first and the last.
-    """
-
-    images: tuple[Image, ...]
-    points: tuple[int, ...]
-    counted: bool
-    by: str
-    keys: tuple[Key, ...] = ()
-    name_clock_s: tuple[float, ...] = ()
-    beside: tuple[FileMetadata, ...] = ()
-    unused: dict[str, str]
-    files: tuple[Path, ...]
 
 
 def open_row(row: SheetRow, others: Sequence[str], time_point: str | None) -> Opened:
@@ -98,6 +41,13 @@ def open_row(row: SheetRow, others: Sequence[str], time_point: str | None) -> Op
     BadInputError
         Naming what is wrong, or what is uncertain with the cell that decides.
     """
+    opened = _opened(row, others, row.time_point or time_point)
+    channel = row.file_channel or row.channel
+    named = all(mentions(f"{file.parent.name}/{file.name}", channel) for file in opened.files)
+    return replace(opened, named=named)
+
+
+def _opened(row: SheetRow, others: Sequence[str], pattern: str | None) -> Opened:
     files, unused = _members(row)
     first = files[0]
     if first.is_dir():
@@ -115,7 +65,7 @@ def open_row(row: SheetRow, others: Sequence[str], time_point: str | None) -> Op
         with Readable(first):
             xml = first.read_text(encoding="utf-8-sig")
         return _of_set(row, first, xml, files, unused)
-    return _of_tiffs(row, files, unused, others, row.time_point or time_point)
+    return _of_tiffs(row, files, unused, others, pattern)
 
 
 def _members(row: SheetRow) -> tuple[list[Path], dict[str, str]]:
@@ -255,16 +205,9 @@ def _of_tiffs(
     if described is not None:
         return _of_set(row, path, described, files, unused)
     if len(files) == 1:
-        opened = _of_one(
-            row,
-            files,
-            tiff.images_of(content, row.axes, one_stack=False),
-            unused,
-            "the file",
-        )
-        name = series_of([path.name])
-        return replace(opened, name_clock_s=()) if not name.clock_s else opened
-    return _of_series(row, contents, unused, others, pattern)
+        images = tiff.images_of(content, row.axes, one_stack=False)
+        return _of_one(row, files, images, unused, "the file")
+    return open_series(row, contents, unused, others, pattern)
 
 
 def _opened_all(files: Sequence[Path]) -> dict[Path, tiff.TiffContent | str]:
@@ -276,234 +219,3 @@ def _opened_all(files: Sequence[Path]) -> dict[Path, tiff.TiffContent | str]:
         except BadInputError as error:
             contents[path] = f"{path.name}: {error.found}"
     return contents
-
-
-def _of_series(
-    row: SheetRow,
-    contents: dict[Path, tiff.TiffContent | str],
-    unused: dict[str, str],
-    others: Sequence[str],
-    pattern: str | None,
-) -> Opened:
-    files = list(contents)
-    several_in_file = any(
-        image.channels > 1
-        for content in [next(c for c in contents.values() if not isinstance(c, str))]
-        for image in tiff.images_of(content, row.axes, one_stack=True)
-    )
-    if not several_in_file:
-        files, unused = _of_channel(row, files, unused, others)
-    try:
-        series = series_of(below_common_folder(files), pattern)
-    except UncertainOrderError as error:
-        raise _uncertain(row, error, pattern) from None
-    return _ordered(row, files, contents, series, unused)
-
-
-def _of_channel(
-    row: SheetRow, files: Sequence[Path], unused: dict[str, str], others: Sequence[str]
-) -> tuple[list[Path], dict[str, str]]:
-    """Files whose names mention the row's channel; all if none does."""
-    names = dict(zip(files, below_common_folder(files), strict=True))
-    channel = row.file_channel or row.channel
-    own = [file for file in files if mentions(names[file], channel)]
-    # A name of another make is no other channel's: it is left to be refused.
-    if not own or len({len(words(name)) for name in names.values()}) > 1:
-        return list(files), unused
-    # Where the channel stands, other files name a few other channels; a number that counts is no channel.
-    places = [n for n, word in enumerate(words(names[own[0]])) if normalised(word) == normalised(channel)]
-    if not any(_are_channels({words(name)[n] for name in names.values()}, others) for n in places):
-        return list(files), unused
-    return own, unused | {str(file): ANOTHER_CHANNEL for file in files if file not in own}
-
-
-def _are_channels(found: set[str], others: Sequence[str]) -> bool:
-    """Whether words at one place of the names are channels: a few, and of bare numbers those that the sheet
-    names, or wavelengths that lie apart as those of dyes do."""
-    if len(found) > MOST_CHANNELS:
-        return False
-    if not all(word.isdigit() for word in found) or any(normalised(o) in found for o in others):
-        return True
-    numbers = sorted(map(int, found))
-    apart = all(b - a >= LEAST_APART_NM for a, b in pairwise(numbers))
-    return apart and VISIBLE_NM[0] <= numbers[0] and numbers[-1] <= VISIBLE_NM[1]
-
-
-def _uncertain(row: SheetRow, error: UncertainOrderError, pattern: str | None) -> BadInputError:
-    readings = f"; it can be read {' or '.join(error.readings)}" if error.readings else ""
-    remedy = (
-        "Correct the pattern 'time_point' (sample sheet, or reading in the config)."
-        if pattern is not None
-        else "Make the path match one channel, position and acquisition only, or say in the sample sheet's "
-        "column 'time_point' where a name carries its time point, e.g. stack(\\d+) or _t(\\d+)."
-    )
-    return BadInputError(
-        f"movie '{row.movie}' ({row.path})",
-        found=error.found + readings,
-        expected="names from which the order in time is certain",
-        remedy=remedy,
-    )
-
-
-def below_common_folder(files: Sequence[Path]) -> list[str]:
-    """Paths below the folder that all files have in common."""
-    folders = [path.parent.parts for path in files]
-    common = 0
-    while all(len(parts) > common and parts[common] == folders[0][common] for parts in folders):
-        common += 1
-    return ["/".join(path.parts[common:]) for path in files]
-
-
-def _ordered(
-    row: SheetRow,
-    files: Sequence[Path],
-    contents: dict[Path, tiff.TiffContent | str],
-    series: Series,
-    unused: dict[str, str],
-) -> Opened:
-    order = sorted(range(len(files)), key=lambda number: series.point[number])
-    ordered = [files[number] for number in order]
-    stacks: list[list[Image] | str] = []
-    for path in ordered:
-        content = contents[path]
-        stacks.append(content if isinstance(content, str) else _single_stacks(row, content))
-    whole = [images for images in stacks if not isinstance(images, str)]
-    positions = Counter(len(images) for images in whole).most_common(1)[0][0]
-    return Opened(
-        images=tuple(_merged(stacks, position) for position in range(positions)),
-        points=tuple(series.point[number] for number in order),
-        counted=series.counted,
-        by=series.by,
-        keys=tuple(series.key[number] for number in order) if series.key else (),
-        name_clock_s=(tuple(series.clock_s[number] for number in order) if series.clock_s else ()),
-        beside=tuple(read_settings(settings_beside(ordered))),
-        unused=unused,
-        files=tuple(ordered),
-    )
-
-
-def _single_stacks(row: SheetRow, content: tiff.TiffContent) -> list[Image]:
-    images = tiff.images_of(content, row.axes, one_stack=True)
-    for image in images:
-        if image.times > 1:
-            raise BadInputError(
-                content.path,
-                found=f"{image.times} time points in one file of a series",
-                expected="one stack (z, y, x) per file, or one file with the whole movie",
-                remedy="Make the path match that single file, or export one stack per time point.",
-            )
-    return images
-
-
-def _merged(stacks: Sequence[list[Image] | str], position: int) -> Image:
-    """One image of a series of stacks, of the shape and type that most of them have."""
-    own: list[Image | str] = []
-    for images in stacks:
-        if isinstance(images, str):
-            own.append(images)
-        else:
-            own.append(images[position] if position < len(images) else "no such image in this file")
-    whole = [image for image in own if not isinstance(image, str)]
-    usual, _ = Counter(_form(image) for image in whole).most_common(1)[0]
-    model = next(image for image in whole if _form(image) == usual)
-    pieces: dict[Place, tuple[Piece, ...]] = {}
-    faults: dict[Place, str] = {}
-    clock: dict[Place, float] = {}
-    for t, image in enumerate(own):
-        for c in range(model.channels):
-            if isinstance(image, str):
-                faults[t, c] = image
-            elif (0, c) in image.faults:
-                faults[t, c] = image.faults[0, c]
-            elif _form(image) != usual:
-                faults[t, c] = _differs(image, model)
-            else:
-                pieces[t, c] = image.stacks[0, c]
-                clock |= {(t, c): image.clock_s[0, c]} if (0, c) in image.clock_s else {}
-    return replace(
-        model,
-        times=len(own),
-        stacks=pieces,
-        faults=faults,
-        clock_s=clock,
-        absent=frozenset(),
-    )
-
-
-def _form(image: Image) -> tuple[object, ...]:
-    """What the files of a series have in common."""
-    return image.shape_zyx, image.dtype.str, image.channels, image.channel_names
-
-
-def _differs(image: Image, model: Image) -> str:
-    names = [piece.file.name for pieces in image.stacks.values() for piece in pieces]
-    return f"{names[0] if names else 'the file'}: {_words_of(image)}, not {_words_of(model)} as the others"
-
-
-def _words_of(image: Image) -> str:
-    named = f" {list(image.channel_names)}" if any(image.channel_names) else ""
-    return f"{image.channels} channels{named} of {image.shape_zyx} {image.dtype}"
-
-
-def channel_number(row: SheetRow, image: Image, named_by_file: bool = False) -> int:
-    """Which channel of an image a row of the sheet means, by its name, never by its place in the sheet.
-
-    Raises
-    ------
-    BadInputError
-        If the names leave it open, with the cell that decides.
-    """
-    if named_by_file and image.channels == 1:
-        return 0  # the channel was found in the names of the files
-    names = [normalised(name) for name in image.channel_names]
-    wanted = normalised(row.file_channel or row.channel)
-    if names.count(wanted) == 1 and wanted:
-        return names.index(wanted)
-    if row.file_channel is not None:
-        if row.file_channel.isdigit() and 1 <= int(row.file_channel) <= image.channels:
-            return int(row.file_channel) - 1
-    elif image.channels == 1:
-        return 0
-    else:
-        alike = [n for n, name in enumerate(image.channel_names) if mentions(name, row.channel)]
-        if len(alike) == 1:
-            return alike[0]
-    shown = [name for name in image.channel_names if name]
-    named = f"the channels {shown}" if shown else f"{image.channels} channels without names"
-    raise BadInputError(
-        f"movie '{row.movie}', channel '{row.channel}' ({row.path})",
-        found=named,
-        expected=f"a channel '{row.file_channel or row.channel}' among them",
-        remedy="Say in the sample sheet's column 'file_channel' which it is: its name in the file, or its "
-        f"number from 1 to {image.channels}.",
-    )
-
-
-def chosen_image(row: SheetRow, images: Sequence[Image]) -> Image:
-    """The position that a row of the sheet means.
-
-    Raises
-    ------
-    BadInputError
-        If there are several and the row does not say which.
-    """
-    if row.position is None:
-        if len(images) == 1:
-            return images[0]
-    else:
-        named = [image for image in images if image.name.casefold() == row.position.casefold()]
-        if len(named) == 1:
-            return named[0]
-        if row.position.isdigit() and int(row.position) < len(images):
-            return images[int(row.position)]
-    listed = "; ".join(
-        f"{n} '{image.name}' ({image.times} time points of {image.channels} channels)"
-        for n, image in enumerate(images[:SHOWN])
-    )
-    more = "; …" if len(images) > SHOWN else ""
-    raise BadInputError(
-        f"movie '{row.movie}' ({row.path})",
-        found=f"{len(images)} images (positions): {listed}{more}",
-        expected=("one" if row.position is None else f"position '{row.position}' among them"),
-        remedy="Say in the sample sheet's column 'position' which, by name or number; one movie for each.",
-    )

@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.formats.image import MARKS
 from spatialdino_core.movies.formats.settings_file import settings_beside
 from spatialdino_core.movies.sheet import SheetRow, without_glob
 
-# Any of them makes a folder a Zarr store.
-STORE_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 COMPANION = ".companion.ome"
 OF_A_SET = re.compile(r"(.+)(\.ome\.tiff?|\.companion\.ome)")
 Stamp = tuple[str, int, int]
@@ -46,7 +45,7 @@ def _stamps_of(path: str) -> list[Stamp]:
     stamp = _stamp(path)
     if stamp is not None:
         return [stamp]
-    is_store = path.endswith(".zarr") or any(os.path.exists(os.path.join(path, name)) for name in STORE_FILES)
+    is_store = path.endswith(".zarr") or any(os.path.exists(os.path.join(path, name)) for name in MARKS)
     stamps: list[Stamp | None] = []
     forbidden: list[OSError] = []
     for folder, folders, names in os.walk(path, onerror=forbidden.append):

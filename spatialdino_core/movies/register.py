@@ -14,6 +14,7 @@ import numpy as np
 
 from spatialdino_core.errors import BadInputError, as_bad_input
 from spatialdino_core.movies.acquisition import AcquisitionTable
+from spatialdino_core.movies.names import written_out
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.provenance import software
 from spatialdino_core.movies.raw_files import check_files
@@ -212,14 +213,15 @@ def as_counts(stack: np.ndarray, where: str) -> np.ndarray:
         return stack.astype(np.uint16, copy=False)
     low, high = (stack.min(), stack.max()) if stack.size else (0, 0)
     if low < -0.5 or high > HIGHEST_COUNT:
+        excess = np.ceil(10 * high / HIGHEST_COUNT) / 10
         remedy = (
             f"Add {-int(np.floor(low))} or more to all frames of the movie"
             if low < -0.5
-            else f"Divide all frames of the movie by {high / HIGHEST_COUNT:.2g} or more"
+            else f"Divide all frames of the movie by {written_out(excess)} or more"
         )
         raise BadInputError(
             where,
-            found=f"values from {low:g} to {high:g} ({stack.dtype})",
+            found=f"values from {written_out(low)} to {written_out(high)} ({stack.dtype})",
             expected=f"camera counts between 0 and {HIGHEST_COUNT}",
             remedy=f"{remedy} and save it as 16-bit stacks, or export it unscaled.",
         )

@@ -18,15 +18,18 @@ import numpy as np
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.acquisition import AcquisitionTable
-from spatialdino_core.movies.formats.image import FileMetadata, Image, Piece, Readable
-from spatialdino_core.movies.opening import (
-    ANOTHER_CHANNEL,
-    Opened,
-    below_common_folder,
-    channel_number,
-    chosen_image,
-    open_row,
+from spatialdino_core.movies.channel import (
+    Channel,
+    names_of_other_channels,
+    odd_names,
+    refuse_names_of_other_rows,
+    refuse_one_channel_twice,
+    runs,
 )
+from spatialdino_core.movies.choosing import channel_number, chosen_image
+from spatialdino_core.movies.formats.image import FileMetadata, Piece, Readable
+from spatialdino_core.movies.opened import below_common_folder
+from spatialdino_core.movies.opening import open_row
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.sheet import SheetRow
 
@@ -65,43 +68,6 @@ class Resolved:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Channel:
-    """One row's channel: its stacks by the number of their time point."""
-
-    row: SheetRow
-    opened: Opened
-    image: Image
-    number: int
-
-    @property
-    def points(self) -> tuple[int, ...]:
-        return self.opened.points[: self.image.times]
-
-    @property
-    def clock(self) -> dict[int, float]:
-        """Time point to time, s: of the file's own clock, else of the names, if it runs."""
-        own = {
-            self.points[t]: seconds
-            for (t, c), seconds in sorted(self.image.clock_s.items())
-            if c == self.number and t < len(self.points)
-        }
-        names = dict(zip(self.points, self.opened.name_clock_s, strict=False))
-        return own if _runs(own) else names
-
-    @property
-    def clock_source(self) -> str:
-        own = [s for (t, c), s in sorted(self.image.clock_s.items()) if c == self.number]
-        if len(own) > 1 and all(b > a for a, b in pairwise(own)):
-            return self.image.metadata.origin
-        return "clock in the file names" if self.opened.name_clock_s else ""
-
-
-def _runs(clock: Mapping[int, float]) -> bool:
-    times = [seconds for _, seconds in sorted(clock.items())]
-    return len(times) > 1 and all(b > a for a, b in pairwise(times))
-
-
 def resolve(rows: Sequence[SheetRow], reading: ReadingParameters) -> Resolved:
     """Settle what the rows of a movie mean.
 
@@ -118,7 +84,8 @@ def resolve(rows: Sequence[SheetRow], reading: ReadingParameters) -> Resolved:
         For what is wrong, and for what is uncertain, with the readings and the cell that decides.
     """
     channels = _opened_channels(rows, reading)
-    _refuse_one_channel_twice(channels)
+    refuse_one_channel_twice(channels)
+    refuse_names_of_other_rows(channels)
     aligned = _aligned(channels)
     points = sorted({point for own in aligned for point in own})
     frames = list(range(points[0], points[-1] + 1)) if _is_counted(channels) else points
@@ -171,41 +138,27 @@ def resolve(rows: Sequence[SheetRow], reading: ReadingParameters) -> Resolved:
         clock_s=clock,
         by=channels[0].opened.by,
         files=(len(names), names[0], names[-1]),
-        warnings=tuple(_odd_wavelengths(channels)),
+        warnings=(
+            *(warning for channel in channels for warning in channel.opened.warnings),
+            *odd_names(channels),
+            *names_of_other_channels(channels),
+        ),
     )
 
 
-def _opened_channels(rows: Sequence[SheetRow], reading: ReadingParameters) -> list[_Channel]:
+def _opened_channels(rows: Sequence[SheetRow], reading: ReadingParameters) -> list[Channel]:
     channels = []
     for row in rows:
         others = [other.channel for other in rows if other.path == row.path and other is not row]
         with Readable(Path(row.path)):
             opened = open_row(row, others, reading.time_point)
         image = chosen_image(row, opened.images)
-        named = ANOTHER_CHANNEL in opened.unused.values()
-        number = channel_number(row, image, named)
-        channels.append(_Channel(row=row, opened=opened, image=image, number=number))
+        number = channel_number(row, image, opened.named)
+        channels.append(Channel(row=row, opened=opened, image=image, number=number))
     return channels
 
 
-def _refuse_one_channel_twice(channels: Sequence[_Channel]) -> None:
-    taken: dict[object, str] = {}
-    for channel in channels:
-        where = (channel.opened.files, channel.image.name, channel.number)
-        if where in taken:
-            count = channel.image.channels
-            raise BadInputError(
-                f"movie '{channel.row.movie}' ({channel.row.path})",
-                found=f"{count} channel{'s' if count > 1 else ''} in the file, and the same one for the rows "
-                f"'{taken[where]}' and '{channel.row.channel}'",
-                expected="another channel for each row",
-                remedy="Correct 'path' or 'file_channel'; where channels lie between each other plane by "
-                "plane, say so in the column 'axes', e.g. z24c2yx.",
-            )
-        taken[where] = channel.row.channel
-
-
-def _aligned(channels: Sequence[_Channel]) -> list[dict[int, int]]:
+def _aligned(channels: Sequence[Channel]) -> list[dict[int, int]]:
     """For each channel: number of the time point, on a scale that all share, to index in its image."""
     first = channels[0]
     if _by_key(channels):
@@ -221,7 +174,7 @@ def _aligned(channels: Sequence[_Channel]) -> list[dict[int, int]]:
     return own
 
 
-def _by_key(channels: Sequence[_Channel]) -> bool:
+def _by_key(channels: Sequence[Channel]) -> bool:
     """Whether time points that are not counted go together by what put them in order.
 
     Raises
@@ -252,7 +205,7 @@ def _by_key(channels: Sequence[_Channel]) -> bool:
     return True
 
 
-def _shift(first: _Channel, other: _Channel) -> int:
+def _shift(first: Channel, other: Channel) -> int:
     """What must be added to the numbers of a channel's time points to make them those of the first."""
     a, b = first.points, other.points
     if first.opened.counted != other.opened.counted:
@@ -276,7 +229,7 @@ def _shift(first: _Channel, other: _Channel) -> int:
     )
 
 
-def _shift_by_clock(first: _Channel, other: _Channel) -> int | None:
+def _shift_by_clock(first: Channel, other: Channel) -> int | None:
     """The shift that brings the clocks of two channels together; ``None`` if none does to half a step."""
     one, two = first.clock, other.clock
     if len(one) < 2 or not two:
@@ -292,25 +245,33 @@ def _shift_by_clock(first: _Channel, other: _Channel) -> int | None:
     return shifts.pop() if len(shifts) == 1 else None
 
 
-def _is_counted(channels: Sequence[_Channel]) -> bool:
+def _is_counted(channels: Sequence[Channel]) -> bool:
     return all(channel.opened.counted for channel in channels)
 
 
-def _is_there(channel: _Channel, index: int | None) -> bool:
+def _is_there(channel: Channel, index: int | None) -> bool:
     """Whether anything of a stack was recorded."""
     return index is not None and (index, channel.number) not in channel.image.absent
 
 
-def _reason(channel: _Channel, key: tuple[int, int] | None, point: int) -> str:
+def _reason(channel: Channel, key: tuple[int, int] | None, point: int) -> str:
     if key is None:
         text = f"{channel.row.path}: no file for time point {point} of channel '{channel.row.channel}'"
-        step = math.gcd(*(b - a for a, b in pairwise(channel.points)))
-        uncounted = "; if the numbers count no frames, give time_point a group named order: (?P<order>\\d+)"
-        return text + (f" (all go in steps of {step}{uncounted})" if step > 1 else "")
+        steps = [b - a for a, b in pairwise(channel.points)]
+        often = channel.points[-1] - channel.points[0] + 1 >= 2 * len(channel.points)
+        if not steps or not (math.gcd(*steps) > 1 or often):
+            return text
+        even = (
+            f"all go in steps of {steps[0]}"
+            if len(set(steps)) == 1
+            else "as many are missing as are there, or more"
+        )
+        how = f": {channel.opened.pattern}" if channel.opened.pattern else ""
+        return f"{text}; {even}; if the numbers count no frames, say so in the column 'time_point'{how}"
     return channel.image.faults.get(key, "no stack")
 
 
-def _common_form(channels: Sequence[_Channel]) -> tuple[tuple[int, int, int], str]:
+def _common_form(channels: Sequence[Channel]) -> tuple[tuple[int, int, int], str]:
     forms = {(c.image.shape_zyx, c.image.dtype.name): c.row.channel for c in channels}
     if len(forms) > 1:
         listed = "; ".join(f"'{channel}': {shape} {dtype}" for (shape, dtype), channel in forms.items())
@@ -324,7 +285,7 @@ def _common_form(channels: Sequence[_Channel]) -> tuple[tuple[int, int, int], st
 
 
 def _clock(
-    channels: Sequence[_Channel],
+    channels: Sequence[Channel],
     aligned: Sequence[Mapping[int, int]],
     frames: Sequence[int],
 ) -> tuple[dict[int, float], str]:
@@ -336,12 +297,12 @@ def _clock(
         by_index = {channel.points.index(point): seconds for point, seconds in channel.clock.items()}
         times = {index[i]: seconds for i, seconds in by_index.items() if i in index}
         found = {frame: times[point] for frame, point in enumerate(frames) if point in times}
-        if _runs(found):
+        if runs(found):
             return found, channel.clock_source
     return {}, ""
 
 
-def _said(channels: Sequence[_Channel], clock: Mapping[int, float], source: str) -> tuple[FileMetadata, ...]:
+def _said(channels: Sequence[Channel], clock: Mapping[int, float], source: str) -> tuple[FileMetadata, ...]:
     """What files say, the most trusted first: settings files, the clock, the files themselves."""
     beside = [said for channel in channels for said in channel.opened.beside]
     interval = usual_interval(clock)
@@ -359,7 +320,7 @@ def times_of(frames: int, clock: Mapping[int, float], interval_s: float | None) 
     """Time of every frame, s after frame 0: by the clock; between and beyond its frames by the interval."""
     if frames < 2 or interval_s is None:
         return []
-    if not _runs(clock):
+    if not runs(clock):
         return [interval_s * frame for frame in range(frames)]
     known = np.array(sorted(clock))
     seconds = np.array([clock[frame] for frame in known])
@@ -367,25 +328,3 @@ def times_of(frames: int, clock: Mapping[int, float], interval_s: float | None) 
     times = np.interp(numbers, known, seconds)
     times += interval_s * (np.minimum(numbers - known[0], 0) + np.maximum(numbers - known[-1], 0))
     return [round(float(t), DECIMALS) for t in times - times[0]]
-
-
-def _odd_wavelengths(channels: Sequence[_Channel]) -> list[str]:
-    """A single channel is taken whatever it is called; that it is called otherwise is worth a word."""
-    return [
-        f"channel '{channel.row.channel}': the file calls its only channel '{channel.image.channel_names[0]}'"
-        for channel in channels
-        if channel.image.channels == 1
-        and channel.image.channel_names
-        and channel.row.file_channel is None
-        and _wavelength(channel.row.channel) is not None
-        and _wavelength(channel.image.channel_names[0]) not in (None, _wavelength(channel.row.channel))
-    ]
-
-
-def _wavelength(name: str) -> str | None:
-    """A wavelength in nm in a name."""
-    digits = "".join(c if c.isdigit() else " " for c in name).split()
-    return next(
-        (number for number in digits if len(number) == 3 and 350 <= int(number) <= 900),
-        None,
-    )

@@ -37,7 +37,8 @@ from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.formats.image import FileMetadata, positive, quantity
 from spatialdino_core.movies.formats.settings_file import read_settings, settings_beside
 from spatialdino_core.movies.ledger import Entry, FrameJob, FrameLedger, FrameResult, remembered
-from spatialdino_core.movies.names import mentions, natural, normalised, series_of
+from spatialdino_core.movies.names import mentions, natural, normalised
+from spatialdino_core.movies.order import UncertainOrderError, series_of
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.part import WHOLE, Part, beside, collected
 from spatialdino_core.movies.raw_files import check_files, fingerprint
@@ -405,13 +406,36 @@ def names_of_files(folder: Path) -> dict[str, Any]:
         "sparse": ["img_170000000.tif", "img_170002031.tif", "img_170004007.tif"],
         "apart": [f"c_{n}.tif" for n in range(3)],
         "one": ["a_7.tif"],
+        "cells": [f"cell{n // 3}_t{n}.tif" for n in range(6)],
+        "wells": [f"A{n}.tif" for n in range(3)],
+        "cells with a clock": [f"cell{n // 2}_{n}s.tif" for n in range(4)],
+        "cells with stamps": [f"cell{n // 2}_20240131T12000{n}.tif" for n in range(4)],
+        "channels": [f"c_w{w}_t{n}.tif" for w in (1, 2) for n in range(2)],
+        "makes": ["CamA_stack0.tif", "CamB_stack1.tif", "CamB_stack2.tif"],
+        "signs": ["c_t-2.tif", "c_t-1.tif"],
+        "midnight": ["a_235958.tif", "a_000001.tif"],
+        "midnight with dashes": ["a_23-59-58.tif", "a_00-00-01.tif"],
+        "midnight in hours": ["a_23h59min58s.tif", "a_00h00min01s.tif"],
+        "midnight in minutes": [f"{n}.tif" for n in ("2358", "2359", "0000", "0001")],
+        "midnight, numbered": ["t0_23-59-58.tif", "t1_00-00-01.tif", "t2_00-01-05.tif"],
+        "midnight, numbered, in one": ["t0_235958.tif", "t1_000001.tif"],
+        "midnight with dates": ["20240131_a_235958.tif", "20240201_a_000001.tif"],
+        "time of day": ["a_095958.tif", "a_100001.tif", "a_100004.tif"],
+        "one time of day": ["20240130_a_100000.tif", "20240131_a_100000.tif"],
+        "dates": [f"2024013{d}_stack{n}.tif" for d, n in ((0, 0), (0, 1), (1, 2))],
+        "dates apart": ["20240110_t0.tif", "20240110_t1.tif", "20240131_t2.tif"],
+        "dates turned": ["img_31012024.tif", "img_01022024.tif"],
+        "dates only": ["img_20240131.tif", "img_20240201.tif", "img_20240205.tif"],
+        "fields": ["a_00h30.tif", "a_01h00.tif", "a_01h15.tif"],
+        "hours": [f"h{n // 2:02d}_m{n % 2 * 30:02d}_t{n}.tif" for n in range(5)],
+        "too many": ["c_t0.tif", "c_t1.tif", "c_t99999999.tif"],
     }
     found: dict[str, Any] = {}
     for name, names in series.items():
         for pattern in (None, r"(\d+)", r"(\d+)_stack(\d+)", r"c_([\d.]+)\.tif"):
             try:
                 one = series_of(names, pattern)
-            except ValueError:
+            except UncertainOrderError:
                 found[f"{name} {pattern}"] = "refused"
             else:
                 found[f"{name} {pattern}"] = [list(one.point), one.counted, list(one.clock_s)]
@@ -504,7 +528,8 @@ def meaning_of_files(folder: Path) -> dict[str, Any]:
         "clock": ("camA*.tif", "camB*.tif"),
         "no clock": ("noA*.tif", "noB*.tif"),
         "one path": ("cam*.tif", "cam*.tif"),
-        "file and series": ("flat.tif", "camA*.tif"),
+        "file and series": ("flat.tif", "camB*.tif"),
+        "exchanged": ("camB*.tif", "camA*.tif"),
     }
     for name, (one, other) in pairs.items():
         axes = "t4z4yx" if one == "flat.tif" else None
@@ -520,6 +545,75 @@ def meaning_of_files(folder: Path) -> dict[str, Any]:
     for n in range(2):
         tifffile.imwrite(folder / "odd" / f"a_t{n}.tif", data[n], photometric="minisblack")
     found["other things in it"] = opened([sheet_row(folder / "odd")])
+    return found
+
+
+@STAGE.scene
+def files_of_planes_and_parts(folder: Path) -> dict[str, Any]:
+    """One plane per file, several time points per file, files that say different things of themselves."""
+    data = counts(3, (4, *SHAPE))
+    found: dict[str, Any] = {}
+    names = {
+        "planes": "a_t{t}_z{z}.tif",
+        "micro-manager": "img_00000000{t}_488_00{z}.tif",
+        "unnamed planes": "a_{t}_{z}.tif",
+        "one of each": "a_z{z}_t{t}_c{t}{z}.tif",
+    }
+    for name, form in names.items():
+        (folder / name).mkdir()
+        for t, z in np.ndindex(4, SHAPE[0]):
+            path = folder / name / form.format(t=t, z=z)
+            tifffile.imwrite(path, data[t, z], photometric="minisblack")
+        found[name] = opened([sheet_row(folder / name / "*.tif")])
+    place = folder / "planes"
+    found["of one"] = opened([sheet_row(place / "a_t1_z*.tif")])
+    (place / "a_t1_z1.tif").unlink()
+    (place / "a_t2_z1.tif").write_bytes(b"II*")
+    tifffile.imwrite(place / "a_t3_z1.tif", data[0, 0, :5], photometric="minisblack")
+    tifffile.imwrite(place / "a_t0_z4.tif", data[0, 0], photometric="minisblack")
+    found["lost planes"] = [registered([sheet_row(place / "*.tif")], policy) for policy in ("fail", "skip")]
+    (place / "a_t0_z4.tif").unlink()
+    found["a lost plane"] = [registered([sheet_row(place / "*.tif")], policy) for policy in ("fail", "skip")]
+    tifffile.imwrite(place / "a_t0_z00.tif", data[0, 0], photometric="minisblack")
+    found["twice"] = opened([sheet_row(place / "*.tif")])
+
+    def parts(name: str, files: Sequence[str], **metadata: Any) -> Path:
+        (folder / name).mkdir()
+        for n, file in enumerate(files):
+            own = {key: value[n] for key, value in metadata.items()}
+            path = folder / name / file
+            single = bool({"Name", "PhysicalSizeX"} & set(own))
+            axes = dict(axes="ZYX" if single else "TZYX")
+            stack = data[n] if single else data[2 * n : 2 * n + 2] if n < 2 else data[:2, :3]
+            tifffile.imwrite(path, stack, ome=True, photometric="minisblack", metadata=axes | own)
+        return folder / name / "*.tif"
+
+    def clock(first: float) -> dict[str, list[float]]:
+        return dict(DeltaT=[first + 3 * (plane // SHAPE[0]) for plane in range(2 * SHAPE[0])])
+
+    two = ["part1.ome.tif", "part2.ome.tif"]
+    found["parts"] = opened([sheet_row(parts("parts", two))])
+    found["clock goes on"] = opened(
+        [sheet_row(parts("on", ["m1.ome.tif", "m2.ome.tif"], Plane=[clock(0), clock(6)]))]
+    )
+    found["clock again"] = opened([sheet_row(parts("again", two, Plane=[clock(0), clock(0)]))])
+    alone = parts("alone", ["m1.ome.tif", "m2.ome.tif"])
+    found["alone"] = [opened([sheet_row(alone, time_point=p)]) for p in (None, r"m(?P<order>\d)", r"m(\d)")]
+    found["parts missing"] = opened([sheet_row(parts("missing", ["part1.ome.tif", "part3.ome.tif"]))])
+    found["part of another shape"] = opened([sheet_row(parts("odd", [*two, "part3.ome.tif"]))])
+    (folder / "parts" / two[1]).write_bytes(b"II*")
+    found["a wreck"] = opened([sheet_row(folder / "parts" / "*.tif")])
+    found["of its channel"] = opened([sheet_row(parts("channel", ["a_488.ome.tif", "a_642.ome.tif"]))])
+    sizes = parts("sizes", ["a_t0.ome.tif", "a_t1.ome.tif"], PhysicalSizeX=[0.1, 0.2])
+    found["sizes"] = [registered([sheet_row(sizes, pixel_um=um)]) for um in (None, 0.1)]
+    files = [f"a_t{n}.ome.tif" for n in range(3)]
+    for name, called in (
+        ("shared", ["a", "a", "b"]),
+        ("counted", ["a0", "a1", "a2"]),
+        ("each", ["a", "b", "c"]),
+    ):
+        path = parts(name, files, Name=called)
+        found[f"names {name}"] = [registered([sheet_row(path, time_point=p)]) for p in (None, r"t(\d)")]
     return found
 
 
@@ -709,7 +803,8 @@ def tiff_order(folder: Path) -> dict[str, Any]:
         "natural": [f"a_{n}.tif" for n in (10, 9, 100)],
         "partly": ["a_t2.tif", "b_9.tif", "b_10.tif"],
         "double": ["a_t1.tif", "b_t01.tif"],
-        "after a letter": ["cat1_t5.tif", "cat2_t4.tif"],
+        "after a letter": ["a4_t5.tif", "a4_t4.tif"],
+        "two things": ["cat1_t5.tif", "cat2_t4.tif"],
     }
     found: dict[str, Any] = {}
     for name, files in series.items():

@@ -30,6 +30,7 @@ from spatialdino_core.movies.formats.image import (
     Readable,
     Region,
     positive,
+    ranges,
 )
 
 # Compression codes of the CZI format that are used for camera planes.
@@ -74,11 +75,10 @@ def _image(
     stacks: dict[Place, tuple[Piece, ...]] = {}
     faults: dict[Place, str] = {}
     for place in itertools.product(range(times), range(channels)):
-        own = [planes[*place, z] for z in range(depth) if (*place, z) in planes]
-        if len(own) < depth:
-            faults[place] = (
-                f"{len(own)} of {depth} planes of time {place[0]} (the acquisition was stopped here)"
-            )
+        lost = [z for z in range(depth) if (*place, z) not in planes]
+        own = [planes[*place, z] for z in range(depth) if z not in lost]
+        if lost:
+            faults[place] = _lost(path, lost, depth, place, times)
         elif any(entry.file_position >= size for entry in own):
             faults[place] = f"{size} bytes, which end before the planes of time {place[0]} (truncated)"
         elif any((_sizes(entry), np.dtype(entry.dtype)) != form for entry in own):
@@ -98,6 +98,15 @@ def _image(
         clock_s=({place: stamps[place[0]] for place in stacks} if len(stamps) == times else {}),
         metadata=metadata,
     )
+
+
+def _lost(path: Path, lost: Sequence[int], depth: int, place: Place, times: int) -> str:
+    """What is missing of a stack, and whether it looks as if the acquisition was stopped."""
+    time, channel = place
+    stopped = time == times - 1 and list(lost) == list(range(depth - len(lost), depth))
+    why = "the acquisition was stopped here" if stopped else "the file has no such images"
+    which = f"plane {ranges(lost)} of channel {channel}" if len(lost) < depth else f"all of channel {channel}"
+    return f"{path.name}: {depth - len(lost)} of {depth} planes of time {time}; {which} missing ({why})"
 
 
 class CziReader:

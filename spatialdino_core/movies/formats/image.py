@@ -14,6 +14,8 @@ from spatialdino_core.errors import BadInputError
 
 Region = tuple[slice, slice, slice]
 WHOLE: Region = (slice(None), slice(None), slice(None))
+MARKS = (".zgroup", ".zarray", "zarr.json")
+"""Files any of which makes a folder a Zarr store."""
 Place = tuple[int, int]
 """Time point and channel, counted from 0 within an image."""
 

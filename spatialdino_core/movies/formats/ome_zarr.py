@@ -23,6 +23,7 @@ import zarr
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.axes import parsed
 from spatialdino_core.movies.formats.image import (
+    MARKS,
     S_PER_UNIT,
     UM_PER_UNIT,
     WHOLE,
@@ -39,7 +40,6 @@ from spatialdino_core.movies.formats.zarr_chunks import chunks_there, folder_of
 from spatialdino_core.movies.names import natural
 
 MissingChunks = Literal["zeros"] | None
-MARKS = (".zgroup", ".zarray", "zarr.json")
 BIOFORMATS_XML = Path("OME") / "METADATA.ome.xml"
 AXIS_NAMES = {"t": "T", "time": "T", "c": "C", "channel": "C", "z": "Z", "y": "Y", "x": "X"}
 USUAL_AXES = {3: "zyx", 4: "tzyx"}

@@ -105,6 +105,7 @@ def _layouts(tif: tifffile.TiffFile) -> Iterable[Layout]:
         return
     # A single page beside a stack is a thumbnail or a label; thumbnails of all planes say that they are.
     stacks = [s for s in tif.series if math.prod(s.shape[:-2]) > 1 and not s.keyframe.is_reduced]
+    stacks = [s for s in stacks if not s.axes.endswith("S")] or stacks  # nor is a picture in colour
     for series in stacks or tif.series:
         flat = series.axes.endswith("YX")
         counts = tuple(int(n) for n in (series.shape[:-2] if flat else series.shape))
@@ -176,17 +177,20 @@ def _refuse_more_planes(content: TiffContent) -> None:
 
 def _by_hand(content: TiffContent, axes: str) -> Layout:
     stored = content.layouts[0].counts if len(content.layouts) == 1 else ()
-    planes = len(content.planes.ends)
+    # A page of another shape beside the planes, such as a thumbnail, is none of them.
+    numbers = [number for number, alike in enumerate(content.planes.alike) if alike]
+    planes, odd = len(numbers), len(content.planes.alike) - len(numbers)
     found = plane_axes(axes, planes, stored)
     if found is None:
+        beside = f", and {odd} pages of another shape or type" if odd else ""
         raise BadInputError(
             content.path,
-            found=f"{planes} planes",
+            found=f"{planes} planes{beside}",
             expected=f"planes as 'axes' of the sample sheet says: {axes}",
             remedy="Correct 'axes': t, c and z, slowest first, each with its number (one may be left out), "
             "e.g. t4z24yx.",
         )
-    return Layout(name="", order=found[0], counts=found[1], numbers=range(planes))
+    return Layout(name="", order=found[0], counts=found[1], numbers=numbers)
 
 
 def _understood(content: TiffContent, layout: Layout, one_stack: bool) -> Layout:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,14 +70,16 @@ class Planes:
 
 def planes_of(tif: tifffile.TiffFile) -> Planes:
     """Survey an open file (opened with ``is_ome=False``, so that no other file is)."""
-    first = tif.pages.first
+    form, raw, extents, cut = _survey(tif)
+    # A thumbnail or a label may stand before the planes: what most pages are is the movie.
+    usual = Counter(form).most_common(1)[0][0]
+    first = _full_page(tif, form.index(usual))
     if first.samplesperpixel > 1 and first.planarconfig == CONTIGUOUS:
         raise ValueError("pictures in colour (samples beside each other), which are no stacks; axes YXS")
-    form, raw, extents, cut = _survey(tif)
-    shape = form[0][0]
+    shape = usual[0]
     leading = math.prod(shape[:-2])
     shape_yx = (int(shape[-2]), int(shape[-1])) if len(shape) > 1 else (1, int(shape[0]))
-    dtype = np.dtype(form[0][1])
+    dtype = np.dtype(usual[1])
     plane_bytes = math.prod(shape_yx) * dtype.itemsize
     block = tif.series[0] if len(tif.pages) == 1 and leading == 1 else None
     if block is not None and block.dataoffset is not None:
@@ -96,10 +99,16 @@ def planes_of(tif: tifffile.TiffFile) -> Planes:
         per_page=per_page,
         offsets=offsets,
         ends=ends,
-        alike=[page == form[0] for page in form for _ in range(per_page)],
+        alike=[page == usual for page in form for _ in range(per_page)],
         size=tif.filehandle.size,
         open_ended=cut or _is_open_ended(tif),
     )
+
+
+def _full_page(tif: tifffile.TiffFile, number: int) -> tifffile.TiffPage:
+    """A page with all of its tags."""
+    page = tif.pages[number]
+    return page if isinstance(page, tifffile.TiffPage) else page.aspage()
 
 
 def _survey(tif: tifffile.TiffFile) -> tuple[list[Form], bool, list[tuple[int, int]], bool]:

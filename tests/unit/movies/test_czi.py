@@ -93,6 +93,24 @@ def test_a_last_frame_that_was_not_finished(czi: Path) -> None:
     assert list(raw.registered(rows(czi), "skip").skipped) == [1]
 
 
+@pytest.mark.parametrize(
+    ("lost", "found"),
+    [
+        ([(0, 0, 2)], "a.czi: 2 of 3 planes of time 0; plane 2 of channel 0 missing (the file has no such"),
+        ([(1, 0, 0)], "a.czi: 2 of 3 planes of time 1; plane 0 of channel 0 missing (the file has no such"),
+        (
+            [(1, 0, 1), (1, 0, 2)],
+            "1 of 3 planes of time 1; plane 1-2 of channel 0 missing (the acquisition was",
+        ),
+        ([(0, 1, z) for z in range(3)], "0 of 3 planes of time 0; all of channel 1 missing (the file has no"),
+    ],
+)
+def test_holes_say_what_is_missing(czi: Path, lost: list[tuple[int, int, int]], found: str) -> None:
+    write_czi(czi, {p: v for p, v in PLANES.items() if p not in lost}, metadata_xml("Skew60"))
+    assert found in problem(czi)
+    assert list(raw.registered(rows(czi), "skip").skipped) == [lost[0][0]]
+
+
 @pytest.mark.parametrize("kept", [0.99, 0.5, 0.01])
 def test_a_cut_file(czi: Path, kept: float) -> None:
     czi.write_bytes(czi.read_bytes()[: int(kept * czi.stat().st_size)])

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spatialdino_core.movies.names import UncertainOrderError, mentions, normalised, series_of
+from spatialdino_core.movies.hints import globs_of, pattern_of
+from spatialdino_core.movies.names import mentions, normalised
+from spatialdino_core.movies.order import UncertainOrderError, series_of
 
 LLSM = "{prefix}_ch0_stack{n:04d}_488nm_{ms:07d}msec_{abs:010d}msecAbs_000x_000y_000z_0000t.tif"
 
@@ -48,6 +50,21 @@ SCHEMES = {
     "two loops and a clock": [
         f"Iter{i}_stack{n:04d}_{1000 * (3 * i + n)}msecAbs.tif" for i in range(2) for n in range(3)
     ],
+    "a day that changes at midnight": [f"2024013{d}_stack{n}.tif" for d, n in ((0, 0), (0, 1), (1, 2))],
+    "a day in another order": ["31012024_t0.tif", "31012024_t1.tif", "01022024_t2.tif"],
+    "a day with dashes": ["2024-01-31_t0.tif", "2024-02-01_t1.tif", "2024-02-01_t2.tif"],
+    "days only": ["img_30012024.tif", "img_31012024.tif"],
+    "hours and minutes that stand still": [f"h{n // 2:02d}_m{n % 2 * 30:02d}_t{n}.tif" for n in range(5)],
+    "a day that goes on": [f"day{n // 3}/t{n}.tif" for n in range(6)],
+    "a minute that stands still": ["t0_11-58-58.tif", "t1_11-59-05.tif", "t2_11-59-30.tif"],
+    "time of day beside a number": ["t0_23-59-58.tif", "t1_00-00-01.tif", "t2_00-01-05.tif"],
+    "time of day in one number": ["a_095958.tif", "a_100001.tif", "a_100004.tif"],
+    "minutes of a day": [f"c_{n}.tif" for n in ("0958", "0959", "1000", "1001")],
+    "over midnight, numbered": ["t0_235958.tif", "t1_000001.tif"],
+    "over midnight with dates": ["20240131_a_235958.tif", "20240131_a_235959.tif", "20240201_a_000001.tif"],
+    "over midnight with short dates": ["240131_235958.tif", "240201_000001.tif"],
+    "two nights": [f"202401{d}_c_{h}0000.tif" for d, h in ((30, 22), (31, 10), (31, 22))],
+    "loops that go on": [f"Iter{n // 3}_stack{n}.tif" for n in range(6)],
     "decimals of one length": ["c_0.10.tif", "c_0.20.tif", "c_1.20.tif"],
 }
 
@@ -74,6 +91,27 @@ UNCERTAIN = {
     "tiles apart from their word": ([f"a_tile_{n}.tif" for n in range(3)], "'tile'"),
     "positions apart from their word": ([f"img_xy_{n}.tif" for n in range(3)], "'xy'"),
     "positions only": ([f"cell_pos{n}.tif" for n in range(3)], "'pos'"),
+    "cells": ([f"cell{n // 3}_t{n}.tif" for n in range(6)], "after 'cell': 0 .0 to 2., 1 .3 to 5."),
+    "cells, each once": ([f"cell{n}_t{n}.tif" for n in range(3)], "after 'cell': 0"),
+    "mice": ([f"m{n // 2}_t{n}.tif" for n in range(4)], "after 'm': 0"),
+    "days by turns": ([f"day{n % 2}_t{n}.tif" for n in range(4)], "after 'day': 0"),
+    "days apart": (["20240110_t0.tif", "20240110_t1.tif", "20240131_t2.tif"], "a number: 20240110"),
+    "positions, each once": ([f"pos{n}_t{n}.tif" for n in range(3)], "after 'pos': 0"),
+    "channels by turns": ([f"ch{n % 2}_stack{n}.tif" for n in range(4)], "after 'ch': 0"),
+    "wells": ([f"A{n}.tif" for n in range(3)], "wells of a plate: 0, 1, 2"),
+    "makes with a clock": (["ctrl_0s.tif", "ctrl_2s.tif", "drug_4s.tif"], "without a number"),
+    "cells with a clock": (["cell1_0s.tif", "cell1_2s.tif", "cell2_4s.tif"], "after 'cell'"),
+    "parts": ([f"part{n // 2}_{n:03d}.tif" for n in range(4)], "after 'part': 0"),
+    "over midnight": (["a_235958.tif", "a_000001.tif"], "over midnight"),
+    "over midnight, a few": ([f"a_{n}.tif" for n in ("235956", "235958", "000000", "000003")], "midnight"),
+    "over midnight after t": (["t235958.tif", "t000001.tif"], "over midnight"),
+    "over midnight with dashes": (["a_23-59-58.tif", "a_00-00-01.tif"], "over midnight"),
+    "over midnight in hours": (["a_23h59min58s.tif", "a_00h00min01s.tif"], "over midnight"),
+    "over midnight in minutes": ([f"{n}.tif" for n in ("2358", "2359", "0000", "0001")], "over midnight"),
+    "over midnight with thousandths": (["a_235959123.tif", "a_000001456.tif"], "over midnight"),
+    "one day for two": (["20240131_a_235958.tif", "20240131_a_000001.tif"], "over midnight"),
+    "days turned round": (["img_31012024.tif", "img_01022024.tif"], "different orders"),
+    "a number against the time of day": (["3_a_095958.tif", "2_a_100002.tif", "1_a_100005.tif"], "different"),
     "two of one time": (["c_stack0001.tif", "c_stack0001_again.tif"], "without a number"),
 }
 
@@ -107,12 +145,41 @@ def test_numbers_that_count_frames_show_what_is_missing() -> None:
     assert series_of(second, r"t(?P<order>\d+)").point == (0, 1, 2)
     assert series_of([f"img_{n:03d}.tif" for n in (1, 2, 3, 500)]).point == (1, 2, 3, 500)
     assert series_of([f"img_{n:03d}.tif" for n in (0, 10, 30)]).point == (0, 1, 3)
+    # Six digits that could be times of day, and are numbers.
+    assert series_of([f"a_{n:06d}.tif" for n in (0, 1, 2, 3, 500)]).point == (0, 1, 2, 3, 500)
     # Time stamps of a computer and the like are in order, but do not count.
     stamps = series_of(["img_170000000.tif", "img_170002031.tif", "img_170004007.tif"])
     assert (stamps.point, stamps.counted) == ((0, 1, 2), False)
 
 
+def test_globs_and_patterns_work() -> None:
+    cells = [f"cell{c}_{n:03d}.tif" for c in (1, 2) for n in range(3 * c, 3 * c + 3)]
+    with pytest.raises(UncertainOrderError) as uncertain:
+        series_of(cells)
+    assert uncertain.value.globs == ["cell1_*.tif", "cell2_*.tif"]
+    assert order(cells, uncertain.value.pattern) == cells
+    loops = [f"Iter{i}_stack{n:04d}.tif" for i in (0, 1) for n in range(3)]
+    with pytest.raises(UncertainOrderError) as uncertain:
+        series_of(loops)
+    assert (uncertain.value.globs, uncertain.value.pattern) == ([], r"Iter(\d+)_stack(\d+)")
+    same = [f"cell{c}_t{n}.tif" for c in (1, 2) for n in range(3)]
+    with pytest.raises(UncertainOrderError) as uncertain:
+        series_of(same)
+    assert uncertain.value.globs == ["cell1_t*.tif", "cell2_t*.tif"]
+    colours = [f"{nm}_a{n}.tif" for nm in (488, 560) for n in range(3)]
+    with pytest.raises(UncertainOrderError) as uncertain:
+        series_of(colours)
+    assert uncertain.value.globs == ["488_a*.tif", "560_a*.tif"]
+    # A pattern that would find another number first is not shown.
+    assert pattern_of(["part1_t0.tif", "part2_t1.tif"], [1]) == r"_t(\d+)"
+    assert globs_of(["a1.tif", "a11.tif", "b1.tif"]) == ["a*.tif", "b1.tif"]
+    # Nor is a glob that would match files of another kind.
+    assert globs_of(["a1.tif", "a2.tif", "a1_x1.tif"]) == []
+
+
 def test_clock_times_are_seconds() -> None:
+    dated = series_of(["20240131_a_235958.tif", "20240201_a_000001.tif"]).clock_s
+    assert dated[1] - dated[0] == 3
     names = [LLSM.format(prefix="c", n=n, ms=0, abs=9000 + t) for n, t in enumerate((0, 2000, 64000))]
     assert series_of(names).clock_s == pytest.approx((9, 11, 73))
     assert series_of(["a_0.5min.tif", "a_2s.tif"]).clock_s == (30, 2)

@@ -317,6 +317,135 @@ def test_a_single_channel_of_another_wavelength_is_worth_a_word(tmp_path: Path) 
     assert "calls its only channel '647 nm'" in raw.registered([row(tmp_path / "a.ome.tif")]).warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("channel", "said", "odd"),
+    [
+        ("membrane", "DAPI", True),
+        ("membrane", "Membrane (far red)", False),
+        ("membrane", "Default", False),
+        ("membrane", "Channel:0:0", False),
+        ("488nm", "EGFP", False),
+        ("488nm", "Laser 640", True),
+        ("GFP", "561 nm", False),
+    ],
+)
+def test_what_the_file_calls_its_only_channel(tmp_path: Path, channel: str, said: str, odd: bool) -> None:
+    metadata = dict(axes="TZYX", Channel=dict(Name=said))
+    tifffile.imwrite(tmp_path / "a.ome.tif", movie(2), ome=True, metadata=metadata)
+    assert bool(raw.registered([row(tmp_path / "a.ome.tif", channel=channel)]).warnings) == odd
+
+
+@pytest.mark.parametrize(
+    ("names", "channels"),
+    [
+        (("a_488nm_t{n}.tif", "a_560nm_t{n}.tif"), ("488", "560")),
+        (("a_GFP_{n}.tif", "a_RFP_{n}.tif"), ("GFP", "RFP")),
+        (("488/t{n}.tif", "560/t{n}.tif"), ("488 nm", "560nm")),
+    ],
+)
+def test_rows_whose_paths_are_exchanged(
+    tmp_path: Path, names: tuple[str, str], channels: tuple[str, str]
+) -> None:
+    data = [movie(3), movie(3, seed=1)]
+    for name, own in zip(names, data, strict=True):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        series((tmp_path / name).parent, own, Path(name).name, range(3))
+    globs = [tmp_path / name.format(n="*") for name in names]
+    right = [row(glob, channel=channel) for glob, channel in zip(globs, channels, strict=True)]
+    assert_is(frames_of(right, "fail"), data[0])
+    assert raw.registered(right).warnings == []
+    exchanged = [row(glob, channel=channel) for glob, channel in zip(globs[::-1], channels, strict=True)]
+    message = raw.problem(exchanged)
+    assert f"channel '{channels[0]}'" in message
+    assert f"files whose names say '{channels[1]}'" in message
+    # The other remedy: the names are wrong.
+    assert f"write '{channels[1]}' into the column 'file_channel'" in message
+    meant = [
+        r.model_copy(update=dict(file_channel=c)) for r, c in zip(exchanged, channels[::-1], strict=True)
+    ]
+    assert_is(frames_of(meant, "fail"), data[1])
+
+
+def test_a_word_in_all_names_is_no_other_row(tmp_path: Path) -> None:
+    series(tmp_path, movie(3), "cell_a_t{n}.tif", range(3))
+    series(tmp_path, movie(3, seed=1), "cell_b_t{n}.tif", range(3))
+    rows = [row(tmp_path / "cell_a*.tif", channel="cell"), row(tmp_path / "cell_b*.tif", channel="nuclei")]
+    assert raw.problem(rows) == "none"
+
+
+def test_names_that_say_another_wavelength_are_worth_a_word(tmp_path: Path) -> None:
+    series(tmp_path, movie(3), "a_560nm_t{n}.tif", range(3))
+    warnings = raw.registered([row(tmp_path / "a_*.tif", channel="488nm")]).warnings
+    assert warnings == ["channel '488nm': the names of its files say '560'"]
+    assert raw.registered([row(tmp_path / "a_*.tif", channel="GFP")]).warnings == []
+
+
+@pytest.mark.parametrize("how", ["link to the folder", "links", "hard links", "spelling"])
+def test_the_same_files_by_another_path_are_the_same_channel(tmp_path: Path, how: str) -> None:
+    series(tmp_path / "raw", movie(3), "a_t{n}.tif", range(3))
+    other = tmp_path / "other"
+    if how == "link to the folder":
+        other.symlink_to(tmp_path / "raw")
+    elif how == "spelling":
+        other = tmp_path / "raw" / ".." / "raw"
+    else:
+        other.mkdir()
+        for file in (tmp_path / "raw").iterdir():
+            make = (other / file.name).symlink_to if how == "links" else (other / file.name).hardlink_to
+            make(file)
+    rows = [row(tmp_path / "raw" / "*.tif", channel="a"), row(other / "*.tif", channel="b")]
+    assert "the same one for the rows 'a' and 'b'" in raw.problem(rows)
+
+
+def test_globs_that_share_a_file_are_no_two_channels(tmp_path: Path) -> None:
+    series(tmp_path, movie(3), "a_t{n}.tif", range(3))
+    rows = [row(tmp_path / "a_t[01].tif", channel="a"), row(tmp_path / "a_t[12].tif", channel="b")]
+    assert "the same one for the rows 'a' and 'b'" in raw.problem(rows)
+
+
+def test_numbers_as_spreadsheets_write_them(tmp_path: Path) -> None:
+    one, other = movie(3), movie(3, seed=1)
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as writer:
+        for data in (one, other):
+            metadata = dict(axes="TCZYX", Channel=dict(Name=["x", "y"]))
+            writer.write(np.stack([data, data + 1], 1), photometric="minisblack", metadata=metadata)
+    rows = [row(tmp_path / "a.ome.tif", position="1.0", file_channel="2.0")]
+    assert_is(frames_of(rows, "fail"), other + 1)
+    assert "channel '1.5' among them" in raw.problem(
+        [row(tmp_path / "a.ome.tif", position="0", file_channel="1.5")]
+    )
+
+
+@pytest.mark.parametrize("numbers", [(3, 40, 41, 120), (0, 1, 6, 7)])
+def test_numbers_that_may_count_no_frames_say_how_to_say_so(tmp_path: Path, numbers: Sequence[int]) -> None:
+    series(tmp_path, movie(4), "x2_t{n}.tif", numbers)
+    message = raw.problem([row(tmp_path / "*.tif")])
+    assert "no file for time point" in message
+    pattern = message.partition("'time_point': ")[2].split(" ")[0].rstrip(";")
+    assert_is(frames_of([row(tmp_path / "*.tif", time_point=pattern)], "fail"), movie(4))
+
+
+def test_the_hint_changes_a_pattern_of_the_user(tmp_path: Path) -> None:
+    series(tmp_path, movie(4), "x2_t{n}.tif", (0, 10, 20, 30))
+    message = raw.problem([row(tmp_path / "*.tif", time_point=r"_t(\d+)\.tif$")])
+    assert r"_t(?P<order>\d+)\.tif$" in message
+
+
+def test_times_of_a_long_movie_are_written_out(tmp_path: Path) -> None:
+    for n in range(3):
+        tifffile.imwrite(tmp_path / f"a_t{n}_{1234567890 * n}msec.tif", movie(3)[n], **PLAIN)
+    record, table = raw.table_of([row(tmp_path / "*.tif", interval_s=None)])
+    table.write(tmp_path / "acquisition.tsv", {})
+    lines = (tmp_path / "acquisition.tsv").read_text().splitlines()[1:]
+    assert [float(line.split("\t")[2]) for line in lines] == record.times_s == [0, 1234567.89, 2469135.78]
+
+
+def test_large_numbers_are_written_out(tmp_path: Path) -> None:
+    for position in (20240131, 20240207):
+        series(tmp_path, movie(2), f"a_{position}_pos{{n}}.tif", range(2))
+    assert "20240131, 20240207" in raw.problem([row(tmp_path / "*.tif")])
+
+
 def test_a_folder_of_tiffs_with_other_things_in_it(tmp_path: Path) -> None:
     data = movie(3)
     series(tmp_path / "day", data, "a_t{n}.tif", range(3))

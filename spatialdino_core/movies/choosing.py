@@ -1,0 +1,120 @@
+"""Which files, which image and which channel of what its path names a row of the sample sheet means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.formats.image import Image
+from spatialdino_core.movies.names import VISIBLE_NM, mentions, normalised, words
+from spatialdino_core.movies.opened import below_common_folder
+from spatialdino_core.movies.sheet import SheetRow
+
+SHOWN = 8
+MOST_CHANNELS = 8
+LEAST_APART_NM = 10
+ANOTHER_CHANNEL = "another channel, by its name"
+
+
+def files_of_channel(
+    row: SheetRow, files: Sequence[Path], unused: dict[str, str], others: Sequence[str]
+) -> tuple[list[Path], dict[str, str]]:
+    """Files whose names mention the row's channel, and why others are not used; all if none does."""
+    names = dict(zip(files, below_common_folder(files), strict=True))
+    channel = row.file_channel or row.channel
+    own = [file for file in files if mentions(names[file], channel)]
+    # A name of another make is no other channel's: it is left to be refused.
+    if not own or len({len(words(name)) for name in names.values()}) > 1:
+        return list(files), unused
+    # Where the channel stands, other files name a few other channels; a number that counts is no channel.
+    places = [n for n, word in enumerate(words(names[own[0]])) if normalised(word) == normalised(channel)]
+    if not any(_are_channels({words(name)[n] for name in names.values()}, others) for n in places):
+        return list(files), unused
+    return own, unused | {str(file): ANOTHER_CHANNEL for file in files if file not in own}
+
+
+def _are_channels(found: set[str], others: Sequence[str]) -> bool:
+    """Whether words at one place of the names are channels: a few, and of bare numbers those that the sheet
+    names, or wavelengths that lie apart as those of dyes do."""
+    if len(found) > MOST_CHANNELS:
+        return False
+    if not all(word.isdigit() for word in found) or any(normalised(o) in found for o in others):
+        return True
+    numbers = sorted(map(int, found))
+    apart = all(b - a >= LEAST_APART_NM for a, b in pairwise(numbers))
+    return apart and VISIBLE_NM[0] <= numbers[0] and numbers[-1] <= VISIBLE_NM[1]
+
+
+def channel_number(row: SheetRow, image: Image, named_by_file: bool = False) -> int:
+    """Which channel of an image a row of the sheet means, by its name, never by its place in the sheet.
+
+    Raises
+    ------
+    BadInputError
+        If the names leave it open, with the cell that decides.
+    """
+    if named_by_file and image.channels == 1:
+        return 0  # the channel was found in the names of the files
+    names = [normalised(name) for name in image.channel_names]
+    wanted = normalised(row.file_channel or row.channel)
+    if names.count(wanted) == 1 and wanted:
+        return names.index(wanted)
+    if row.file_channel is not None:
+        number = _number(row.file_channel)
+        if number is not None and 1 <= number <= image.channels:
+            return number - 1
+    elif image.channels == 1:
+        return 0
+    else:
+        alike = [n for n, name in enumerate(image.channel_names) if mentions(name, row.channel)]
+        if len(alike) == 1:
+            return alike[0]
+    shown = [name for name in image.channel_names if name]
+    named = f"the channels {shown}" if shown else f"{image.channels} channels without names"
+    raise BadInputError(
+        f"movie '{row.movie}', channel '{row.channel}' ({row.path})",
+        found=named,
+        expected=f"a channel '{row.file_channel or row.channel}' among them",
+        remedy="Say in the sample sheet's column 'file_channel' which it is: its name in the file, or its "
+        f"number from 1 to {image.channels}.",
+    )
+
+
+def chosen_image(row: SheetRow, images: Sequence[Image]) -> Image:
+    """The position that a row of the sheet means.
+
+    Raises
+    ------
+    BadInputError
+        If there are several and the row does not say which.
+    """
+    if row.position is None:
+        if len(images) == 1:
+            return images[0]
+    else:
+        named = [image for image in images if image.name.casefold() == row.position.casefold()]
+        if len(named) == 1:
+            return named[0]
+        number = _number(row.position)
+        if number is not None and number < len(images):
+            return images[number]
+    listed = "; ".join(
+        f"{n} '{image.name}' ({image.times} time points of {image.channels} channels)"
+        for n, image in enumerate(images[:SHOWN])
+    )
+    more = "; …" if len(images) > SHOWN else ""
+    raise BadInputError(
+        f"movie '{row.movie}' ({row.path})",
+        found=f"{len(images)} images (positions): {listed}{more}",
+        expected=("one" if row.position is None else f"position '{row.position}' among them"),
+        remedy="Say in the sample sheet's column 'position' which, by name or number; one movie for each.",
+    )
+
+
+def _number(cell: str) -> int | None:
+    """A whole number in a cell, also as a spreadsheet writes it: ``1.0``."""
+    match = re.fullmatch(r"(\d+)(?:[.,]0*)?", cell)
+    return int(match[1]) if match else None

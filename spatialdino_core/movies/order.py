@@ -1,0 +1,518 @@
+"""Which time point each file of a series is, by the names of all of them, and when it was taken.
+
+A number is taken for the time point by evidence, in this order: a pattern that the user gives; the number
+after ``stack``, then after ``t``, ``frame`` and the like, if each file has another one; the only number that
+runs. The clock in the names must agree, and nothing else may change with time. What stays open is refused
+with its readings.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from spatialdino_core.movies.daytime import (
+    DAY_S,
+    SPARSE,
+    ascends,
+    date_orders,
+    days_of,
+    daytime_of,
+    goes_over_midnight,
+    is_dense,
+    is_even,
+)
+from spatialdino_core.movies.hints import globs_of, pattern_of
+from spatialdino_core.movies.names import (
+    FIRST_LABEL,
+    ORDER,
+    OTHER_LABELS,
+    TIME_LABELS,
+    VISIBLE_NM,
+    WELL,
+    Token,
+    columns_of,
+    matched,
+    template,
+    tokens,
+    written_out,
+)
+
+TIME_FIELDS = ("hr", "hour", "min", "minute")
+"""Words before the parts of a time of day, which may stand still, go on and begin again; ``h`` and ``m`` if
+both are there, for alone they can be anything."""
+SLOW_LABELS = (*TIME_LABELS, "day", "date")
+"""Words before the number of a slower loop, which may stand still and rise."""
+SPECIMENS = ("cell", "sample", "embryo", "dish", "mouse", "fish", "larva", "worm", "organoid", "exp")
+"""Words before the number of a thing: beside a number that counts time it counts none."""
+Key = tuple[float, ...]
+SHOWN = 3
+MOST_POINTS, MOST_SHARE = 1000, 20
+"""Numbers that run over more than so many time points, and that many times the files, count no frames."""
+
+
+class UncertainOrderError(ValueError):
+    """Names that leave open which file is which time point.
+
+    Attributes
+    ----------
+    found
+        What leaves it open.
+    readings
+        The orders that are possible, in words.
+    globs
+        What takes apart the movies or channels that the names may be.
+    pattern
+        Of the column ``time_point``, which makes one movie of them.
+    remedy
+        What to do where neither decides.
+    """
+
+    def __init__(
+        self,
+        found: str,
+        readings: Sequence[str] = (),
+        globs: Sequence[str] = (),
+        pattern: str = "",
+        remedy: str = "",
+    ) -> None:
+        self.found, self.readings = found, list(readings)
+        self.globs, self.pattern, self.remedy = list(globs), pattern, remedy
+        super().__init__(found)
+
+
+@dataclass(frozen=True)
+class Series:
+    """Files in order of time.
+
+    Attributes
+    ----------
+    point
+        Time point of each file, in the order of the names given; from 0 unless ``counted``.
+    counted
+        Whether the numbers are those of the names, so that one that is left out is a missing file.
+    key
+        What each was put in order by: the same key in another channel is the same time.
+    clock_s
+        When each was taken, s; empty where the names do not say.
+    by
+        What told the order, in words.
+    pattern
+        Of the column ``time_point``, which says that the number puts files in order and counts no frames.
+    label, numbers
+        The word before the number that told it; the numbers.
+    """
+
+    point: tuple[int, ...]
+    counted: bool
+    clock_s: tuple[float, ...]
+    by: str
+    key: tuple[Key, ...] = ()
+    pattern: str = ""
+    label: str = ""
+    numbers: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Column:
+    """The number at one place of every name."""
+
+    place: int
+    tokens: tuple[Token, ...]
+    values: tuple[float, ...]
+
+    @property
+    def label(self) -> str:
+        return self.tokens[0].label
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """Times in names.
+
+    Attributes
+    ----------
+    times_s
+        Of each file, s; empty without a clock.
+    certain
+        Whether they are times, and do not only put files in order.
+    daily
+        Whether they are times of a day that nobody knows.
+    places
+        Of the numbers that it is made of, where these are no clocks by themselves.
+    """
+
+    times_s: tuple[float, ...] = ()
+    certain: bool = True
+    daily: bool = False
+    places: frozenset[int] = frozenset()
+
+
+def series_of(names: Sequence[str], pattern: str | None = None) -> Series:
+    """Put the files of a series in order of time.
+
+    Parameters
+    ----------
+    names
+        Paths below the folder that all have in common; all different.
+    pattern
+        Regular expression that the user gives: its groups are the time point, the slowest first. The number
+        of a single group counts frames, so that one left out is a missing file, unless the group is called
+        ``order``.
+
+    Raises
+    ------
+    UncertainOrderError
+        If the names leave it open.
+    """
+    clock = _clock(names)
+    if pattern is not None:
+        series = _by_pattern(names, pattern)
+    elif len(names) == 1:
+        return Series((0,), False, clock.times_s, "one file")
+    else:
+        series = _by_evidence(names, clock)
+    order = sorted(range(len(names)), key=lambda n: series.point[n])
+    times = _unwrapped([clock.times_s[n] for n in order], clock) if clock.times_s else []
+    runs = bool(times) and all(b > a for a, b in pairwise(times))
+    if times and not runs and pattern is None:
+        a, b = next((order[n], order[n + 1]) for n in range(len(times) - 1) if times[n + 1] <= times[n])
+        raise UncertainOrderError(
+            f"names whose numbers and times disagree: {names[a]} before {names[b]} by "
+            f"{series.by}, after it by the clock in the name",
+            [f"by {series.by}", "by the clock in the names"],
+            pattern=series.pattern.replace(f"?P<{ORDER}>", ""),
+        )
+    place = {n: k for k, n in enumerate(order)}
+    own = tuple(times[place[n]] for n in range(len(names))) if runs and clock.certain else ()
+    return replace(series, clock_s=own)
+
+
+def _unwrapped(times: Sequence[float], clock: _Clock) -> list[float]:
+    """Times of day, in an order that is known: the day goes on where they fall by more than half a day."""
+    if not clock.daily:
+        return list(times)
+    days, unwrapped = 0, []
+    for before, now in zip([times[0], *times], times, strict=False):
+        days += before - now > DAY_S / 2
+        unwrapped.append(now + days * DAY_S)
+    return unwrapped
+
+
+def _clock(names: Sequence[str]) -> _Clock:
+    """Time of each file: of the clock in the names that shows another time in each; the absolute first."""
+    if len({template(name) for name in names}) > 1:
+        return _Clock()
+    columns = columns_of(names)
+    for kind in ("absolute", "relative"):
+        running = [c for c in columns if all(t.clock == kind for t in c) and len({t.value for t in c}) > 1]
+        units = [{token.unit for token in column} for column in running]
+        for column in running:
+            if len({token.value for token in column}) == len(column):
+                times = [token.value for token in column]
+                if kind == "absolute" or len(running) == 1 or len(set.union(*units)) < sum(map(len, units)):
+                    return _Clock(tuple(times))
+        if running and kind == "relative" and len(set.union(*units)) == sum(map(len, units)):
+            # Hours, minutes and seconds of one time: none of them tells it alone.
+            times = [sum(parts) for parts in zip(*([t.value for t in c] for c in running), strict=True)]
+            if len(set(times)) == len(times):
+                hours = any(unit.startswith("h") for unit in set.union(*units))
+                return _Clock(tuple(times), daily=hours and goes_over_midnight(times))
+    return _daily_clock(names, columns)
+
+
+def _daily_clock(names: Sequence[str], columns: Sequence[Sequence[Token]]) -> _Clock:
+    """The time of day in names, of the day in them where that changes with it."""
+    found = daytime_of(names)
+    if found is None:
+        return _Clock()
+    for place, column in enumerate(columns):
+        days = days_of([token.text for token in column])
+        if days is not None and place not in found.places:
+            times = [DAY_S * day + second for day, second in zip(days, found.seconds, strict=True)]
+            if len(set(times)) == len(times):
+                return _Clock(tuple(times), places=found.places | {place})
+    unique = len(set(found.seconds)) == len(names)
+    (number, *_) = [columns[place] for place in sorted(found.places)]
+    # Digits that are in even steps as a time only are one, and so are those that may fall at midnight.
+    telling = is_even(found.seconds) and not is_even([token.value for token in number])
+    if not unique or not (telling or goes_over_midnight(found.seconds)):
+        return _Clock()
+    return _Clock(found.seconds, certain=False, daily=True, places=found.places)
+
+
+def _by_pattern(names: Sequence[str], pattern: str) -> Series:
+    """The time point is what the user's pattern finds in the file's name, else in the path."""
+    points: dict[Key, str] = {}
+    for name in names:
+        key = matched(pattern, name)
+        if not key:
+            raise UncertainOrderError(f"{name}, in which the pattern {pattern!r} finds no number")
+        if key in points:
+            shown = ", ".join(map(written_out, key))
+            raise UncertainOrderError(f"{points[key]} and {name}, both time point {shown} by {pattern!r}")
+        points[key] = name
+    keys = tuple(points)
+    by = f"the pattern {pattern!r}"
+    counts = ORDER not in re.compile(pattern).groupindex
+    if counts and all(len(key) == 1 and key[0].is_integer() for key in keys):
+        hint = pattern.replace("(", f"(?P<{ORDER}>", 1)
+        return Series(tuple(int(key[0]) for key in keys), True, (), by, pattern=hint)
+    rank = {key: number for number, key in enumerate(sorted(keys))}
+    return Series(tuple(rank[key] for key in keys), False, (), by, keys)
+
+
+def _by_evidence(names: Sequence[str], clock: _Clock) -> Series:
+    if len({template(name) for name in names}) > 1:
+        raise UncertainOrderError(
+            _differing(names),
+            globs=globs_of(names),
+            remedy="If all of it is one movie, rename the files, so that one number runs through all names, "
+            "such as t0000.",
+        )
+    if len({tuple(token.value for token in tokens(name) if token.signed) for name in names}) > 1:
+        raise UncertainOrderError(
+            "numbers with a dash before them, which may be a sign: " + names[0],
+            remedy="Rename the files with numbers from 0, such as t0000.",
+        )
+    columns = [column for column in _running(names) if column.place not in clock.places]
+    for labels in ((FIRST_LABEL,), TIME_LABELS):
+        own = [c for label in labels if (c := _labelled(columns, label)) is not None]
+        labelled = _agreeing(names, own)
+        if labelled:
+            _refuse_other_things(names, columns, labelled.values, labelled)
+            return _counted(names, labelled, True)
+    single = _agreeing(names, [column for column in columns if _is_unique(column)])
+    if single:
+        _refuse_fields(names, single)
+        _refuse_other_things(names, columns, single.values, single)
+        return _counted(names, single, False)
+    if clock.times_s:
+        return _by_clock(names, columns, clock)
+    things = _things(columns)
+    counting = [column for column in columns if column.label not in OTHER_LABELS]
+    if not columns:
+        raise UncertainOrderError(_differing(names))
+    raise UncertainOrderError(
+        "numbers that run, of which none is certain to be the time: " + "; ".join(map(_described, columns)),
+        [f"by {_described(column)}" for column in columns],
+        globs=globs_of(names, [column.place for column in things]),
+        pattern=_pattern(names, *(counting or columns)),
+    )
+
+
+def _things(columns: Sequence[_Column]) -> list[_Column]:
+    """Numbers that may tell movies or channels apart: those whose word is not of time, or have a word."""
+    coloured = [column for column in columns if _are_wavelengths(column)]
+    if coloured:
+        return coloured + [c for c in columns if c.label in OTHER_LABELS and c not in coloured]
+    if any(column.label in (FIRST_LABEL, *TIME_LABELS) for column in columns):
+        return [column for column in columns if column.label not in (FIRST_LABEL, *TIME_LABELS)]
+    labelled = [column for column in columns if column.label]
+    return labelled if len(labelled) < len(columns) else [c for c in columns if c.label in OTHER_LABELS]
+
+
+def _are_wavelengths(column: _Column) -> bool:
+    """Whether a number is a wavelength that several files share."""
+    shared = len(set(column.values)) < len(column.values)
+    return shared and all(VISIBLE_NM[0] <= value <= VISIBLE_NM[1] for value in column.values)
+
+
+def _by_clock(names: Sequence[str], columns: Sequence[_Column], clock: _Clock) -> Series:
+    """By the clock alone: other numbers may count loops."""
+    times = clock.times_s
+    if clock.daily and goes_over_midnight(times):
+        order = sorted(range(len(names)), key=lambda n: times[n])
+        turn = max(range(1, len(order)), key=lambda k: times[order[k]] - times[order[k - 1]])
+        shown = [", ".join(names[n] for n in o[:SHOWN]) + ", …" for o in (order, order[turn:] + order[:turn])]
+        raise UncertainOrderError(
+            "times of day, which may go on over midnight",
+            shown,
+            remedy="Put the date before the time (20240131_235958), or number the files (t0000, t0001, …).",
+        )
+    loops = (FIRST_LABEL, *TIME_LABELS)
+    _refuse_other_things(names, [c for c in columns if c.label not in loops], times, None)
+    rank = {time: number for number, time in enumerate(sorted(times))}
+    by = "the clock in the names" if clock.certain else "the time of day in the names"
+    return Series(tuple(rank[time] for time in times), False, (), by, tuple((t,) for t in times))
+
+
+def _columns(names: Sequence[str]) -> list[_Column]:
+    return [
+        _Column(place, column, tuple(token.value for token in column))
+        for place, column in enumerate(columns_of(names))
+    ]
+
+
+def _running(names: Sequence[str]) -> list[_Column]:
+    """Numbers that are not the same in all names; what counts channels, planes or positions included."""
+    columns = _columns(names)
+    return [c for c in columns if not any(t.clock for t in c.tokens) and len(set(c.values)) > 1]
+
+
+def _labelled(columns: Sequence[_Column], label: str) -> _Column | None:
+    """The only number after a word, if it is another one in every name."""
+    own = [column for column in columns if column.label == label]
+    return own[0] if len(own) == 1 and _is_unique(own[0]) else None
+
+
+def _is_unique(column: _Column) -> bool:
+    return len(set(column.values)) == len(column.values) and column.label not in OTHER_LABELS
+
+
+def _agreeing(names: Sequence[str], columns: Sequence[_Column]) -> _Column | None:
+    """The first of several columns that put the files in the same order; ``None`` if there is none."""
+    orders = {tuple(sorted(range(len(names)), key=lambda n: c.values[n])) for c in columns}
+    orders |= {
+        tuple(sorted(range(len(names)), key=lambda n: [int(p) for p in c.tokens[n].text.split(".")]))
+        for c in columns
+    }
+    if len(orders) > 1:
+        raise _different_orders(names, sorted(orders), columns[0])
+    return columns[0] if columns else None
+
+
+def _different_orders(
+    names: Sequence[str], orders: Sequence[Sequence[int]], column: _Column
+) -> UncertainOrderError:
+    shown = [", ".join(names[n] for n in order[:SHOWN]) + ", …" for order in orders]
+    found = f"numbers that run in different orders ({'; or '.join(shown)})"
+    return UncertainOrderError(found, shown, pattern=_pattern(names, column))
+
+
+def _pattern(names: Sequence[str], *columns: _Column) -> str:
+    """A pattern that finds some numbers, if they tell all files apart."""
+    unique = len(set(zip(*(column.values for column in columns), strict=True))) == len(names)
+    return pattern_of(names, [column.place for column in columns]) if unique else ""
+
+
+def _counted(names: Sequence[str], column: _Column, is_time: bool) -> Series:
+    """Time points from a column: whole numbers count frames, unless there are far more of them than files."""
+    by = f"the number after '{column.label}'" if column.label else "the number in the names"
+    hint = pattern_of(names, [column.place], counts=False)
+    values = column.values
+    ordered = sorted(values)
+    rank = {value: number for number, value in enumerate(ordered)}
+    uncounted = Series(
+        tuple(rank[value] for value in values),
+        False,
+        (),
+        by,
+        tuple((value,) for value in values),
+        hint,
+        column.label,
+        values,
+    )
+    if any("." in token.text for token in column.tokens):
+        return uncounted
+    orders = [] if is_dense(values) else date_orders([token.text for token in column.tokens])
+    order = sorted(range(len(values)), key=lambda n: values[n])
+    others = [other for other in orders if other != order]
+    if others:
+        uncertain = _different_orders(names, [order, *others], column)
+        uncertain.pattern, uncertain.remedy = "", "Rename the files with the year first, such as 20240131."
+        raise uncertain
+    if orders:
+        return uncounted
+    steps = [int(b - a) for a, b in pairwise(ordered)]
+    step = 1 if is_time else math.gcd(*steps)
+    if step < min(steps) and ordered[-1] - ordered[0] + 1 > SPARSE * len(values):
+        # Stamps of a clock or the like: they are in order, and count nothing.
+        return uncounted
+    if (ordered[-1] - ordered[0]) / step > MOST_POINTS + MOST_SHARE * len(values):
+        raise UncertainOrderError(
+            f"{len(values)} files whose numbers run from {ordered[0]:.0f} to {ordered[-1]:.0f}", pattern=hint
+        )
+    points = tuple(int(value) // step for value in values)
+    return replace(uncounted, point=points, counted=True, key=())
+
+
+def _refuse_fields(names: Sequence[str], single: _Column) -> None:
+    """Refuse a number that may be the fine part of a time or date: with the others it gives another order."""
+    order = sorted(range(len(names)), key=lambda n: single.values[n])
+    columns = _columns(names)
+    fields = [c for c in columns if c.label not in OTHER_LABELS and len(set(c.values)) > 1]
+    for several in (fields, fields[::-1]):
+        other = sorted(range(len(names)), key=lambda n: [column.values[n] for column in several])
+        if other != order:
+            raise _different_orders(names, [order, other], single)
+
+
+def _refuse_other_things(
+    names: Sequence[str], columns: Sequence[_Column], times: Sequence[float], time: _Column | None
+) -> None:
+    """Refuse names in which something else changes with time: another cell, position, channel or part."""
+    order = sorted(range(len(names)), key=lambda n: times[n])
+    things = [c for c in columns if c is not time and not _goes_with_time(names, c, order)]
+    if not things:
+        return
+    spans = "; ".join(_spans(names, thing, order, time) for thing in things)
+    globs = globs_of(names, [thing.place for thing in things])
+    readings = [f"as {len(globs)} movies or channels, one for each of them"] if globs else []
+    raise UncertainOrderError(
+        f"names in which another number changes beside the time: {spans}",
+        [*readings, "as one movie that goes on"],
+        globs=globs,
+        pattern=_pattern(names, time) if time else _clock_pattern(names),
+    )
+
+
+def _clock_pattern(names: Sequence[str]) -> str:
+    """A pattern that puts files in order by the clock in their names, where one number is the clock."""
+    for place, column in enumerate(columns_of(names)):
+        units = {token.unit for token in column}
+        unique = len({token.value for token in column}) == len(column)
+        if column[0].clock and unique and len(units) == 1 and "" not in units:
+            return pattern_of(names, [place], counts=False)
+    return ""
+
+
+def _goes_with_time(names: Sequence[str], column: _Column, order: Sequence[int]) -> bool:
+    """Whether a number that varies may belong to the time: a count, a slower loop, a part of a date."""
+    values = [column.values[n] for n in order]
+    texts = [column.tokens[n].text for n in order]
+    rises = all(b >= a for a, b in pairwise(values))
+    if column.label in OTHER_LABELS or column.label in SPECIMENS:
+        return False
+    if len(set(values)) == len(values) and (rises or column.label in TIME_LABELS):
+        return True
+    fields = {"h", "m"} if {"h", "m"} <= {token.label for token in tokens(names[0])} else set()
+    if column.label in {*TIME_FIELDS, *fields} or (column.label in SLOW_LABELS and rises):
+        return True
+    days = days_of(texts)
+    if days is not None:
+        return all(b >= a for a, b in pairwise(days))
+    return ascends([names[n] for n in order], column.place)
+
+
+def _spans(names: Sequence[str], thing: _Column, order: Sequence[int], time: _Column | None) -> str:
+    """Which time points go with each value of a number."""
+    own: dict[str, list[int]] = {}
+    for n in order:
+        own.setdefault(thing.tokens[n].text, []).append(n)
+    parts = []
+    for text, files in list(own.items())[:SHOWN]:
+        first, last = ((time.tokens[n].text if time else names[n]) for n in (files[0], files[-1]))
+        parts.append(f"{text} ({first})" if first == last else f"{text} ({first} to {last})")
+    more = ", …" if len(own) > SHOWN else ""
+    return f"{_word(thing)} {', '.join(parts)}{more}"
+
+
+def _word(column: _Column) -> str:
+    if column.label == WELL:
+        return "what may be wells of a plate:"
+    return f"after '{column.label}':" if column.label else "a number:"
+
+
+def _differing(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+    return f"{len(names)} files without a number that runs through all names ({shown})"
+
+
+def _described(column: _Column) -> str:
+    values = sorted(set(column.values))
+    listed = ", ".join(map(written_out, values[:SHOWN])) + (", …" if len(values) > SHOWN else "")
+    return f"{_word(column)} {listed}"
