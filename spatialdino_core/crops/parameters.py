@@ -29,10 +29,10 @@ class NormalisationParameters:
         int, Field(ge=1, description="first frames of a movie that set its scale (frames)")
     ] = 1
     low_counts: Annotated[
-        float | None, Field(ge=0, le=1e9, description="with 'scale: global', what becomes 0 (counts)")
+        float | None, Field(ge=0, le=65535, description="with 'scale: global', what becomes 0 (counts)")
     ] = None
     high_counts: Annotated[
-        float | None, Field(gt=0, le=1e9, description="with 'scale: global', what becomes 1 (counts)")
+        float | None, Field(gt=0, le=65535, description="with 'scale: global', what becomes 1 (counts)")
     ] = None
 
     @model_validator(mode="after")
