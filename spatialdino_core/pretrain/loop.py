@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from spatialdino_core.files import write_json
 from spatialdino_core.parameters import digest
 from spatialdino_core.pretrain.batches import step_batches
 from spatialdino_core.pretrain.checkpoint import load_latest, save_checkpoint
+from spatialdino_core.pretrain.compilation import own_cache
 from spatialdino_core.pretrain.distributed import World, any_of, first_of, gathered_objects, joined
 from spatialdino_core.pretrain.interruption import Interruption
 from spatialdino_core.pretrain.learner import LOSSES, Learner, StepOutcome
@@ -97,7 +98,7 @@ def pretrain(
         check_source(crops, architecture.channels, parameters.global_crop_voxels)
         run = _Run(crops, held_out, parameters, architecture, Path(folder), description, own, seed, world)
         run.resume()
-        with Interruption() as interruption:
+        with own_cache() if parameters.compile else nullcontext(), Interruption() as interruption:
             run.train(interruption)
         return run.finish()
 

@@ -1,4 +1,4 @@
-"""What was trained is what is encoded: from crops over weights to features, and what is refused on the way."""
+"""What was trained is what is encoded: from crops over weights to features; what is refused on the way."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Learn = Callable[..., Path]
 
 @pytest.fixture
 def learn(tmp_path: Path) -> Learn:
-    """Cuts crops of a movie, trains a tiny encoder on them for a step, gives it a basis; the finished file."""
+    """Cuts crops of a movie, trains a tiny encoder on them for a step, gives it a basis; its file."""
 
     def make(record: Path, crops: CropParameters, channels: int = 1) -> Path:
         index = shard(record, crops, tmp_path)
@@ -102,7 +102,7 @@ def test_an_average_is_encoded_where_an_average_was_trained(movie: Make, learn: 
     weights = learn(record, replace(CROPS, channels="average"))
     assert read_header(weights).channels == (("488nm", "489nm"),)
     np.testing.assert_allclose(shown(record, weights), [np.mean(images(TWO[0]), axis=0)], atol=1e-6)
-    with pytest.raises(BadInputError, match="488nm.*the average of 488nm and 489nm"):
+    with pytest.raises(BadInputError, match=r"488nm.*the average of 488nm and 489nm"):
         shown(one, weights)
 
 
