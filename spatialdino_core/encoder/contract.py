@@ -99,7 +99,7 @@ def entering(trained: Images, channels: int, names: Sequence[str], where: str) -
         raise BadInputError(
             where,
             found=f"channel {' and '.join(seen)}, which would be encoded",
-            expected=f"{described(trained, channels)}, which the weights were trained on",
+            expected=f"{described(trained, channels)}, which the weights are trained on",
             remedy="Put the row of that channel first in the sheet, train on this one (crops.channel, "
             "train), or set features.channels to any.",
         )
@@ -135,7 +135,7 @@ def check_crops(header: WeightsHeader, abouts: Iterable[Mapping[str, Any]], weig
                 raise BadInputError(
                     weights,
                     found=f"crops of movie '{about['movie']}' that show {described(tuple(other))}",
-                    expected=f"{described(header.channels)}, which the weights were trained on",
+                    expected=f"{described(header.channels)}, which the weights are trained on",
                     remedy="Set crops.channel and crops.channels to cut that, or train: no for this movie.",
                 )
         elif header.channels:
