@@ -2,6 +2,7 @@
 
 from spatialdino_core.model_source import (
     Situation,
+    check_channels,
     check_training,
     check_weights,
     contradictions,
@@ -68,7 +69,14 @@ TRAINING = [m for m in MARKED if m in ACCEPTED] if SOURCE.source != "bundled" el
 
 try:
     check_training(CONFIG, SOURCE, NOW, CONFIG.movies)
-    check_weights(CONFIG, SOURCE)
+    check_weights(CONFIG, SOURCE, NOW)
+    check_channels(
+        CONFIG,
+        SOURCE,
+        NOW,
+        {m: [row.channel for row in SHEET[m]] for m in ACCEPTED},
+        MODEL,
+    )
 except BadInputError as error:
     raise WorkflowError(str(error)) from None
 

@@ -5,12 +5,13 @@ Decided from what the plan knows before the first job; nothing is opened here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from spatialdino_core.config import ModelParameters, WorkflowConfig
+from spatialdino_core.encoder.contract import check_images, cut_channels, entering, trained_images
 from spatialdino_core.encoder.header import read_header
 from spatialdino_core.errors import BadInputError
 
@@ -114,13 +115,14 @@ def check_training(config: WorkflowConfig, chosen: ModelSource, now: Situation, 
             )
 
 
-def check_weights(config: WorkflowConfig, chosen: ModelSource) -> None:
+def check_weights(config: WorkflowConfig, chosen: ModelSource, now: Situation) -> None:
     """Open the weights that the settings name, before the first job.
 
     Raises
     ------
     BadInputError
-        If a file is absent or no weights file of ours, or if it is one that the run itself writes.
+        If a file is absent or no weights file of ours, if it is one that the run itself writes, or if crops
+        would be cut for its basis that are not what it was trained on.
     """
     named = {"model.file": config.model.file if chosen.source == "file" else ""}
     named["pretrain.start_from"] = config.pretrain.start_from if chosen.source == "train" else ""
@@ -133,7 +135,53 @@ def check_weights(config: WorkflowConfig, chosen: ModelSource) -> None:
                 remedy="'model: {source: auto}' keeps a trained model that is there; else copy the file.",
             )
         if path:
-            read_header(Path(path))
+            header = read_header(Path(path))
+            if key == "model.file" and now.marked:
+                check_images(header, config.crops.voxel_um, config.normalisation, path)
+
+
+def check_channels(
+    config: WorkflowConfig,
+    chosen: ModelSource,
+    now: Situation,
+    movies: Mapping[str, Sequence[str]],
+    made: str,
+) -> None:
+    """Refuse movies whose tracked channel is none that the model is trained on, before the first job.
+
+    Parameters
+    ----------
+    movies
+        Movies to encode, and the names of the channels of each, the tracked one first.
+    made
+        Where the run keeps its model.
+
+    Raises
+    ------
+    BadInputError
+        Naming the movies, or if several channels are to enter together and differ between movies.
+    """
+    if chosen.source == "bundled" or config.features.channels == "any":
+        return
+    if chosen.source == "file" or chosen.kept or now.current:
+        header = read_header(Path(made if chosen.source == "train" else config.model.file))
+        trained, channels = header.channels, header.architecture.channels
+    else:
+        start = config.pretrain.start_from
+        channels = (read_header(Path(start)).architecture if start else config.encoder).channels
+        cut = {movie: cut_channels(movies[movie], config.crops) for movie in now.marked if movie in movies}
+        trained = trained_images(cut, config.crops.channels, channels)
+    refused = []
+    for movie, names in movies.items():
+        try:
+            entering(trained, channels, names, f"{config.movies}, movie '{movie}'")
+        except BadInputError as error:
+            refused.append(error)
+    if refused:
+        first, others = refused[0], f" and {len(refused) - 1} more" if len(refused) > 1 else ""
+        raise BadInputError(
+            f"{first.where}{others}", found=first.found, expected=first.expected, remedy=first.remedy
+        )
 
 
 def contradictions(config: WorkflowConfig, chosen: ModelSource, now: Situation) -> Iterator[str]:

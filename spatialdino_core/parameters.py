@@ -12,7 +12,8 @@ import re
 from dataclasses import asdict
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic_core import ArgsKwargs
 
 STRICT = ConfigDict(extra="forbid")
 """Pydantic settings of every parameter dataclass: an unknown key is an error, never ignored."""
@@ -32,6 +33,19 @@ def without_braces(path: str) -> str:
 def shared(section: type) -> Any:
     """Field of a stage's parameters for a section that several stages share, such as the optics."""
     return Field(default_factory=section, description=SHARED)
+
+
+def problems_of(error: ValidationError) -> tuple[str, str]:
+    """What was found and what is expected, in one line each, of values that a dataclass refuses."""
+    found, expected = [], []
+    for problem in error.errors():
+        name = ".".join(str(part) for part in problem["loc"])
+        value = (
+            "" if isinstance(problem["input"], dict | ArgsKwargs) else f"{name} = {problem['input']!r:.80}"
+        )
+        found.append(value or name or "values that contradict each other")
+        expected.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}".removeprefix(": "))
+    return "; ".join(found), "; ".join(expected)
 
 
 def parameters_json(parameters: Any) -> str:

@@ -10,6 +10,9 @@ from pydantic.dataclasses import dataclass
 
 from spatialdino_core.parameters import STRICT
 
+VoxelSize = Annotated[float, Field(ge=0.005, le=10)]
+"""Side of a voxel (µm) as microscopes have them; what lies outside is in another unit."""
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class NormalisationParameters:
@@ -26,10 +29,10 @@ class NormalisationParameters:
         int, Field(ge=1, description="first frames of a movie that set its scale (frames)")
     ] = 1
     low_counts: Annotated[
-        float | None, Field(ge=0, description="with 'scale: global', what becomes 0 (counts)")
+        float | None, Field(ge=0, le=65535, description="with 'scale: global', what becomes 0 (counts)")
     ] = None
     high_counts: Annotated[
-        float | None, Field(gt=0, description="with 'scale: global', what becomes 1 (counts)")
+        float | None, Field(gt=0, le=65535, description="with 'scale: global', what becomes 1 (counts)")
     ] = None
 
     @model_validator(mode="after")
@@ -47,8 +50,8 @@ class CropParameters:
     """Where and how many crops are cut out of a training movie, and how they are stored."""
 
     voxel_um: Annotated[
-        float | None,
-        Field(gt=0, description="isotropic voxel size of the crops (µm); null: the pixel size of the movie"),
+        VoxelSize | None,
+        Field(description="isotropic voxel size of the crops (µm); null: the pixel size of the movie"),
     ] = None
     crop_voxels: Annotated[int, Field(ge=8, description="smallest side of a crop (isotropic voxels)")] = 144
     min_size_fraction: Annotated[

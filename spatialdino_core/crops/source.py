@@ -41,12 +41,15 @@ class CropDescription:
         Fingerprint of the crops; a run is only resumed on crops with the same one.
     provenance
         Where the crops come from (movies, versions, hashes), as JSON values.
+    channels
+        Names of the channels that they show: ``channels`` of the header.
     """
 
     voxel_um: tuple[float, float, float]
     normalisation: dict[str, Any]
     content_hash: str
     provenance: dict[str, Any] = field(default_factory=dict)
+    channels: tuple[tuple[str, ...], ...] = ()
 
 
 def shard_lengths(crops: CropSource) -> list[int]:

@@ -5,17 +5,16 @@ Strict: the architecture is inferred from the tensors, and each of them must fin
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import NoReturn
 
 from pydantic import ValidationError
 from torch import Tensor
 
-from spatialdino_core.encoder.inflate import inflate_patch_embedding, inflate_positions, inflate_rotations
+from spatialdino_core.encoder.foreign_positions import position_tensors
+from spatialdino_core.encoder.inflate import inflate_patch_embedding
 from spatialdino_core.encoder.layouts import HEAD_DIM, ForeignEncoder
 from spatialdino_core.encoder.parameters import EncoderParameters, ImportParameters
-from spatialdino_core.encoder.positions import Grid
 from spatialdino_core.encoder.vit import VisionTransformer3D, empty_encoder
 from spatialdino_core.encoder.weights import check_tensors, infer_architecture
 from spatialdino_core.errors import BadInputError
@@ -49,7 +48,8 @@ def convert(
     Raises
     ------
     BadInputError
-        If a tensor is missing, unexpected, of the wrong shape or not finite, or no architecture fits.
+        If a tensor is missing, unexpected, of the wrong shape or not finite, no architecture fits, or nothing
+        tells which positions it has.
     """
     tensors, notes = dict(foreign.tensors), list(foreign.notes)
     if foreign.kind != "SpatialDINO":
@@ -59,16 +59,11 @@ def convert(
     if side % patch:
         _refuse(source, f"a field of view of {side} voxels", f"whole patches of {patch} voxels", "Change it.")
     grid = (side // patch,) * 3
-    if foreign.positions is None and foreign.periods is None:
-        notes.append("no positions in the file: imported as an encoder without any")
-    elif parameters.positions == "drop":
-        notes.append("positions left out on request: the encoder no longer knows where a patch is")
-    elif foreign.positions is not None:
-        tensors["positions.table"] = _position_table(foreign, grid, source)
-        notes.append(f"learned positions of {len(foreign.positions)} patches kept")
-    elif foreign.periods is not None:
-        tensors["positions.frequencies"] = inflate_rotations(foreign.periods, grid)
-        notes.append(f"rotations as on an image of {grid[1]} by {grid[2]} patches, none along z")
+    width = tensors["patch_embed.proj.weight"].shape[0]
+    head_dim = width // (parameters.heads or max(1, width // HEAD_DIM))
+    positions, note = position_tensors(foreign, parameters, head_dim, grid, source)
+    tensors |= positions
+    notes.append(note)
     architecture = _architecture(tensors, foreign, parameters, source)
     encoder = empty_encoder(architecture)
     state = {name: tensor.float().contiguous() for name, tensor in tensors.items()}
@@ -107,18 +102,6 @@ def _field_of_view(foreign: ForeignEncoder, parameters: ImportParameters, patch:
     if foreign.kind == "SpatialDINO" and foreign.positions is not None:
         return round(len(foreign.positions) ** (1 / 3)) * patch
     return 112
-
-
-def _position_table(foreign: ForeignEncoder, grid: Grid, source: Path | str) -> Tensor:
-    """Learned positions (1, D, gz, gy, gx): those of a 3D encoder on their own cube."""
-    assert foreign.positions is not None
-    count, width = foreign.positions.shape
-    cube, square = round(count ** (1 / 3)), math.isqrt(count)
-    if foreign.kind == "SpatialDINO" and cube**3 == count:
-        return foreign.positions.T.reshape(1, width, cube, cube, cube)
-    if foreign.kind != "SpatialDINO" and square**2 == count:
-        return inflate_positions(foreign.positions, grid)
-    _refuse(source, f"{count} learned positions", "those of a square (2D) or cubic (3D) grid", REMEDY)
 
 
 def _architecture(

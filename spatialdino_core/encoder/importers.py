@@ -32,7 +32,7 @@ from spatialdino_core.encoder.parameters import ImportParameters
 from spatialdino_core.encoder.weights import save_encoder
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.provenance import software
-from spatialdino_core.parameters import parameters_json
+from spatialdino_core.parameters import parameters_json, problems_of
 
 
 def import_weights(source: Path | str, output: Path | str, parameters: ImportParameters) -> WeightsHeader:
@@ -131,7 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--field-of-view-voxels", type=int, help="side of a window (default: of its positions, or 112)")
     add("--patch-voxels", type=int, default=defaults.patch_voxels, help="patch that a 2D encoder gets")
     add("--heads", type=int, help="attention heads (default: 64 features each)")
-    add("--positions", choices=("keep", "drop"), default=defaults.positions, help="what to do with positions")
+    add("--positions", choices=("none", "learned", "rope"), help="if the file does not tell, or to drop them")
+    add("--rope-base", type=float, help="base of rotations that the file does not store")
     add("--test-time-registers", type=int, default=0, help="zero registers to add (published SpatialDINO: 1)")
     add("--tail-fraction", type=float, default=defaults.tail_fraction, help="voxels clipped at each end")
     add("--image-mean", type=float, nargs="+", default=defaults.image_mean, help="what a 2D encoder expects")
@@ -140,7 +141,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     source, output = given.pop("source"), given.pop("out")
     try:
         header = import_weights(source, output, ImportParameters(**given))
-    except (BadInputError, ValidationError) as error:
+    except ValidationError as error:
+        found, expected = problems_of(error)
+        print(f"command line: found {found}; expected {expected}.", file=sys.stderr)
+        return 1
+    except BadInputError as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{output}: {header.provenance['imported']['kind']}, {header.architecture}")

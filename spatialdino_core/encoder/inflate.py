@@ -1,8 +1,9 @@
-"""From a 2D encoder to a 3D one: patch embedding, positions and rotations. Not the reading of foreign files.
+"""Patch embedding, positions and rotations of a 3D encoder from those of a foreign one. Not the reading of
+files.
 
-On a volume that is constant along z, patches of the 3D encoder embed what those of the 2D one embed. A
-column of k equal patches weighs k times as much as one in the eyes of the class token and the registers,
-so that the encoders agree exactly where the volume is one patch deep.
+An encoder of images becomes one of volumes: on a volume that is constant along z, its patches embed what
+those of the 2D one embed. A column of k equal patches weighs k times as much as one in the eyes of the class
+token and the registers, so that the encoders agree exactly where the volume is one patch deep.
 
 References
 ----------
@@ -131,3 +132,35 @@ def inflate_rotations(periods: Tensor, grid: Grid) -> Tensor:
     still = torch.zeros_like(each)
     rows = [(still, still), (each * 2 / grid[1], still), (still, each * 2 / grid[2])]
     return torch.stack([torch.cat(row) for row in rows])
+
+
+def axial_rotations(head_dim: int, base: float, grid: Grid) -> Tensor:
+    """Rotations of a 3D encoder whose field of view is measured from -1 to 1 along each axis.
+
+    Of the head_dim / 2 pairs a third, rounded down, turns with z, as many with y, the rest with x. The i-th
+    of the n pairs of an axis turns by 2 pi in base^(i / n). Of g patches, neighbours are 2 / g apart. So the
+    rotations agree exactly on the stated grid, and on others a patch stays what it is there.
+
+    Parameters
+    ----------
+    head_dim
+        Features per attention head, even.
+    base
+        The longest period, nearly; the shortest is 1.
+    grid
+        (gz, gy, gx) of the field of view (patches).
+
+    Returns
+    -------
+    torch.Tensor
+        (3, head_dim / 2) radians per patch.
+    """
+    third = head_dim // 6
+    counts = (third, third, head_dim // 2 - 2 * third)
+    rotations = torch.zeros(3, head_dim // 2)
+    first = 0
+    for axis, (count, patches) in enumerate(zip(counts, grid, strict=True)):
+        periods = base ** (torch.arange(count, dtype=torch.float64) / count)
+        rotations[axis, first : first + count] = 2 * math.pi / periods * 2 / patches
+        first += count
+    return rotations

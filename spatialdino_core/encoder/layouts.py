@@ -7,8 +7,13 @@ from 2D to 3D.
 Known layouts, with what they call their tensors:
 
 - SpatialDINO (3D): ``backbone.pth``, the bare encoder; or ``ckpt.pth`` of its training, of which
-  ``teacher.encoder.`` is taken. MLP or SwiGLU; with or without ``pos_embed`` and registers.
+  ``teacher.encoder.`` is taken. MLP or SwiGLU; with or without ``pos_embed`` and registers. Without
+  ``pos_embed`` its tokens may know no place, or turn: the file looks the same.
 - DINOv2 (2D): the published ``.pth``.
+- DINOv2 (2D) as the transformers library stores it: ``embeddings.``, ``encoder.layer.`` and separate query,
+  key and value.
+- DINOv2 (2D) as timm stores it: ``reg_token``; with registers, ``pos_embed`` of patches alone; a SwiGLU as
+  ``fc1`` and ``fc2``; no mask token.
 - DINOv3 (2D): the published ``.pth``, with storage tokens, masked key biases and rotary periods.
 - DINOv3 (2D) as the transformers library stores it: ``embeddings.``, ``layer.`` and separate query, key and
   value; without key biases and without periods, which follow from the width of a head.
@@ -16,6 +21,7 @@ Known layouts, with what they call their tensors:
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,7 +39,22 @@ HEAD_DIM = 64
 
 DINOV3_ROPE_BASE = 100.0
 
-HUB_NAMES = {
+DINOV2_HUB_NAMES = {
+    r"^embeddings\.(cls_token|mask_token|register_tokens)$": r"\1",
+    r"^embeddings\.position_embeddings$": r"pos_embed",
+    r"^embeddings\.patch_embeddings\.projection\.": r"patch_embed.proj.",
+    r"^encoder\.layer\.(\d+)\.attention\.output\.dense\.": r"blocks.\1.attn.proj.",
+    r"^encoder\.layer\.(\d+)\.attention\.attention\.(q)uery\.": r"blocks.\1.attn.\2.",
+    r"^encoder\.layer\.(\d+)\.attention\.attention\.(k)ey\.": r"blocks.\1.attn.\2.",
+    r"^encoder\.layer\.(\d+)\.attention\.attention\.(v)alue\.": r"blocks.\1.attn.\2.",
+    r"^encoder\.layer\.(\d+)\.layer_scale([12])\.lambda1$": r"blocks.\1.ls\2.gamma",
+    r"^encoder\.layer\.(\d+)\.norm([12])\.": r"blocks.\1.norm\2.",
+    r"^encoder\.layer\.(\d+)\.mlp\.fc([12])\.": r"blocks.\1.mlp.fc\2.",
+    r"^encoder\.layer\.(\d+)\.mlp\.weights_in\.": r"blocks.\1.mlp.w12.",
+    r"^encoder\.layer\.(\d+)\.mlp\.weights_out\.": r"blocks.\1.mlp.w3.",
+    r"^layernorm\.": r"norm.",
+}
+DINOV3_HUB_NAMES = {
     r"^embeddings\.(cls_token|mask_token|register_tokens)$": r"\1",
     r"^embeddings\.patch_embeddings\.(weight|bias)$": r"patch_embed.proj.\1",
     r"^layer\.(\d+)\.attention\.o_proj\.": r"blocks.\1.attn.proj.",
@@ -44,7 +65,7 @@ HUB_NAMES = {
     r"^layer\.(\d+)\.mlp\.up_proj\.": r"blocks.\1.mlp.w2.",
     r"^layer\.(\d+)\.mlp\.down_proj\.": r"blocks.\1.mlp.w3.",
 }
-HUB_UNGATED = {".mlp.w2.": ".mlp.fc1.", ".mlp.w3.": ".mlp.fc2."}
+HUB_UNGATED = {r"\.mlp\.w2\.": ".mlp.fc1.", r"\.mlp\.w3\.": ".mlp.fc2."}
 
 
 @dataclass
@@ -63,7 +84,9 @@ class ForeignEncoder:
     positions
         (N, D) learned positions of patches, or None.
     periods
-        (d / 4,) rotary periods, or None.
+        (d / 4,) rotary periods of an image encoder, or None.
+    rope_base
+        Base of its rotary periods where the layout alone says that it has some, or None.
     norm_eps
         What its layer norms add to the variance.
     test_time_registers
@@ -75,6 +98,7 @@ class ForeignEncoder:
     notes: list[str] = field(default_factory=list)
     positions: Tensor | None = None
     periods: Tensor | None = None
+    rope_base: float | None = None
     norm_eps: float = 1e-6
     test_time_registers: int = 0
 
@@ -101,12 +125,15 @@ def read_foreign(state: Mapping[str, Tensor], source: Path | str) -> ForeignEnco
         notes.append(f"{len(others)} tensors of the training checkpoint outside {TEACHER!r} left out")
         tensors = {name.removeprefix(TEACHER): t for name, t in tensors.items() if name not in others}
     if "embeddings.patch_embeddings.weight" in tensors:
-        foreign = _hub(tensors, notes)
+        foreign = _dinov3_hub(tensors, notes)
+    elif "embeddings.patch_embeddings.projection.weight" in tensors:
+        foreign = _learned(ForeignEncoder("DINOv2", _renamed(tensors, DINOV2_HUB_NAMES), notes), source)
     elif (axes := _embedding_axes(tensors)) == 5:
         foreign = _learned(ForeignEncoder("SpatialDINO", tensors, notes), source)
     elif axes == 4 and {"rope_embed.periods", "storage_tokens"} & set(tensors):
         foreign = _dinov3(tensors, notes, source)
     elif axes == 4:
+        _from_timm(tensors)
         foreign = _learned(ForeignEncoder("DINOv2", tensors, notes), source)
     else:
         raise BadInputError(
@@ -116,6 +143,7 @@ def read_foreign(state: Mapping[str, Tensor], source: Path | str) -> ForeignEnco
             remedy="Give the file that holds the bare encoder (backbone), as it was published.",
         )
     _zero_registers(foreign, source)
+    _mask_token(foreign)
     return foreign
 
 
@@ -124,17 +152,33 @@ def _embedding_axes(tensors: Mapping[str, Tensor]) -> int:
 
 
 def _learned(foreign: ForeignEncoder, source: Path | str) -> ForeignEncoder:
-    """Learned positions (1, 1 + N, D): the class token's is added to it for good, which changes nothing."""
+    """Learned positions (1, N, D), or (1, 1 + N, D) with one of the class token, added to it for good."""
     embedding = foreign.tensors.pop("pos_embed", None)
     if embedding is None:
         return foreign
     token = foreign.tensors.get("cls_token")
     if token is None or embedding.ndim != 3 or embedding.shape[::2] != token.shape[::2]:
         _refuse(source, f"pos_embed of shape {tuple(embedding.shape)}", "(1, 1 + N, D) beside a cls_token")
+    if foreign.kind == "DINOv2" and math.isqrt(embedding.shape[1]) ** 2 == embedding.shape[1]:
+        foreign.positions = embedding[0]
+        return foreign
     foreign.tensors["cls_token"] = token + embedding[:, :1]
     foreign.positions = embedding[0, 1:]
     foreign.notes.append("the position of the class token was added to it")
     return foreign
+
+
+def _from_timm(tensors: dict[str, Tensor]) -> None:
+    """Names of timm that differ from those of DINOv2: registers, and a SwiGLU, gate first, as two layers."""
+    if "reg_token" in tensors:
+        tensors["register_tokens"] = tensors.pop("reg_token")
+    for name in [name for name in tensors if name.endswith(".mlp.fc2.weight")]:
+        block, hidden = name.removesuffix("fc2.weight"), tensors[name].shape[-1]
+        if len(tensors.get(f"{block}fc1.weight", ())) == 2 * hidden:
+            for kind in ("weight", "bias"):
+                for theirs, ours in (("fc1", "w12"), ("fc2", "w3")):
+                    if f"{block}{theirs}.{kind}" in tensors:
+                        tensors[f"{block}{ours}.{kind}"] = tensors.pop(f"{block}{theirs}.{kind}")
 
 
 def _dinov3(tensors: dict[str, Tensor], notes: list[str], source: Path | str) -> ForeignEncoder:
@@ -154,22 +198,25 @@ def _dinov3(tensors: dict[str, Tensor], notes: list[str], source: Path | str) ->
     return foreign
 
 
-def _hub(tensors: Mapping[str, Tensor], notes: list[str]) -> ForeignEncoder:
-    renamed = {}
+def _dinov3_hub(tensors: Mapping[str, Tensor], notes: list[str]) -> ForeignEncoder:
     gated = any(".mlp.gate_proj." in name for name in tensors)
+    renamed = _renamed(tensors, DINOV3_HUB_NAMES | ({} if gated else HUB_UNGATED))
+    return ForeignEncoder("DINOv3", renamed, notes, rope_base=DINOV3_ROPE_BASE, norm_eps=1e-5)
+
+
+def _renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """Tensors of the transformers library under our names, with what it keeps apart joined."""
+    renamed = {}
     for name, tensor in tensors.items():
-        for pattern, ours in HUB_NAMES.items():
+        for pattern, ours in names.items():
             name = re.sub(pattern, ours, name)
-        for w, fc in {} if gated else HUB_UNGATED.items():
-            name = name.replace(w, fc)
         renamed[name] = tensor
     if "mask_token" in renamed:
         renamed["mask_token"] = renamed["mask_token"].flatten(0, -2)
     for name in [name for name in renamed if re.fullmatch(r"blocks\.\d+\.attn\.q\.weight", name)]:
         _join_attention(renamed, name.removesuffix("q.weight"))
     _join_gate(renamed)
-    quarter = torch.arange(HEAD_DIM // 4, dtype=torch.float32) / (HEAD_DIM // 4)
-    return ForeignEncoder("DINOv3", renamed, notes, periods=DINOV3_ROPE_BASE**quarter, norm_eps=1e-5)
+    return renamed
 
 
 def _join_attention(tensors: dict[str, Tensor], prefix: str) -> None:
@@ -189,6 +236,14 @@ def _join_gate(tensors: dict[str, Tensor]) -> None:
         value = name.replace(".w1.", ".w2.")
         if value in tensors:
             tensors[name.replace(".w1.", ".w12.")] = torch.cat([tensors.pop(name), tensors.pop(value)])
+
+
+def _mask_token(foreign: ForeignEncoder) -> None:
+    """A file for inference may lack the mask token, which matters in training alone."""
+    token = foreign.tensors.get("cls_token")
+    if foreign.kind == "DINOv2" and "mask_token" not in foreign.tensors and token is not None:
+        foreign.tensors["mask_token"] = torch.zeros_like(token[0])
+        foreign.notes.append("no mask token in the file: zeros, which encoding never sees")
 
 
 def _zero_registers(foreign: ForeignEncoder, source: Path | str) -> None:

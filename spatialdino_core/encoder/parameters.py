@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
-from spatialdino_core.crops.parameters import NormalisationParameters
+from spatialdino_core.crops.parameters import NormalisationParameters, VoxelSize
 from spatialdino_core.parameters import STRICT
 
 PRESETS: Mapping[str, Mapping[str, int]] = MappingProxyType(
@@ -21,6 +21,8 @@ PRESETS: Mapping[str, Mapping[str, int]] = MappingProxyType(
     }
 )
 """Widths of the named sizes, as in DeiT (Touvron et al., ICML 2021): heads of 64 features."""
+
+_Patches = Annotated[int, Field(ge=1, le=512)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -38,17 +40,22 @@ class EncoderParameters:
             "one of the three is given without a size, it is custom"
         ),
     ] = "small"
-    channels: Annotated[int, Field(ge=1, description="Image channels that enter together")] = 1
-    embed_dim: Annotated[int, Field(ge=2, description="Features per token")] = 384
-    depth: Annotated[int, Field(ge=1, description="Number of transformer blocks")] = 12
-    heads: Annotated[int, Field(ge=1, description="Attention heads per block; must divide embed_dim")] = 6
-    patch_voxels: Annotated[int, Field(ge=1, description="Side of the cubic patch of one token (voxels)")] = 8
+    channels: Annotated[int, Field(ge=1, le=64, description="Image channels that enter together")] = 1
+    embed_dim: Annotated[int, Field(ge=2, le=8192, description="Features per token")] = 384
+    depth: Annotated[int, Field(ge=1, le=128, description="Number of transformer blocks")] = 12
+    heads: Annotated[
+        int, Field(ge=1, le=512, description="Attention heads per block; must divide embed_dim")
+    ] = 6
+    patch_voxels: Annotated[
+        int, Field(ge=1, le=64, description="Side of the cubic patch of one token (voxels)")
+    ] = 8
     feed_forward: Annotated[
         Literal["mlp", "swiglu"],
         Field(description="Feed-forward layer: two layers around a GELU, or a gated SwiGLU of equal cost"),
     ] = "mlp"
     mlp_ratio: Annotated[
-        float, Field(gt=0, description="Hidden width of the MLP over embed_dim; SwiGLU takes 2/3 of it")
+        float,
+        Field(gt=0, le=32, description="Hidden width of the MLP over embed_dim; SwiGLU takes 2/3 of it"),
     ] = 4.0
     positions: Annotated[
         Literal["none", "sincos", "learned", "rope"],
@@ -58,22 +65,27 @@ class EncoderParameters:
         ),
     ] = "none"
     position_grid: Annotated[
-        tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]],
+        tuple[_Patches, _Patches, _Patches],
         Field(description="Grid (z, y, x) of learned positions (patches); interpolated to other grids"),
     ] = (4, 4, 4)
     position_base: Annotated[
         float,
-        Field(gt=1, description="Wavelengths of sincos and rope, from 2π patches to this many times that"),
+        Field(
+            gt=1,
+            le=1e6,
+            description="Wavelengths of sincos and rope, from 2π patches to this many times that",
+        ),
     ] = 100.0
-    layer_scale: Annotated[float, Field(gt=0, description="Initial LayerScale of each residual branch")] = (
-        1e-5
-    )
+    layer_scale: Annotated[
+        float, Field(gt=0, le=100, description="Initial LayerScale of each residual branch")
+    ] = 1e-5
     drop_path: Annotated[
         float, Field(ge=0, lt=1, description="Probability that stochastic depth skips a residual branch")
     ] = 0.1
-    registers: Annotated[int, Field(ge=0, description="Trained register tokens")] = 0
+    registers: Annotated[int, Field(ge=0, le=1024, description="Trained register tokens")] = 0
     test_time_registers: Annotated[
-        int, Field(ge=0, description="Zero register tokens, never trained, that may absorb high norms")
+        int,
+        Field(ge=0, le=1024, description="Zero register tokens, never trained, that may absorb high norms"),
     ] = 0
     norm_eps: Annotated[float, Field(gt=0, lt=1, description="Added to the variance by each layer norm")] = (
         1e-6
@@ -130,24 +142,40 @@ class ImportParameters:
     """What the tensors of a foreign encoder do not tell."""
 
     voxel_um: Annotated[
-        float, Field(gt=0, description="Isotropic voxel size at which the encoder will see movies (µm)")
+        VoxelSize, Field(description="Isotropic voxel size at which the encoder will see movies (µm)")
     ]
     field_of_view_voxels: Annotated[
         int | None,
-        Field(ge=1, description="Side of the volume seen at once (voxels); null: of its positions, or 112"),
+        Field(
+            ge=1,
+            le=2048,
+            description="Side of the volume seen at once (voxels); null: of its positions, or 112",
+        ),
     ] = None
     patch_voxels: Annotated[
-        int, Field(ge=1, description="Side of the patch that a 2D encoder gets (voxels); 3D ones keep theirs")
+        int,
+        Field(
+            ge=1, le=64, description="Side of the patch that a 2D encoder gets (voxels); 3D ones keep theirs"
+        ),
     ] = 8
     heads: Annotated[
         int | None,
         Field(ge=1, description="Attention heads; null: 64 features each, as in published encoders"),
     ] = None
     positions: Annotated[
-        Literal["keep", "drop"], Field(description="Keep positions, or make an encoder without any")
-    ] = "keep"
+        Literal["none", "learned", "rope"] | None,
+        Field(
+            description="How its tokens know where they are: not at all (what the file holds of it is left "
+            "out), by learned positions, by rotation; null: as the file tells, where it does"
+        ),
+    ] = None
+    rope_base: Annotated[
+        float | None,
+        Field(gt=1, le=1e6, description="Base of the periods of rotations that the file does not store"),
+    ] = None
     test_time_registers: Annotated[
-        int, Field(ge=0, description="Zero registers to add to those that the encoder carries")
+        int,
+        Field(ge=0, le=1024, description="Zero registers to add to those that the encoder carries"),
     ] = 0
     tail_fraction: Annotated[
         float, Field(gt=0, lt=0.5, description="Voxels of a movie clipped at each end of its intensities (1)")

@@ -16,7 +16,7 @@ from spatialdino_core.crops.kmeans import fine_detail
 from spatialdino_core.crops.normalise import normalise
 from spatialdino_core.crops.parameters import NormalisationParameters
 from spatialdino_core.crops.resample import resample_isotropic
-from spatialdino_core.encoder.header import WeightsHeader
+from spatialdino_core.encoder.contract import entering
 from spatialdino_core.encoder.precision import arithmetic
 from spatialdino_core.encoder.streaming import StreamingEncoder
 from spatialdino_core.encoder.vit import VisionTransformer3D
@@ -73,7 +73,7 @@ class Model:
         self.basis = {name: extra[name] for name in BASIS_TENSORS}
         self.hash = weights_hash(weights)
         self.parameters = parameters
-        self.window = _window(self.header, weights)
+        self.window = self.header.field_of_view_voxels[0]
         self.patch = self.header.architecture.patch_voxels
         self.spacing_um = patch_spacing_um(self.header.voxel_um, self.patch)
         self.origin_um = patch_origin_um(self.header.voxel_um, self.patch)
@@ -94,7 +94,7 @@ class MovieEncoder:
     Attributes
     ----------
     bounds
-        Intensity scale of each channel that enters, as in training.
+        Intensity scale of each channel of the movie that enters, as in training.
     valid
         Bool (gz, gy, gx): patches of which at least half are data.
     """
@@ -102,7 +102,10 @@ class MovieEncoder:
     def __init__(self, movie: DeskewedMovie, model: Model) -> None:
         self.movie, self.model = movie, model
         normalisation = NormalisationParameters(**model.header.normalisation)
-        self.bounds = [movie_bounds(movie, normalisation, channel) for channel in self._channels()]
+        self._entering = self._channels()
+        self.bounds = [
+            movie_bounds(movie, normalisation, channel) for image in self._entering for channel in image
+        ]
         inside = self._isotropic(movie.valid.astype(np.float32))
         self._inside = inside > 0.5
         self.valid: NDArray[np.bool_] = (
@@ -111,11 +114,16 @@ class MovieEncoder:
 
     def read(self, frame: int) -> PreparedFrame:
         """Read a frame, bring it to the intensities and voxels of the weights, complete it to patches."""
-        channels = [
-            self._isotropic(normalise(self.movie.store.read(frame, channel), scale))
-            for channel, scale in enumerate(self.bounds)
+        scales = iter(self.bounds)
+        images = [
+            [
+                self._isotropic(normalise(self.movie.store.read(frame, channel), next(scales)))
+                for channel in image
+            ]
+            for image in self._entering
         ]
-        return PreparedFrame(frame, whole_patches(np.stack(channels), self.model.patch))
+        shown = np.stack([image[0] if len(image) == 1 else np.mean(image, axis=0) for image in images])
+        return PreparedFrame(frame, whole_patches(shown, self.model.patch))
 
     def encode(self, frame: PreparedFrame, context: Literal["window", "global"] | None = None) -> Encoded:
         """Tokens of a frame, in the context of the settings unless told otherwise; NaN only where not valid.
@@ -179,17 +187,15 @@ class MovieEncoder:
     def _isotropic(self, image: NDArray[Any]) -> NDArray[np.float32]:
         return resample_isotropic(image, self.movie.voxel_um, self.model.header.voxel_um[0])
 
-    def _channels(self) -> range:
-        """Channels that enter: the first one, which is tracked, or all for an encoder of as many."""
-        wanted, there = self.model.header.architecture.channels, self.movie.store.shape[1]
-        if wanted not in (1, there):
-            raise BadInputError(
-                f"features of movie '{self.movie.folder.name}'",
-                found=f"{there} channel(s)",
-                expected=f"the {wanted} channels of the weights",
-                remedy="Use weights of one channel, or a movie of the channels that they were trained on.",
-            )
-        return range(wanted)
+    def _channels(self) -> tuple[tuple[int, ...], ...]:
+        """Channels that enter, each one or several that are averaged: those that were trained on."""
+        header, any_channel = self.model.header, self.model.parameters.channels == "any"
+        return entering(
+            () if any_channel else header.channels,
+            header.architecture.channels,
+            self.movie.store.about["layout"]["channels"],
+            f"features of movie '{self.movie.folder.name}'",
+        )
 
 
 def context_difference(windows: Encoded, whole: Encoded, valid: NDArray[np.bool_]) -> float:
@@ -201,18 +207,6 @@ def context_difference(windows: Encoded, whole: Encoded, valid: NDArray[np.bool_
     first, second = windows.tokens[:, inside].double(), whole.tokens[:, inside].double()
     spread = torch.linalg.vector_norm(first - first.mean(dim=1, keepdim=True))
     return float(torch.linalg.vector_norm(first - second) / spread.clamp(min=1e-12))
-
-
-def _window(header: WeightsHeader, weights: Path) -> int:
-    sides = set(header.field_of_view_voxels)
-    if len(sides) > 1:
-        raise BadInputError(
-            weights,
-            found=f"field of view {header.field_of_view_voxels}",
-            expected="a cubic field of view",
-            remedy="Use weights trained by this workflow.",
-        )
-    return sides.pop()
 
 
 def _patches(volume: NDArray[Any], side: int) -> NDArray[Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from spatialdino_core.crops.shards import CropShards, OnCorrupt
 from spatialdino_core.device import choose_device
+from spatialdino_core.encoder.contract import check_crops
 from spatialdino_core.encoder.weights import load_encoder, save_encoder, weights_hash
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.features.basis import BASIS_TENSORS, fit_basis
@@ -47,6 +48,12 @@ def finish_model(
         Where the weights come from: ``train``, ``bundled`` or ``file``; it goes into the report.
     on_corrupt_shard
         Whether a damaged shard ends the repair (``fail``) or is left out (``skip``).
+
+    Raises
+    ------
+    BadInputError
+        If the weights have no basis and there is no crop to fit one on, or the crops are not what they were
+        trained on.
     """
     encoder, header, extra = load_encoder(Path(weights))
     encoder.eval()
@@ -58,6 +65,7 @@ def finish_model(
     }
     if shards:
         crops = CropShards(shards, on_corrupt=on_corrupt_shard, channels=header.architecture.channels)
+        check_crops(header, crops.abouts, weights)
         encoder, outcome = repair(encoder, crops, parameters, choose_device(device), seed)
         extra = dict(extra) | fit_basis(encoder.eval(), crops, min(header.field_of_view_voxels))
         found |= {"diagnosed": True, **asdict(outcome)}

@@ -23,6 +23,13 @@ class FeatureParameters:
         int,
         Field(ge=1, description="principal components kept per patch; no more than the encoder has features"),
     ] = 32
+    channels: Annotated[
+        Literal["trained", "any"],
+        Field(
+            description="a movie's tracked channel must be one that the weights were trained on, by its "
+            "name, or is encoded whichever it is"
+        ),
+    ] = "trained"
     keep: Annotated[
         Literal["components", "all"], Field(description="store principal components, or every feature")
     ] = "components"
@@ -80,6 +87,6 @@ class FeatureParameters:
     @property
     def of_result(self) -> dict[str, object]:
         """What the features of a frame depend on."""
-        apart = {"high_resolution", "upsampling", "guide_range", "processes"}
+        apart = {"channels", "high_resolution", "upsampling", "guide_range", "processes"}
         apart |= {"streaming"} if self.context == "window" else {"overlap", "window_batch"}
         return {name: value for name, value in asdict(self).items() if name not in apart}

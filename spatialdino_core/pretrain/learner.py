@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from spatialdino_core.pretrain.batches import GLOBAL_VIEWS, Batch
+from spatialdino_core.pretrain.compilation import compile_blocks
 from spatialdino_core.pretrain.distributed import any_of, is_distributed, summed
 from spatialdino_core.pretrain.losses import dino_loss, ibot_loss, koleo_loss
 from spatialdino_core.pretrain.networks import Network, NetworkOutput, teacher_of, update_teacher
@@ -71,9 +72,7 @@ class Learner:
         self.patch_targets = TeacherTargets(parameters).to(device)
         self.optimiser = adamw(self.student, parameters)
         if parameters.compile:
-            for network in (self.student, self.teacher):
-                for block in network.encoder.blocks:
-                    block.compile(dynamic=True)
+            compile_blocks(block for net in (self.student, self.teacher) for block in net.encoder.blocks)
         # Averages the gradients of all processes while they are computed.
         self.averaged_student: nn.Module = (
             DistributedDataParallel(self.student) if is_distributed() else self.student

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from spatialdino_core.files import write_json
 from spatialdino_core.parameters import digest
 from spatialdino_core.pretrain.batches import step_batches
 from spatialdino_core.pretrain.checkpoint import load_latest, save_checkpoint
+from spatialdino_core.pretrain.compilation import own_cache
 from spatialdino_core.pretrain.distributed import World, any_of, first_of, gathered_objects, joined
 from spatialdino_core.pretrain.interruption import Interruption
 from spatialdino_core.pretrain.learner import LOSSES, Learner, StepOutcome
@@ -97,7 +98,7 @@ def pretrain(
         check_source(crops, architecture.channels, parameters.global_crop_voxels)
         run = _Run(crops, held_out, parameters, architecture, Path(folder), description, own, seed, world)
         run.resume()
-        with Interruption() as interruption:
+        with own_cache() if parameters.compile else nullcontext(), Interruption() as interruption:
             run.train(interruption)
         return run.finish()
 
@@ -121,6 +122,7 @@ class _Run:
         self.parameters, self.architecture = parameters, architecture
         self.folder, self.description, self.device, self.seed = folder, description, device, seed
         self.world = world
+        self.header = self._header()
         student = first_network(parameters, architecture, seed, device)
         self.learner = Learner(parameters, student, device)
         self.stopwatch = Stopwatch(parameters, architecture)
@@ -171,22 +173,26 @@ class _Run:
     def finish(self) -> Path:
         """Write the teacher's encoder."""
         path = self.folder / "pretrained.safetensors"
+        if self.world.leads:
+            save_encoder(path, self.learner.teacher.encoder, self.header)
+        return path
+
+    def _header(self) -> WeightsHeader:
+        """Made at the start: what it refuses is not trained."""
         trained = {
             "recipe": recipe_of(self.parameters),
             "seed": self.seed,
             "crops": len(self.crops),
             "crops_hash": self.description.content_hash,
         }
-        header = WeightsHeader(
+        return WeightsHeader(
             architecture=self.architecture,
             voxel_um=self.description.voxel_um,
             normalisation=self.description.normalisation,
             field_of_view_voxels=(self.parameters.global_crop_voxels,) * 3,
             provenance={**self.description.provenance, "pretrain": trained},
+            channels=self.description.channels,
         )
-        if self.world.leads:
-            save_encoder(path, self.learner.teacher.encoder, header)
-        return path
 
     def _is_due(self, interval: int) -> bool:
         return self.step % interval == 0 or self.step == self.parameters.steps
@@ -252,7 +258,7 @@ class _Run:
 
     def _fingerprint(self) -> str:
         described = asdict(self.description)
-        del described["provenance"]
+        del described["provenance"], described["channels"]  # names; what they show is in the hash
         start = self.parameters.start_from
         origin = weights_hash(Path(start)) if start else ""
         recipe = recipe_of(self.parameters) | {"start_from": origin}

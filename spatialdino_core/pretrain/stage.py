@@ -11,6 +11,7 @@ from spatialdino_core.crops.parameters import NormalisationParameters
 from spatialdino_core.crops.shards import CropShards, OnCorrupt
 from spatialdino_core.crops.source import CropDescription
 from spatialdino_core.device import choose_device
+from spatialdino_core.encoder.contract import trained_images
 from spatialdino_core.encoder.header import read_header
 from spatialdino_core.encoder.parameters import EncoderParameters
 from spatialdino_core.errors import BadInputError
@@ -51,6 +52,8 @@ def pretrain_model(
     voxel_um = _common_voxel(crops)
     if parameters.start_from:
         architecture = _architecture_of(Path(parameters.start_from), architecture, voxel_um)
+    cut = {about["movie"]: list(about["bounds"]) for about in crops.abouts}
+    mode = crops.abouts[0]["crops"]["channels"]
     description = CropDescription(
         voxel_um=(voxel_um, voxel_um, voxel_um),
         normalisation=asdict(normalisation),
@@ -62,6 +65,7 @@ def pretrain_model(
             "held_out_movies": [about["movie"] for about in held_out.abouts] if held_out else [],
             **software("pretrain"),
         },
+        channels=trained_images(cut, mode, architecture.channels),
     )
     pretrain(
         crops,

@@ -82,7 +82,8 @@ def shards(folder: Path, movie: str, crops: Sequence[np.ndarray], voxel_um: floa
     """Crops (c, z, y, x) as the shards of a movie, about four in each; its index."""
     made = [Crop(f"{movie}-{number}", crop, {}) for number, crop in enumerate(crops)]
     size = 4 * (crops[0].size * 2 + 3000) + 11000
-    about = {"movie": movie, "voxel_um": [voxel_um] * 3}
+    about = {"movie": movie, "voxel_um": [voxel_um] * 3, "normalisation": NORMALISATION}
+    about |= {"crops": {"channels": "random"}, "bounds": dict.fromkeys(map(str, range(len(crops[0]))))}
     write_shards(folder / movie, lambda first: made[first:], shard_bytes=size, about=about)
     return str(folder / movie / "index.json")
 

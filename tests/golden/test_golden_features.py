@@ -187,7 +187,10 @@ def weights(folder: Path) -> Mapping[str, Any]:
     other = encoder(embed_dim=8)
     return {
         "again": [flat(list(again.state_dict().values())), kept["pca.mean"]],
-        "header": [asdict(header), asdict(header_room.read_header(path))],
+        "header": [
+            {name: value for name, value in asdict(each).items() if name not in header_room.LATER_KEYS}
+            for each in (header, header_room.read_header(path))
+        ],
         "trainable": all(weight.requires_grad for weight in again.parameters()),
         "refused": {name: refused(weights_room.load_encoder, file) for name, file in files.items()},
         "header refused": {name: refused(header_room.read_header, file) for name, file in files.items()},
@@ -206,7 +209,7 @@ def weights(folder: Path) -> Mapping[str, Any]:
 def importing_settings(**changes: Any) -> ImportParameters:
     """Every setting of an import."""
     values: dict[str, Any] = dict(voxel_um=0.3, field_of_view_voxels=None, patch_voxels=6, heads=3)
-    values |= dict(positions="keep", test_time_registers=1, tail_fraction=0.001)
+    values |= dict(positions=None, test_time_registers=1, tail_fraction=0.001)
     values |= dict(image_mean=(0.4, 0.45, 0.5), image_std=(0.2, 0.25, 0.3))
     return ImportParameters(**(values | changes))
 
@@ -221,8 +224,11 @@ def foreign(folder: Path) -> Mapping[str, Any]:
     zeros = {"tt_register_tokens": torch.zeros(1, 2, 24)}
     states: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         "3D": (foreign_files.spatialdino(positions=2) | zeros, {}),
-        "3D dropped": (foreign_files.spatialdino(positions=2, feed_forward="swiglu"), {"positions": "drop"}),
-        "3D checkpoint": (checkpoint | {"optimiser": torch.zeros(2)}, {"field_of_view_voxels": 12}),
+        "3D dropped": (foreign_files.spatialdino(positions=2, feed_forward="swiglu"), {"positions": "none"}),
+        "3D checkpoint": (
+            checkpoint | {"optimiser": torch.zeros(2)},
+            {"field_of_view_voxels": 12, "positions": "none"},
+        ),
         "2D": (foreign_files.dinov2(registers=1), {"field_of_view_voxels": 18}),
         "2D resized": (foreign_files.dinov2(feed_forward="swiglu", patch=5), {"field_of_view_voxels": 30}),
         "2D rope": (plain3, {"heads": 2, "field_of_view_voxels": 24}),
@@ -267,7 +273,7 @@ def foreign(folder: Path) -> Mapping[str, Any]:
         "mask": (masked, {"heads": 2}),
         "registers": (three | ones, {}),
         "no cube": (three | {"pos_embed": torch.zeros(1, 8, 24)}, {}),
-        "no square": (two | {"pos_embed": torch.zeros(1, 9, 24)}, {"field_of_view_voxels": 18}),
+        "no square": (two | {"pos_embed": torch.zeros(1, 11, 24)}, {"field_of_view_voxels": 18}),
         "no whole patches": (two, {"field_of_view_voxels": 20}),
         "no bias": ({k: v for k, v in two.items() if k != "patch_embed.proj.bias"}, {}),
         "colours": (two, {"image_mean": (0.5,), "image_std": (0.5,)}),
@@ -290,7 +296,7 @@ def foreign(folder: Path) -> Mapping[str, Any]:
     (folder / "damaged.pth").write_bytes(b"no weights")
     header = import_weights(path, folder / "ours.safetensors", importing_settings(field_of_view_voxels=18))
     options = "--voxel-um 0.3 --patch-voxels 6 --heads 3 --field-of-view-voxels 18 --test-time-registers 1"
-    options += " --tail-fraction 0.002 --image-mean 0.4 0.45 0.5 --image-std 0.2 0.25 0.3 --positions keep"
+    options += " --tail-fraction 0.002 --image-mean 0.4 0.45 0.5 --image-std 0.2 0.25 0.3 --positions learned"
     both = [
         main([str(f), "--out", str(folder / "cli.safetensors"), *options.split()])
         for f in (folder / "published.safetensors", folder / "damaged.pth")
@@ -669,8 +675,7 @@ def movies(folder: Path) -> Mapping[str, Any]:
         broken[0].norm.weight.mul_(1e38)
     weights_file(folder / "broken.safetensors", broken[0], broken[2], 0.22, 16)
     weights_file(folder / "bare.safetensors", broken[0], {}, 0.22, 16)
-    long = replace(broken[1], field_of_view_voxels=(16, 16, 20))
-    weights_room.save_encoder(folder / "long.safetensors", broken[0], long, broken[2])
+    altered(one, folder / "long.safetensors", {}, {"field_of_view_voxels": [16, 16, 20]})
     three = finished_weights(folder / "three.safetensors", channels=3)
     names = [folder / f"{name}.safetensors" for name in ("broken", "bare", "long")]
     found["refused"] = [
@@ -686,7 +691,7 @@ def movies(folder: Path) -> Mapping[str, Any]:
 def finished(folder: Path) -> Mapping[str, Any]:
     """Weights that are taken as they are, and weights that get their basis from crops."""
     path = finished_weights(folder / "one.safetensors")
-    index = shards(folder, "cell", [spots(seed, (18, 17, 19), 5)[None] for seed in range(4)])
+    index = shards(folder, "cell", [spots(seed, (18, 17, 19), 5)[None] for seed in range(4)], 0.22)
     settings = RepairParameters(max_crops=2, batch_size=1, min_outlier_rate=0.9)
     ends = {}
     for name, given in (("taken", []), ("fitted", [index])):

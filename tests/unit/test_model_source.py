@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from spatialdino_core.config import ModelParameters, WorkflowConfig
+from spatialdino_core.encoder.weights import load_encoder, save_encoder
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.model_source import (
     Situation,
+    check_channels,
     check_training,
     check_weights,
     contradictions,
@@ -18,6 +21,7 @@ from spatialdino_core.model_source import (
 )
 
 MARKED = {"cell_1": 1}
+BUNDLED = Path(__file__).resolve().parents[2] / "weights" / "bundled.safetensors"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +122,82 @@ def test_weights_are_opened_before_the_first_job(tmp_path: Path) -> None:
         ):
             config = WorkflowConfig(movies="m", results=str(tmp_path / "results"), **settings)
             with pytest.raises(BadInputError, match=words):
-                check_weights(config, model_source(config.model, Situation(marked=MARKED)))
-    bundled = Path(__file__).resolve().parents[2] / "weights" / "bundled.safetensors"
-    config = configured(model={"file": str(bundled)})
-    check_weights(config, model_source(config.model, Situation()))
+                check_weights(
+                    config, model_source(config.model, Situation(marked=MARKED)), Situation(marked=MARKED)
+                )
+    config = configured(model={"file": str(BUNDLED)})
+    now = Situation(marked=MARKED)
+    check_weights(config, model_source(config.model, now), now)
+
+
+def test_crops_for_the_basis_of_a_file_are_as_it_was_trained() -> None:
+    """The bundled weights: 0.104 µm, a scale per movie, 1/5000 clipped. Each remedy is tried."""
+    file, now = {"file": str(BUNDLED)}, Situation(marked=MARKED)
+    for wrong, right, remedy in [
+        ({"crops": {"voxel_um": 0.2}}, {"crops": {"voxel_um": 0.104}}, "Set crops.voxel_um to 0.104."),
+        (
+            {"normalisation": {"scale": "frame", "tail_fraction": 0.01}},
+            {"normalisation": {"scale": "movie", "tail_fraction": 0.0002}},
+            "Set 'normalisation: {scale: movie, tail_fraction: 0.0002}'.",
+        ),
+    ]:
+        config = configured(model=file, **wrong)
+        with pytest.raises(BadInputError) as refusal:
+            check_weights(config, model_source(config.model, now), now)
+        assert refusal.value.remedy == remedy
+        check_weights(config, model_source(config.model, Situation()), Situation())  # no crops are cut
+        config = configured(model=file, **right)
+        check_weights(config, model_source(config.model, now), now)
+
+
+TWO = ("488nm", "560nm")
+
+
+def channels_checked(
+    movies: dict[str, tuple[str, ...]], made: str = "", now: Situation | None = None, **settings: Any
+) -> None:
+    config = configured(**({"model": {"source": "train"}} | settings))
+    now = now or Situation(marked={movie: len(names) for movie, names in movies.items()})
+    check_channels(config, model_source(config.model, now), now, movies, made)
+
+
+def test_the_tracked_channel_must_be_one_that_is_trained_on() -> None:
+    some = Situation(marked={"a": 2})
+    with pytest.raises(
+        BadInputError, match=r"'a' and 1 more: found channel 488nm.*expected 560nm"
+    ) as refusal:
+        channels_checked({"a": TWO, "b": TWO, "c": TWO[::-1]}, now=some, crops={"channel": 1})
+    for remedy in ("first in the sheet", "crops.channel", "features.channels to any"):
+        assert remedy in refusal.value.remedy
+    channels_checked({"a": TWO[::-1], "b": ("560", "x")}, crops={"channel": 0})  # the row comes first
+    channels_checked({"a": TWO}, crops={"channel": 0})  # this one is trained on
+    channels_checked({"a": TWO}, crops={"channel": 1}, features={"channels": "any"})
+    channels_checked({"a": TWO, "b": TWO[::-1]}, crops={"channels": "random"})
+    channels_checked({"a": TWO, "b": TWO[::-1]}, crops={"channels": "average"})
+    with pytest.raises(BadInputError, match=r"found channel 488nm.*average of 488nm and 560nm"):
+        channels_checked({"a": TWO, "b": ("488nm",)}, now=some, crops={"channels": "average"})
+
+
+def test_channels_that_enter_together_are_the_same_in_all_movies() -> None:
+    together: dict[str, Any] = {"encoder": {"channels": 2}, "crops": {"channels": "random"}}
+    channels_checked({"a": TWO, "b": ("488 nm", "560")}, **together)
+    with pytest.raises(BadInputError, match="in the same order"):
+        channels_checked({"a": TWO, "b": TWO[::-1]}, **together)
+    now = Situation(marked={"a": 2})
+    with pytest.raises(BadInputError, match=r"found channel 560nm and 488nm"):
+        channels_checked({"a": TWO, "b": TWO[::-1]}, now=now, **together)
+    with pytest.raises(BadInputError, match=r"1 channel\(s\)"):
+        channels_checked({"a": TWO, "b": TWO[:1]}, now=now, **together)
+
+
+def test_weights_that_are_there_say_which_channels_they_know(tmp_path: Path) -> None:
+    encoder, header, extra = load_encoder(BUNDLED)
+    path = str(tmp_path / "own.safetensors")
+    save_encoder(Path(path), encoder, replace(header, channels=(("642nm",),)), extra)
+    kept = Situation(trained=True)
+    for settings in ({"made": path, "now": kept, "model": {}}, {"now": Situation(), "model": {"file": path}}):
+        channels_checked({"a": ("642",)}, **settings)
+        with pytest.raises(BadInputError, match=r"found channel 488nm.*expected 642nm"):
+            channels_checked({"a": ("488nm",)}, **settings)
+    channels_checked({"a": TWO}, now=Situation(), model={"source": "bundled"})
+    channels_checked({"a": TWO}, now=Situation(), model={"file": str(BUNDLED)})  # they are for any

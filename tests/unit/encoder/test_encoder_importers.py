@@ -20,7 +20,11 @@ from spatialdino_core.errors import BadInputError
 
 
 def imported(state, **options):
-    return convert(read_foreign(state, "test.pth"), ImportParameters(voxel_um=0.104, **options), "test.pth")
+    """Of a file that cannot tell, an encoder without positions."""
+    foreign = read_foreign(state, "test.pth")
+    if foreign.kind == "SpatialDINO" and foreign.positions is None:
+        options = {"positions": "none"} | options
+    return convert(foreign, ImportParameters(voxel_um=0.104, **options), "test.pth")
 
 
 @pytest.mark.parametrize("feed_forward", ["mlp", "swiglu"])
@@ -44,7 +48,7 @@ def test_spatialdino_is_computed_as_its_tensors_say(feed_forward, positions, reg
 
 def test_positions_may_be_dropped_and_that_is_noted():
     state = foreign_files.spatialdino(positions=2)
-    model, _, notes = imported(state, heads=3, positions="drop")
+    model, _, notes = imported(state, heads=3, positions="none")
     assert model.architecture.positions == "none"
     assert any("left out on request" in note for note in notes)
     assert imported(state, heads=3)[0].architecture.position_grid == (2, 2, 2)

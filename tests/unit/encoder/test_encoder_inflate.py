@@ -141,7 +141,7 @@ def test_dinov3_on_a_slice(layout, feed_forward):
     model = imported(foreign_files.hub(state) if layout == "hub" else state, field_of_view_voxels=24)
     assert (model.architecture.heads, model.architecture.norm_eps) == (2, 1e-5)
     compare(model, image, tokens, truth_state, 1e-5, 8)
-    other = imported(state, positions="drop")
+    other = imported(state, positions="none")
     assert (
         other(volumes(1, 1, 8, 24, 24)).patch_tokens - model(volumes(1, 1, 8, 24, 24)).patch_tokens
     ).abs().max() > 0.1

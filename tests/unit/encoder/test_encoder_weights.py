@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from spatialdino_core.crops.parameters import NormalisationParameters
 from spatialdino_core.encoder.header import WeightsHeader, read_header
 from spatialdino_core.encoder.parameters import EncoderParameters
 from spatialdino_core.encoder.vit import build_encoder
@@ -28,7 +29,7 @@ SMALL = EncoderParameters(
 HEADER = WeightsHeader(
     architecture=SMALL,
     voxel_um=(0.104, 0.104, 0.104),
-    normalisation={"low": 101.5, "high": 2000.0},
+    normalisation=asdict(NormalisationParameters(scale="global", low_counts=101.5, high_counts=2000.0)),
     field_of_view_voxels=(16, 16, 16),
     provenance={"movies": ["a", "b"], "seed": 3},
 )
@@ -87,6 +88,7 @@ def test_header_of_an_older_file_has_the_defaults_of_newer_keys(path, encoder):
     def older(tensors, metadata):
         for key in NEWER_KEYS:
             del metadata["header"]["architecture"][key]
+        del metadata["header"]["channels"]
         summary = hashlib.blake2b(json.dumps(metadata["header"], sort_keys=True).encode(), digest_size=16)
         for name, tensor in sorted(tensors.items()):
             summary.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -182,10 +184,11 @@ TAMPERED = {
     "impossible heads": (architecture(heads=3), "invalid header"),
     "unknown architecture key": (architecture(rope=True), "invalid header"),
     "newer format": (header(format_version=2), "format 2"),
-    "anisotropic": (header(voxel_um=[0.25, 0.1, 0.1]), "invalid header"),
+    "anisotropic": (header(voxel_um=[0.25, 0.1, 0.1]), "three equal voxel sizes"),
     "another voxel size": (header(voxel_um=[0.2, 0.2, 0.2]), "checksum"),
     "unknown header key": (header(colour="red"), "header keys"),
     "no header": (lambda _, metadata: metadata.pop("header"), "no SpatialDINO header"),
+    "names of extra tensors": (lambda _, metadata: metadata.update(extra=[[1]]), "no SpatialDINO header"),
 }
 
 
@@ -195,6 +198,63 @@ def test_tampered_file_is_refused(path, case):
     rewrite(path, change)
     with pytest.raises(BadInputError, match=message):
         load_encoder(path)
+
+
+GLOBAL = {"scale": "global", "low_counts": 0.0, "high_counts": 100.0}
+OUT_OF_RANGE = {
+    "nm taken for µm": (header(voxel_um=[104, 104, 104]), r"voxel_um\.0 = 104; .*less than or equal to 10\b"),
+    "one voxel size": (header(voxel_um=0.104), "voxel_um = 0.104"),
+    "a voxel of no size": (header(voxel_um=[0, 0, 0]), "voxel_um.0 = 0"),
+    "no number": (header(voxel_um=[float("nan")] * 3), "voxel_um.0 = nan"),
+    "a word": (header(voxel_um=["small"] * 3), "voxel_um.0 = 'small'"),
+    "depth": (architecture(depth=10**7), "architecture.depth = 10000000"),
+    "no depth": (architecture(depth=0), "architecture.depth = 0"),
+    "half a block": (architecture(depth=2.5), "architecture.depth = 2.5"),
+    "width": (architecture(embed_dim=2**40), "architecture.embed_dim"),
+    "heads": (architecture(heads=-2), "architecture.heads = -2"),
+    "patch": (architecture(patch_voxels=4096), "architecture.patch_voxels = 4096"),
+    "channels": (architecture(channels=10**6), "architecture.channels"),
+    "registers": (architecture(registers=10**9), "architecture.registers"),
+    "test-time registers": (architecture(test_time_registers=10**9), "architecture.test_time_registers"),
+    "grid": (architecture(position_grid=[10**5] * 3), "architecture.position_grid.0"),
+    "base": (architecture(position_base=float("inf")), "architecture.position_base = inf"),
+    "hidden width": (architecture(mlp_ratio=1e30), "architecture.mlp_ratio"),
+    "LayerScale": (architecture(layer_scale=float("inf")), "architecture.layer_scale"),
+    "another architecture": (header(architecture=[1]), r"architecture = \[1\]"),
+    "field of view": (header(field_of_view_voxels=[10**9] * 3), "field_of_view_voxels.0"),
+    "no field of view": (header(field_of_view_voxels=[0, 0, 0]), "field_of_view_voxels.0"),
+    "half a patch": (header(field_of_view_voxels=[18, 18, 18]), "whole patches of 4 voxels"),
+    "no cube": (header(field_of_view_voxels=[16, 16, 8]), "cube of whole patches"),
+    "another scale": (header(normalisation={"scale": "none"}), "normalisation.scale = 'none'"),
+    "scale of nothing": (header(normalisation={"low": 3}), "normalisation.low = 3"),
+    "tails": (header(normalisation={"tail_fraction": 0.7}), "normalisation.tail_fraction = 0.7"),
+    "endless counts": (
+        header(normalisation=GLOBAL | {"high_counts": float("inf")}),
+        "normalisation.high_counts",
+    ),
+    "provenance": (header(provenance=[1]), r"provenance = \[1\]"),
+    "names of channels": (header(channels="488nm"), "channels = '488nm'"),
+    "a nameless image": (header(channels=[[]]), r"channels.0 = \[\]"),
+}
+
+
+@pytest.mark.parametrize("case", OUT_OF_RANGE)
+def test_header_out_of_range_is_refused_by_name_before_a_tensor_is_read(path, case):
+    change, message = OUT_OF_RANGE[case]
+    rewrite(path, change)
+    with pytest.raises(BadInputError, match=message) as refusal:
+        read_header(path)
+    assert "\n" not in str(refusal.value)
+    assert len(str(refusal.value)) < 600
+    with pytest.raises(BadInputError, match=message):
+        load_encoder(path)
+
+
+def test_channels_of_an_encoder_of_several_are_all_named():
+    two = replace(SMALL, channels=2)
+    assert replace(HEADER, architecture=two, channels=(("488nm",), ("560nm",))).channels[1] == ("560nm",)
+    with pytest.raises(ValueError, match="none or 2"):
+        replace(HEADER, architecture=two, channels=(("488nm",),))
 
 
 def test_damaged_file_is_refused(path, tmp_path):

@@ -3,6 +3,7 @@
 import errno
 import math
 import resource
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pytest
 import torch
 from small import small_recipe
 
-from spatialdino_core.crops.parameters import AugmentationParameters
+from spatialdino_core.crops.parameters import AugmentationParameters, NormalisationParameters
 from spatialdino_core.crops.source import CropDescription
 from spatialdino_core.encoder.parameters import EncoderParameters
 from spatialdino_core.encoder.weights import load_encoder
@@ -38,7 +39,7 @@ SMALL = dict(
 SPEED = ["crops_per_s", "tokens_per_s", "mfu_percent", "data_wait_percent", "peak_memory_mb"]
 DESCRIPTION = CropDescription(
     voxel_um=(0.1, 0.1, 0.1),
-    normalisation={"low": 100.0, "high": 900.0},
+    normalisation=asdict(NormalisationParameters()),
     content_hash="abc",
     provenance={"movies": ["cell_1"]},
 )
