@@ -229,7 +229,9 @@ def _stores(scene: Scene, folder: Path, paths: np.ndarray) -> None:
     }
     for name, about in abouts.items():
         sums = dict.fromkeys(done, "00")
-        StageRecord(stores=STORES[name], checksums=sums, skipped=scene.skipped, about=about).write(folder / name)
+        StageRecord(stores=STORES[name], checksums=sums, skipped=scene.skipped, about=about).write(
+            folder / name
+        )
 
 
 def draw_frame(
