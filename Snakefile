@@ -71,11 +71,12 @@ onstart:
 
 
 onsuccess:
-    leave_run(RESULTS)
     if reviewed := reviewed_now():
         workflow.logger_manager.stop()
         say_first([f"Reviewed {len(reviewed)} movies; planning the accepted ones."])
+        # It keeps the claim on the results.
         plan_again()
+    leave_run(RESULTS)
     show_left_out(RESULTS, SHEET, STARTED)
     if set(PROBLEMS) == set(SHEET):
         raise WorkflowError("No movie of the sheet can be used.")
