@@ -23,6 +23,8 @@ rule pretrain:
         mem_mb=training_memory_mb(8000),
         runtime=24 * 60,
     params:
+        shards=lambda wildcards: f"{RESULTS}/shards",
+        movies=TRAINING,
         settings=settings(
             "pretrain", "encoder", "normalisation", "crops", "seed", "device"
         ),
@@ -38,6 +40,6 @@ rule pretrain:
         ),
     shell:
         "SRUN_CPUS_PER_TASK={threads} {params.launcher} -m workflow_scripts.pretrain "
-        "--shards {input.shards:q} --output {output.weights:q} "
-        "--name {params.name:q} --recipe {params.recipe} --made-from {input.shards:q} --makes {output:q} "
+        "--shards {params.shards:q} --movies {params.movies} --output {output.weights:q} "
+        "--name {params.name:q} --recipe {params.recipe} --makes {output:q} "
         "--settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -21,6 +21,8 @@ rule repair:
         runtime=minutes(240),
         gpu=gpus(),
     params:
+        shards=lambda wildcards: f"{RESULTS}/shards",
+        movies=TRAINING,
         settings=settings("repair", "crops", "seed", "device"),
         key=model_key(SOURCE.source, TRAINING),
         source=SOURCE.source,
@@ -35,7 +37,8 @@ rule repair:
             version_of("repair"),
         ),
     shell:
-        "python -m workflow_scripts.repair --weights {input.weights:q} --shards {input.shards:q} "
+        "python -m workflow_scripts.repair --weights {input.weights:q} "
+        "--shards {params.shards:q} --movies {params.movies} "
         "--output {output.weights:q} --report {output.report:q} --key {params.key} --source {params.source} "
-        "--recipe {params.recipe} --made-from {params.made_from:q} {input.shards:q} --makes {output:q} "
+        "--recipe {params.recipe} --made-from {params.made_from:q} --makes {output:q} "
         "--settings {params.settings:q} 2>&1 | tee {log:q}"

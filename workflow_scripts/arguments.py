@@ -20,6 +20,10 @@ NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, 
 class Arguments(SimpleNamespace):
     """Command-line arguments of a script, and its settings."""
 
+    def shard_lists(self) -> list[str]:
+        """Lists of shards of the movies that are named: paths of hundreds would not fit on a command line."""
+        return [f"{self.shards}/{movie}/index.json" for movie in self.movies]
+
     def section(self, name: str, kind: type) -> Any:
         """A config section as its parameter dataclass."""
         return kind(**self.settings[name])

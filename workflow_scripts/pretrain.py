@@ -7,9 +7,9 @@ from spatialdino_core.pretrain.stage import pretrain_model
 from workflow_scripts.arguments import Arguments, run
 
 
-def main(a: Arguments) -> None:
+def main(a: Arguments) -> list[str]:
     pretrain_model(
-        a.shards,
+        a.shard_lists(),
         a.output,
         a.section("pretrain", PretrainParameters),
         a.section("encoder", EncoderParameters),
@@ -19,7 +19,8 @@ def main(a: Arguments) -> None:
         version=a.name,
         on_corrupt_shard=a.settings["crops"]["on_corrupt_shard"],
     )
+    return a.shard_lists()
 
 
 if __name__ == "__main__":
-    run(main, __doc__, "shards*", "output", "name")
+    run(main, __doc__, "shards", "movies*", "output", "name")

@@ -5,10 +5,10 @@ from spatialdino_core.sinder.parameters import RepairParameters
 from workflow_scripts.arguments import Arguments, run
 
 
-def main(a: Arguments) -> None:
+def main(a: Arguments) -> list[str]:
     finish_model(
         a.weights,
-        a.shards,
+        a.shard_lists(),
         a.output,
         a.report,
         a.section("repair", RepairParameters),
@@ -18,7 +18,8 @@ def main(a: Arguments) -> None:
         source=a.source,
         on_corrupt_shard=a.settings["crops"]["on_corrupt_shard"],
     )
+    return a.shard_lists()
 
 
 if __name__ == "__main__":
-    run(main, __doc__, "weights", "shards*", "output", "report", "key", "source")
+    run(main, __doc__, "weights", "shards", "movies*", "output", "report", "key", "source")

@@ -32,8 +32,8 @@ def command(project: Project, output: Path, **changes: int) -> list[str]:
     settings = {name: asdict(getattr(config, name)) for name in ("pretrain", "encoder", "normalisation")}
     settings["pretrain"] |= {"steps": STEPS, "log_interval_steps": 1, **changes}
     settings |= {"crops": asdict(config.crops), "seed": config.seed, "device": "cpu"}  # type: ignore[dict-item]
-    shards = str(project.results / "shards" / "series" / "index.json")
-    words = ["--shards", shards, "--output", str(output), "--name", "1"]
+    shards = str(project.results / "shards")
+    words = ["--shards", shards, "--movies", "series", "--output", str(output), "--name", "1"]
     return ["-m", "workflow_scripts.pretrain", *words, "--settings", json.dumps(settings)]
 
 
