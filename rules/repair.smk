@@ -27,9 +27,7 @@ rule repair:
         key=model_key(SOURCE.source, TRAINING),
         source=SOURCE.source,
         # Weights from elsewhere are in the key, by their content.
-        made_from=(
-            [weights_to_start_from()] if SOURCE.source == "train" else []
-        ),
+        made_from=([weights_to_start_from()] if SOURCE.source == "train" else []),
         recipe=recipe(
             "repair",
             settings("repair", "crops", "seed", "device"),

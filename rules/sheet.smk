@@ -81,8 +81,7 @@ def changed(rule, always=False):
         named = dict(wildcards.items())
         asked_of = getattr(rules, rule)
         *outputs, benchmark = (
-            str(path).format(**named)
-            for path in (*asked_of.output, asked_of.benchmark)
+            str(path).format(**named) for path in (*asked_of.output, asked_of.benchmark)
         )
         return PLAN.tell(
             outputs, benchmark, None if always else recipe_now(rule, wildcards)
