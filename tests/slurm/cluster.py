@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -109,6 +109,16 @@ class Cluster:
         command = ["scontrol", "update", f"NodeName={node}", f"State={state}", "Reason=test"]
         # A node that is down may come back by itself; then there is nothing to resume.
         subprocess.run(command, check=state != "resume", capture_output=True)
+
+    @contextlib.contextmanager
+    def waiting(self, partition: str = "cpu") -> Iterator[None]:
+        """Jobs of a partition are queued and not started."""
+        command = ["scontrol", "update", f"PartitionName={partition}"]
+        subprocess.run([*command, "State=DOWN"], check=True, capture_output=True)
+        try:
+            yield
+        finally:
+            subprocess.run([*command, "State=UP"], check=True, capture_output=True)
 
     def past(self) -> dict[str, dict[str, str]]:
         """All jobs that the controller remembers: number to the fields that ``scontrol`` shows."""

@@ -204,17 +204,19 @@ def test_jobs_that_outlive_a_killed_run_are_named(
 ) -> None:
     project = clone(finished, tmp_path / "project")
     project.set("track", max_gap_frames=1)
-    with project.launched() as run:
-        wait_until(lambda: len(jobs_of(cluster, project, "track")) == 2, run, project.log)
-        for member in [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]:
-            os.kill(member.pid, signal.SIGKILL)
-        run.wait()
-    orphans = [job["JobId"] for job in jobs_of(cluster, project, "track")]
-    again = project.run(check=False)
-    assert again.returncode != 0
-    assert f"Slurm jobs of a run that was killed: {' '.join(orphans)}" in again.stdout
-    subprocess.run(["scancel", *orphans], check=True)
-    wait_gone(cluster, orphans)
+    # Else they may have ended before anybody looks.
+    with cluster.waiting():
+        with project.launched() as run:
+            wait_until(lambda: len(jobs_of(cluster, project, "track")) == 2, run, project.log)
+            for member in [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]:
+                os.kill(member.pid, signal.SIGKILL)
+            run.wait()
+        orphans = [job["JobId"] for job in jobs_of(cluster, project, "track")]
+        again = project.run(check=False)
+        assert again.returncode != 0
+        assert f"Slurm jobs of a run that was killed: {' '.join(orphans)}" in again.stdout
+        subprocess.run(["scancel", *orphans], check=True)
+        wait_gone(cluster, orphans)
     project.run()
     for movie in ("series", "single"):
         assert (project.results / movie / "report.html").exists()
