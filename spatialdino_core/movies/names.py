@@ -35,7 +35,9 @@ _STAMP = re.compile(
 )
 _DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)[-.](0[1-9]|1[0-2])[-.](0[1-9]|[12]\d|3[01])(?!\d)")
 _CLOCK = re.compile(
-    r"(\d+(?:[.,]\d+)?)[ _]?((?:mins?|hrs?|h)(?![A-Za-z])|(?:msecAbs|msecs?|ms|secs?|s)(?![A-Za-z0-9]))",
+    # A number may follow a unit at once (23h59min), but not one that stands apart (hour0_min30).
+    r"(\d+(?:[.,]\d+)?)[ _]?((?<=\d)(?:mins?|hrs?|h)(?![A-Za-z])|(?:mins?|hrs?|h)(?![A-Za-z0-9])"
+    r"|(?:msecAbs|msecs?|ms|secs?|s)(?![A-Za-z0-9]))",
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")

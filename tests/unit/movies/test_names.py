@@ -81,6 +81,10 @@ UNCERTAIN = {
     "decimals or versions": (["c_0.5.tif", "c_0.25.tif", "c_0.75.tif"], "different orders"),
     "clock runs backwards": ([f"c_stack{n}_{9 - n}msec.tif" for n in range(3)], "disagree"),
     "two numbers that disagree": ([f"a{n}_b{9 - n}.tif" for n in range(3)], "different orders"),
+    "hours and minutes after words": (
+        ["hour0_min0.tif", "hour0_min30.tif", "hour1_min0.tif", "hour1_min30.tif"],
+        "none is certain",
+    ),
     "hours and minutes": (["a_00h30.tif", "a_01h00.tif", "a_01h15.tif"], "different orders"),
     "days and months": (["c_30-01.tif", "c_31-01.tif", "c_01-02.tif"], "different orders"),
     "time of day": (["c_09-59-58.tif", "c_09-59-59.tif", "c_10-00-00.tif"], "different orders"),
