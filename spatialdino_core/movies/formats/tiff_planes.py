@@ -16,11 +16,19 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from spatialdino_core.movies.formats.image import WHOLE, Readable, Region, numbers_of
+from spatialdino_core.movies.formats.image import (
+    MOST_COMPRESSION,
+    WHOLE,
+    Readable,
+    Region,
+    numbers_of,
+    opening,
+)
 
 UNCOMPRESSED = 1
 CONTIGUOUS = 1  # PlanarConfiguration: red, green and blue of a pixel beside each other
-MOST_COMPRESSION = 100_000
+MOST_ANNOUNCED = 1000
+"""So many times the planes that a file can hold may be announced: an acquisition may be stopped early."""
 Form = tuple[tuple[int, ...], str]
 
 
@@ -68,6 +76,36 @@ class Planes:
         return None
 
 
+def check_directories(tif: tifffile.TiffFile) -> None:
+    """Refuse a file whose directories lead back to one before: tifffile sees this of the first hundred only,
+    and else goes round for hours.
+
+    Raises
+    ------
+    ValueError
+        If one is met again.
+    """
+    seen: set[int] = set()
+    file, order, big = tif.filehandle, tif.byteorder, tif.is_bigtiff
+    count, link = (order + "Q", order + "Q") if big else (order + "H", order + "I")
+    file.seek(8 if big else 4)
+    offset = _number(file, link)
+    while offset:
+        if offset in seen:
+            raise ValueError(f"directories of pages that go round in a circle, at byte {offset}")
+        seen.add(offset)
+        file.seek(offset)
+        tags = _number(file, count)
+        file.seek(offset + struct.calcsize(count) + tags * (20 if big else 12))
+        offset = _number(file, link)
+
+
+def _number(file: tifffile.FileHandle, form: str) -> int:
+    """The number that stands here; 0 beyond the end of the file."""
+    data = file.read(struct.calcsize(form))
+    return int(struct.unpack(form, data)[0]) if len(data) == struct.calcsize(form) else 0
+
+
 def planes_of(tif: tifffile.TiffFile) -> Planes:
     """Survey an open file (opened with ``is_ome=False``, so that no other file is)."""
     form, raw, extents, cut = _survey(tif)
@@ -84,6 +122,9 @@ def planes_of(tif: tifffile.TiffFile) -> Planes:
     block = tif.series[0] if len(tif.pages) == 1 and leading == 1 else None
     if block is not None and block.dataoffset is not None:
         per_page = max(1, math.prod(int(n) for n in block.shape) // math.prod(shape_yx))
+        held = 1 + tif.filehandle.size // plane_bytes
+        if per_page > MOST_ANNOUNCED * held:
+            raise ValueError(f"{per_page} planes announced, in a file of {tif.filehandle.size} bytes")
         extents = [(block.dataoffset, block.dataoffset + block.nbytes)]
     else:
         per_page = leading
@@ -172,7 +213,8 @@ class TiffReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with Readable(path), tifffile.TiffFile(path, is_ome=False) as tif:
+        with opening(path), tifffile.TiffFile(path, is_ome=False) as tif:
+            check_directories(tif)
             # Known once, because opening a file of ten thousand planes takes longer than reading a frame.
             self._planes = planes_of(tif)
 
