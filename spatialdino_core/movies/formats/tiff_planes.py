@@ -249,7 +249,11 @@ class TiffReader:
             return np.empty((0, *planes.shape_yx), planes.dtype)[:, y, x]
         pages = sorted({number // planes.per_page for number in numbers})
         with tifffile.TiffFile(self.path, is_ome=False) as tif:
-            decoded = tif.asarray(key=pages).reshape(len(pages) * planes.per_page, *planes.shape_yx)
+            own = [tif.pages[page] for page in pages]
+            # Together they are decoded in the way of the first.
+            alike = len({page.hash for page in own}) == 1
+            decoded = tif.asarray(key=pages) if alike else np.stack([page.asarray() for page in own])
+        decoded = decoded.reshape(len(pages) * planes.per_page, *planes.shape_yx)
         place = {page: k * planes.per_page for k, page in enumerate(pages)}
         chosen = [place[number // planes.per_page] + number % planes.per_page for number in numbers]
         return np.ascontiguousarray(decoded[chosen][:, y, x], planes.dtype)
