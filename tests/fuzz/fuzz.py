@@ -8,6 +8,7 @@ printed, and its files are kept.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
 import re
 import resource
@@ -97,6 +98,7 @@ def _be_the_child(call: Callable[[], bool], log: Path) -> None:
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         resource.setrlimit(resource.RLIMIT_DATA, (used + MEMORY_LIMIT,) * 2)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        faulthandler.dump_traceback_later(0.8 * TIME_LIMIT_S)  # where a hang is
         code = ACCEPTED if call() else REFUSED
     except BadInputError as error:
         print(error)

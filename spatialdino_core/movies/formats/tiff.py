@@ -16,6 +16,7 @@ import tifffile
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.axes import plane_axes
 from spatialdino_core.movies.formats.image import (
+    MOST_COMPRESSION,
     MOST_PLANES,
     FileMetadata,
     Image,
@@ -33,7 +34,7 @@ from spatialdino_core.movies.formats.ome_xml import (
     ome_images,
     own_uuid,
 )
-from spatialdino_core.movies.formats.tiff_planes import Planes, check_directories, planes_of
+from spatialdino_core.movies.formats.tiff_planes import Planes, directories_alike, planes_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,6 @@ class TiffContent:
 def opened(path: Path) -> TiffContent:
     """Open a file, read its headers, and close it; no other file is opened."""
     with opening(path), tifffile.TiffFile(path, is_ome=False) as tif:
-        check_directories(tif)
         first = tif.pages.first
         xml = first.description if first.is_ome else None
         return TiffContent(
@@ -96,6 +96,23 @@ def opened(path: Path) -> TiffContent:
                 else FileMetadata(origin=f"file metadata of {path.name}")
             ),
         )
+
+
+def calibration_image(path: Path | str) -> np.ndarray:
+    """All of a TIFF file that is no part of a movie: a dark or flat image, a mask of pixels.
+
+    Raises
+    ------
+    BadInputError
+        If it cannot be read, or claims more voxels than any compression can make of its bytes.
+    """
+    path = Path(path)
+    with opening(path), tifffile.TiffFile(path, is_ome=False) as tif:
+        directories_alike(tif)
+        claimed = tif.series[0].nbytes
+        if claimed > MOST_COMPRESSION * path.stat().st_size:
+            raise ValueError(f"{claimed} bytes of voxels announced, in {path.stat().st_size} bytes")
+        return np.asarray(tif.asarray())
 
 
 def _layouts(tif: tifffile.TiffFile) -> Iterable[Layout]:

@@ -29,6 +29,11 @@ UNCOMPRESSED = 1
 CONTIGUOUS = 1  # PlanarConfiguration: red, green and blue of a pixel beside each other
 MOST_ANNOUNCED = 1000
 """So many times the planes that a file can hold may be announced: an acquisition may be stopped early."""
+FORM_TAGS = (256, 257, 258, 259, 266, 277, 278, 284, 317, 322, 323, 339, 32997)
+"""Tags that say the shape of a page's planes, and how they are coded."""
+MOST_TAGS = 4096
+NOWHERE = 2**63
+"""Place of data that are nowhere in a file, bytes."""
 Form = tuple[tuple[int, ...], str]
 
 
@@ -76,28 +81,36 @@ class Planes:
         return None
 
 
-def check_directories(tif: tifffile.TiffFile) -> None:
-    """Refuse a file whose directories lead back to one before: tifffile sees this of the first hundred only,
-    and else goes round for hours.
+def directories_alike(tif: tifffile.TiffFile) -> bool:
+    """Whether the directories of all pages say the same of the shape and the coding of their planes.
 
     Raises
     ------
     ValueError
-        If one is met again.
+        If they lead back to one before: tifffile sees this of the first hundred only, and else goes round for
+        hours.
     """
-    seen: set[int] = set()
     file, order, big = tif.filehandle, tif.byteorder, tif.is_bigtiff
-    count, link = (order + "Q", order + "Q") if big else (order + "H", order + "I")
+    count, link, size = (order + "Q", order + "Q", 20) if big else (order + "H", order + "I", 12)
+    codes = {struct.pack(order + "H", code) for code in FORM_TAGS}
+    seen: set[int] = set()
+    forms: set[tuple[bytes, ...]] = set()
+    places: dict[int, list[slice]] = {}
     file.seek(8 if big else 4)
-    offset = _number(file, link)
-    while offset:
+    while offset := _number(file, link):
         if offset in seen:
             raise ValueError(f"directories of pages that go round in a circle, at byte {offset}")
         seen.add(offset)
         file.seek(offset)
         tags = _number(file, count)
-        file.seek(offset + struct.calcsize(count) + tags * (20 if big else 12))
-        offset = _number(file, link)
+        entries = file.read(min(tags, MOST_TAGS) * size)
+        if tags not in places:  # programs write the same tags for each page, but for the first
+            places[tags] = [
+                slice(k, k + size) for k in range(0, len(entries), size) if entries[k : k + 2] in codes
+            ]
+        forms.add(tuple(entries[place] for place in places[tags]))
+        file.seek(offset + struct.calcsize(count) + tags * size)
+    return len(forms) < 2
 
 
 def _number(file: tifffile.FileHandle, form: str) -> int:
@@ -157,7 +170,7 @@ def _survey(tif: tifffile.TiffFile) -> tuple[list[Form], bool, list[tuple[int, i
     whether a directory is cut."""
     pages = tif.pages
     # As frames of the first page only the tags that say where the data lie are read: a quarter of the time.
-    pages.useframes = True
+    pages.useframes = directories_alike(tif)
     pages.set_keyframe(0)
     try:
         found, cut = _pages(pages)
@@ -191,6 +204,8 @@ def _page(page: tifffile.TiffPage | tifffile.TiffFrame) -> tuple[Form, bool, tup
     keyframe = page.keyframe
     whole = page.compression == UNCOMPRESSED and keyframe and keyframe.bitspersample == 8 * dtype.itemsize
     end += max(claimed - stored, 0) if whole else claimed * (claimed > MOST_COMPRESSION * stored)
+    if math.prod(page.chunked) > len(places):  # strips or tiles without a place
+        end = NOWHERE
     return (shape, dtype.newbyteorder("=").str), bool(page.is_final), (first, end)
 
 
@@ -214,7 +229,6 @@ class TiffReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         with opening(path), tifffile.TiffFile(path, is_ome=False) as tif:
-            check_directories(tif)
             # Known once, because opening a file of ten thousand planes takes longer than reading a frame.
             self._planes = planes_of(tif)
 
