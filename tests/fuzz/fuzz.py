@@ -31,7 +31,7 @@ from fuzz_trials import TRIALS, Trial
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.provenance import software
 
-TIME_LIMIT_S = 20.0
+TIME_LIMIT_S = 30.0
 MEMORY_LIMIT = 2 * 2**30
 """Bytes that a child may ask for beyond what its parent has."""
 ACCEPTED, REFUSED, FOUND = 0, 1, 2
@@ -74,7 +74,7 @@ def sound(build: Callable[[Path], None], folder: Path) -> Files:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def in_child(call: Callable[[], bool], log: Path, limit_s: float = TIME_LIMIT_S) -> tuple[int, str]:
+def in_child(call: Callable[[], bool], log: Path, limit_s: float) -> tuple[int, str]:
     """How a call in a child process ended: `ACCEPTED`, `REFUSED`, `FOUND`, or a signal as a negative number;
     and what it printed."""
     child = os.fork()
@@ -119,7 +119,7 @@ def tried(kind: str, number: int, files: Files, trial: Trial, place: Path) -> tu
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    code, log = in_child(lambda: trial(folder), place / "log")
+    code, log = in_child(lambda: trial(folder), place / "log", TIME_LIMIT_S)
     if code == -signal.SIGKILL:
         return False, Finding(kind, number, f"hang: not done within {TIME_LIMIT_S:g} s", log)
     if code < 0:
