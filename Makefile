@@ -3,12 +3,13 @@
 # its chromium and chromium-driver are).
 # make settings: write docs/settings.md and docs/settings.schema.json anew.
 # make golden: keep the results of stages whose version was raised (tests/golden).
+# make fuzz: try damaged inputs against all that reads them, for so long: make fuzz SECONDS=1200
 # make weights: train the bundled encoder anew (about an hour).
 PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --profile profiles/default
 
-.PHONY: demo test golden settings install check weights clean-demo
+.PHONY: demo test fuzz golden settings install check weights clean-demo
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -28,6 +29,10 @@ demo: .venv/installed demo/movies.tsv
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+SECONDS ?= 60
+fuzz: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/fuzz.py --seconds $(SECONDS)
 
 settings: .venv/installed
 	$(BIN)/python -m spatialdino_core.reference docs

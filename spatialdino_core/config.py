@@ -156,9 +156,7 @@ def load_config(content: Mapping[str, Any], where: str = "config.yaml") -> Workf
         Naming every bad key, what was found there and what is allowed.
     """
     # A section with nothing under it has its defaults.
-    content = {
-        name: value for name, value in content.items() if value is not None or not settings_of((name,))
-    }
+    content = {name: value for name, value in content.items() if value is not None or not _is_section(name)}
     try:
         problems = [_moved(key) for key, _ in _keys_of(content) if key in MOVED]
         if not problems:
@@ -252,6 +250,10 @@ def _describe(problem: Any) -> tuple[str, str]:
 def _elsewhere(name: str) -> list[str]:
     """Full keys of the sections that have a setting of this name."""
     return [f"{section}.{name}" for section in settings_of(()) if name in settings_of((section,))]
+
+
+def _is_section(name: Any) -> bool:
+    return is_dataclass(get_type_hints(WorkflowConfig).get(name))
 
 
 def settings_of(path: tuple[Any, ...]) -> list[str]:

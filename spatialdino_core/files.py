@@ -7,6 +7,7 @@ ledger (``movies/ledger.py``).
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import uuid
@@ -14,7 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from spatialdino_core.errors import BadInputError
+from spatialdino_core.parameters import problems_of
 
 
 @contextlib.contextmanager
@@ -67,20 +71,39 @@ def sound_json(path: Path | str) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def read_json(path: Path | str) -> Any:
+def read_json(path: Path | str, kind: type | None = None) -> Any:
     """Read a JSON file that this software wrote.
+
+    Parameters
+    ----------
+    kind
+        Dataclass of which it holds the fields, and no others; the result is one.
 
     Raises
     ------
     BadInputError
-        If it is damaged.
+        If it is not there, or damaged.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadInputError(
-            path,
-            found=f"damaged text ({error})",
-            expected="JSON that this software wrote",
-            remedy="Delete it: the next run makes it again.",
-        ) from error
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        return content if kind is None else _adapter(kind).validate_python(content)
+    except FileNotFoundError:
+        raise _damaged(path, "no such file") from None
+    except ValidationError as error:
+        raise _damaged(path, "; ".join(problems_of(error))) from None
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"damaged text ({error})") from error
+
+
+def _damaged(path: Path | str, found: str) -> BadInputError:
+    return BadInputError(
+        path,
+        found=found,
+        expected="JSON that this software wrote",
+        remedy="Delete it, if it is there: the next run makes it again.",
+    )
+
+
+@functools.cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)

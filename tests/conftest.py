@@ -1,4 +1,4 @@
-"""What all tests share: one thread per process, and where the real data lie."""
+"""What all tests share: one thread per process, the same examples in each run, where the real data lie."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+settings.register_profile("the same in every run, also on a busy machine", derandomize=True, deadline=None)
+settings.load_profile("the same in every run, also on a busy machine")
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -144,7 +144,7 @@ class _Ledger:
                 content = json.loads(line)
             except json.JSONDecodeError:
                 return  # a line torn by a kill: its shard is not finished
-            if content["key"] == self.key:
+            if isinstance(content, dict) and content.get("key") == self.key and "shard" in content:
                 yield content["shard"]
 
 

@@ -5,7 +5,6 @@ Not how hot pixels are found in a movie: that is in ``quality/hot_pixels.py``.
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.formats.tiff import calibration_image
+from spatialdino_core.movies.tables import read_cells
 
 MASKS = (".tif", ".tiff")
 COLUMNS = ("y", "x")
+LONGEST_NUMBER = 20  # digits
 
 
 def named_pixels(path: Path | str, shape_yx: tuple[int, int]) -> list[tuple[int, int]]:
@@ -59,15 +60,7 @@ def named_pixels(path: Path | str, shape_yx: tuple[int, int]) -> list[tuple[int,
 
 
 def _of_mask(path: Path | str, shape_yx: tuple[int, int]) -> list[tuple[int, int]]:
-    try:
-        mask = np.asarray(tifffile.imread(path))
-    except Exception as error:  # tifffile lets through whatever a damaged file causes
-        raise BadInputError(
-            path,
-            found=f"a file that cannot be read ({type(error).__name__}: {error})",
-            expected="a TIFF mask of bad pixels",
-            remedy="Save the mask anew, or name the pixels in a table with the columns y and x.",
-        ) from error
+    mask = calibration_image(path)
     if mask.shape != tuple(shape_yx):
         raise BadInputError(
             path,
@@ -79,9 +72,9 @@ def _of_mask(path: Path | str, shape_yx: tuple[int, int]) -> list[tuple[int, int
 
 
 def _of_table(path: Path | str, shape_yx: tuple[int, int]) -> list[tuple[int, int]]:
-    text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
-    lines = csv.reader(text.splitlines(), delimiter="\t")
-    header = [name.strip() for name in next(lines, [])]
+    lines = read_cells(path)
+    _, first = next(lines, (0, []))
+    header = [name.strip() for name in first]
     if not set(COLUMNS) <= set(header):
         raise BadInputError(
             path,
@@ -90,12 +83,10 @@ def _of_table(path: Path | str, shape_yx: tuple[int, int]) -> list[tuple[int, in
             remedy="Begin it with the line 'y<tab>x'; rows and columns of the raw image count from 0.",
         )
     places = []
-    for number, cells in enumerate(lines, 2):
-        if not any(cell.strip() for cell in cells):
-            continue
+    for number, cells in lines:
         named = dict(zip(header, (cell.strip() for cell in cells), strict=False))
         y, x = (named.get(column, "") for column in COLUMNS)
-        if not (y.isdecimal() and x.isdecimal() and int(y) < shape_yx[0] and int(x) < shape_yx[1]):
+        if not (_is_below(y, shape_yx[0]) and _is_below(x, shape_yx[1])):
             raise BadInputError(
                 f"{path}, line {number}",
                 found=f"y = '{y}', x = '{x}'",
@@ -104,6 +95,10 @@ def _of_table(path: Path | str, shape_yx: tuple[int, int]) -> list[tuple[int, in
             )
         places.append((int(y), int(x)))
     return places
+
+
+def _is_below(cell: str, size: int) -> bool:
+    return cell.isdecimal() and len(cell) < LONGEST_NUMBER and int(cell) < size
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.geometry.bad_pixels import Repair, mask_of, named_pixels
 from spatialdino_core.movies.formats.image import Region
+from spatialdino_core.movies.formats.tiff import calibration_image
 from spatialdino_core.movies.sheet import SheetRow
 
 FLAT_FLOOR = 0.4
@@ -146,7 +146,7 @@ def _image(path: str, shape_yx: tuple[int, int]) -> NDArray[np.float32]:
         raise BadInputError(
             path, found="no such file", expected="a TIFF image", remedy="Correct the sample sheet."
         )
-    image = np.asarray(tifffile.imread(path), np.float32)
+    image = np.asarray(calibration_image(path), np.float32)
     if image.ndim == 3:
         image = image.mean(0)  # a stack of repeated exposures
     if image.shape != tuple(shape_yx):

@@ -111,13 +111,14 @@ class AcquisitionTable:
                 for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
                     if row["frame"] == "":
                         continue
+                    row = {name: _plain(cell) for name, cell in row.items()}
                     number = channels.setdefault(row["channel"], len(channels))
                     key = (int(row["frame"]), number)
                     frames = max(frames, key[0] + 1)
                     if row["left_out"]:
                         left_out[key] = row["left_out"]
                     if row["file"]:
-                        piece = Piece(Path(_plain(row["file"])), row["where"], int(row["planes"]))
+                        piece = Piece(Path(row["file"]), row["where"], int(row["planes"]))
                         stacks[key] = (*stacks.get(key, ()), piece)
         except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
             raise BadInputError(

@@ -17,10 +17,13 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.files import read_json, write_json
+from spatialdino_core.files import read_json, sound_json, write_json
+from spatialdino_core.parameters import STRICT
 from spatialdino_core.pipeline import pipelined
 from spatialdino_core.progress import progress
 
@@ -51,7 +54,8 @@ class Entry:
         Time that each step took, s; steps of successive frames overlap.
     """
 
-    frame: int
+    __pydantic_config__ = STRICT
+    frame: Annotated[int, Field(ge=0)]
     key: str
     stamp: str
     content: str = ""
@@ -60,6 +64,9 @@ class Entry:
     skipped: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+
+
+_ENTRY = TypeAdapter(Entry)
 
 
 @dataclass(frozen=True)
@@ -87,10 +94,10 @@ class FrameLedger:
         self.entries: dict[int, Entry] = dict(known or {})
         self._writing = Lock()
         if self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
+            for line in self.path.read_bytes().splitlines():
                 try:
-                    entry = Entry(**json.loads(line))
-                except (json.JSONDecodeError, TypeError):
+                    entry = _ENTRY.validate_json(line)
+                except ValidationError:
                     continue  # a line torn by a kill: its frame counts as not finished
                 self.entries[entry.frame] = entry
 
@@ -270,10 +277,9 @@ def remembered(path: Path | str, key: str, compute: Callable[[], dict[str, Any]]
         Makes the JSON-able calibration.
     """
     path = Path(path)
-    if path.exists():
-        kept = read_json(path)
-        if kept["key"] == key:
-            return dict(kept["value"])
+    kept = sound_json(path)
+    if kept.get("key") == key and isinstance(kept.get("value"), dict):
+        return dict(kept["value"])
     value = compute()
     write_json(path, {"key": key, "value": value})
     return dict(read_json(path)["value"])

@@ -5,6 +5,7 @@ Names are strings here; no file is opened. What several names mean together is s
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ def natural(text: str) -> list[tuple[int, float, str]]:
     ['t1/a', 't9/a', 't10/a']
     """
     parts = re.split(r"(\d+)", text)
-    return [(0, int(p), "") if p.isdigit() else (1, 0, p.casefold()) for p in parts]
+    return [(0, int(p), "") if p.isdecimal() else (1, 0, p.casefold()) for p in parts]
 
 
 def written_out(number: float) -> str:
@@ -206,9 +207,10 @@ def matched(pattern: str, name: str) -> tuple[float, ...]:
     """Numbers that a pattern of the user finds in a file's name, else in its path; empty if none."""
     match = re.search(pattern, name.rpartition("/")[2]) or re.search(pattern, name)
     try:
-        return tuple(float(group) for group in match.groups()) if match else ()
+        numbers = tuple(float(group) for group in match.groups()) if match else ()
     except (TypeError, ValueError):
         return ()
+    return numbers if all(map(math.isfinite, numbers)) else ()
 
 
 def columns_of(names: Sequence[str]) -> list[tuple[Token, ...]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.formats import czi, ome_zarr, tiff
-from spatialdino_core.movies.formats.image import Image, Readable
+from spatialdino_core.movies.formats.image import Image, Readable, opening
 from spatialdino_core.movies.formats.settings_file import (
     TIFF_ENDINGS,
     read_settings,
@@ -62,7 +62,7 @@ def _opened(row: SheetRow, others: Sequence[str], pattern: str | None) -> Opened
             "the time dimension of the file",
         )
     if _kind(first) == "companion file":
-        with Readable(first):
+        with opening(first):
             xml = first.read_text(encoding="utf-8-sig")
         return _of_set(row, first, xml, files, unused)
     return _of_tiffs(row, files, unused, others, pattern)

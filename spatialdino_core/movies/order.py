@@ -25,6 +25,7 @@ from spatialdino_core.movies.daytime import (
     is_dense,
     is_even,
 )
+from spatialdino_core.movies.formats.image import MOST_STACKS
 from spatialdino_core.movies.hints import globs_of, pattern_of
 from spatialdino_core.movies.names import (
     FIRST_LABEL,
@@ -40,6 +41,7 @@ from spatialdino_core.movies.names import (
     tokens,
     written_out,
 )
+from spatialdino_core.time_limit import TimeIsUp, time_limit
 
 TIME_FIELDS = ("hr", "hour", "min", "minute")
 """Words before the parts of a time of day, which may stand still, go on and begin again; ``h`` and ``m`` if
@@ -50,6 +52,8 @@ SPECIMENS = ("cell", "sample", "embryo", "dish", "mouse", "fish", "larva", "worm
 """Words before the number of a thing: beside a number that counts time it counts none."""
 Key = tuple[float, ...]
 SHOWN = 3
+PATTERN_S = 60.0
+"""Time that a pattern of the user may take for all names, s: there are some that take for ever."""
 MOST_POINTS, MOST_SHARE = 1000, 20
 """Numbers that run over more than so many time points, and that many times the files, count no frames."""
 
@@ -247,8 +251,7 @@ def _daily_clock(names: Sequence[str], columns: Sequence[Sequence[Token]]) -> _C
 def _by_pattern(names: Sequence[str], pattern: str) -> Series:
     """The time point is what the user's pattern finds in the file's name, else in the path."""
     points: dict[Key, str] = {}
-    for name in names:
-        key = matched(pattern, name)
+    for name, key in zip(names, _found(names, pattern), strict=True):
         if not key:
             raise UncertainOrderError(f"{name}, in which the pattern {pattern!r} finds no number")
         if key in points:
@@ -260,9 +263,35 @@ def _by_pattern(names: Sequence[str], pattern: str) -> Series:
     counts = ORDER not in re.compile(pattern).groupindex
     if counts and all(len(key) == 1 and key[0].is_integer() for key in keys):
         hint = pattern.replace("(", f"(?P<{ORDER}>", 1)
-        return Series(tuple(int(key[0]) for key in keys), True, (), by, pattern=hint)
+        numbers = tuple(int(key[0]) for key in keys)
+        if max(numbers) - min(numbers) > MOST_STACKS:
+            raise _too_many(numbers, hint)
+        return Series(numbers, True, (), by, pattern=hint)
     rank = {key: number for number, key in enumerate(sorted(keys))}
     return Series(tuple(rank[key] for key in keys), False, (), by, keys)
+
+
+def _found(names: Sequence[str], pattern: str) -> list[Key]:
+    """The numbers that a pattern finds in each name."""
+    keys: list[Key] = []
+    try:
+        with time_limit(PATTERN_S):
+            for name in names:
+                keys.append(matched(pattern, name))
+    except TimeIsUp:
+        raise UncertainOrderError(
+            f"the pattern {pattern!r}, which was still at {names[len(keys)]} after {PATTERN_S:g} s (a "
+            "repetition within a repetition takes for ever)"
+        ) from None
+    return keys
+
+
+def _too_many(numbers: Sequence[float], hint: str) -> UncertainOrderError:
+    """Numbers that run over far more time points than there are files: they count no frames."""
+    first, last = min(numbers), max(numbers)
+    return UncertainOrderError(
+        f"{len(numbers)} files whose numbers run from {first:.0f} to {last:.0f}", pattern=hint
+    )
 
 
 def _by_evidence(names: Sequence[str], clock: _Clock) -> Series:
@@ -423,9 +452,7 @@ def _counted(names: Sequence[str], column: _Column, is_time: bool) -> Series:
         # Stamps of a clock or the like: they are in order, and count nothing.
         return uncounted
     if (ordered[-1] - ordered[0]) / step > MOST_POINTS + MOST_SHARE * len(values):
-        raise UncertainOrderError(
-            f"{len(values)} files whose numbers run from {ordered[0]:.0f} to {ordered[-1]:.0f}", pattern=hint
-        )
+        raise _too_many(values, hint)
     points = tuple(int(value) // step for value in values)
     return replace(uncounted, point=points, counted=True, key=())
 

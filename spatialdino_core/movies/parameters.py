@@ -14,7 +14,7 @@ from spatialdino_core.parameters import STRICT
 def with_groups(pattern: str | None) -> str | None:
     try:
         groups = 1 if pattern is None else re.compile(pattern).groups
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"a regular expression ({error})") from None
     if groups < 1:
         raise ValueError("a regular expression with a group: the number of the time point")

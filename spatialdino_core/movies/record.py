@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import read_json, write_json
+from spatialdino_core.parameters import STRICT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,7 @@ class Acquisition:
         For each of these, where the value came from.
     """
 
+    __pydantic_config__ = STRICT
     scan: str
     angle_deg: float | None
     step_um: float
@@ -79,6 +80,7 @@ class MovieRecord:
         The software that registered it.
     """
 
+    __pydantic_config__ = STRICT
     movie: str
     channels: list[str]
     paths: list[str]
@@ -101,11 +103,8 @@ class MovieRecord:
     @classmethod
     def read(cls, path: Path | str) -> MovieRecord:
         """Read what ``write`` wrote."""
-        content: dict[str, Any] = read_json(path)
-        acquisition = content.pop("acquisition")
-        content["skipped"] = {int(frame): reason for frame, reason in content["skipped"].items()}
-        content["shape_zyx"] = tuple(content["shape_zyx"])
-        return cls(acquisition=Acquisition(**acquisition) if acquisition else None, **content)
+        record: MovieRecord = read_json(path, cls)
+        return record
 
     def usable(self) -> Acquisition:
         """The acquisition of a usable movie.

@@ -9,6 +9,7 @@ from typing import Any
 
 from spatialdino_core.files import read_json, write_json
 from spatialdino_core.movies.ledger import Entry
+from spatialdino_core.parameters import STRICT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class StageRecord:
         Parameters, model, calibration: what the result depends on; and the software that made it.
     """
 
+    __pydantic_config__ = STRICT
     stores: list[str]
     checksums: dict[int, str]
     skipped: dict[int, str]
@@ -53,7 +55,5 @@ class StageRecord:
     @classmethod
     def read(cls, path: Path | str) -> StageRecord:
         """Read what ``write`` wrote."""
-        content = read_json(path)
-        for name in ("checksums", "skipped", "stored"):
-            content[name] = {int(frame): value for frame, value in content.get(name, {}).items()}
-        return cls(**content)
+        record: StageRecord = read_json(path, cls)
+        return record

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import itertools
 import re
-import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,24 +28,28 @@ from spatialdino_core.movies.formats.image import (
     Place,
     Readable,
     Region,
+    check_announced,
+    opening,
     positive,
     ranges,
 )
 
 # Compression codes of the CZI format that are used for camera planes.
 UNCOMPRESSED, JPEG_XR, ZSTD, ZSTD_WITH_HEADER = 0, 4, 5, 6
+# Segments to which the head of a file points.
+DIRECTORY, METADATA, ATTACHMENTS = "ZISRAWDIRECTORY", "ZISRAWMETADATA", "ZISRAWATTDIR"
 
 
 def images_of(path: Path) -> list[Image]:
     """The scenes of a CZI file, each an image with dimensions T, C, Z, Y, X."""
-    with Readable(path), _czifile(path).CziFile(str(path)) as czi:
-        xml = czi.metadata()
-        said = ElementTree.fromstring("<none/>" if xml is None else xml)
-        scenes = _scenes(czi)
+    with opening(path), _czifile(path).CziFile(str(path)) as czi:
+        metadata = _segment(path, czi, METADATA, czi.header.metadata_position)
+        said = ElementTree.fromstring("<none/>" if metadata is None else _text(path, metadata))
+        scenes = _scenes(path, czi)
         if not scenes:
             raise ValueError("no image")
         names = _scene_names(said)
-        stamps = _time_stamps(czi)
+        stamps = _time_stamps(path, czi)
         return [
             _image(
                 path,
@@ -71,6 +74,7 @@ def _image(
     planes = _by_position(path, entries)
     size = path.stat().st_size
     times, channels, depth = (1 + max(key[n] for key in planes) for n in range(3))
+    check_announced(path, times, channels, depth)
     form = (_sizes(entries[0]), np.dtype(entries[0].dtype))
     stacks: dict[Place, tuple[Piece, ...]] = {}
     faults: dict[Place, str] = {}
@@ -114,8 +118,9 @@ class CziReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with Readable(path), _czifile(path).CziFile(str(path)) as czi:
-            self._scenes = {scene: _by_position(path, entries) for scene, entries in _scenes(czi).items()}
+        with opening(path), _czifile(path).CziFile(str(path)) as czi:
+            scenes = _scenes(path, czi).items()
+            self._scenes = {scene: _by_position(path, entries) for scene, entries in scenes}
 
     def read(self, where: str, region: Region = WHOLE) -> np.ndarray:
         z, y, x = region
@@ -130,15 +135,38 @@ class CziReader:
         segment = _czifile(self.path).Segment
         with Readable(self.path), tifffile.FileHandle(self.path) as file:
             for plane, entry in zip(stack, entries, strict=True):
-                data = segment(file, entry.file_position).data().data(raw=True)
-                plane[:] = _decode(data, entry.compression, shape_yx, dtype)[y, x]
+                block = segment(file, entry.file_position).data()
+                if not 0 <= block.data_size <= file.size:
+                    raise ValueError(f"{block.data_size} bytes of a plane, in a file of {file.size}")
+                plane[:] = _decode(block.data(raw=True), entry.compression, shape_yx, dtype)[y, x]
         return stack
 
 
-def _scenes(czi: Any) -> dict[int, list[Any]]:
+def _segment(path: Path, czi: Any, kind: str, position: int) -> Any:
+    """What a segment of the file holds; ``None`` where the file's head points to no such segment.
+
+    The package would then look through the file from segment to segment, in circles if one is damaged.
+    """
+    if not 0 < position < path.stat().st_size:
+        return None
+    found = _czifile(path).Segment(czi._fh, position)
+    return found.data() if found.sid == kind else None
+
+
+def _text(path: Path, metadata: Any) -> str:
+    size = path.stat().st_size
+    if not 0 <= metadata.xml_size <= size:
+        raise ValueError(f"{metadata.xml_size} bytes of metadata, in a file of {size}")
+    return str(metadata.data(raw=True))
+
+
+def _scenes(path: Path, czi: Any) -> dict[int, list[Any]]:
     """Directory entries of each scene, pyramid levels left out."""
     scenes: dict[int, list[Any]] = {}
-    for entry in czi.subblock_directory:
+    directory = _segment(path, czi, DIRECTORY, czi.header.directory_position)
+    if directory is None:
+        raise ValueError("no directory of its images: the file was not finished, or is damaged")
+    for entry in directory.entries:
         if not entry.pyramid_type:
             scenes.setdefault(_starts(entry).get("S", 0), []).append(entry)
     return scenes
@@ -151,12 +179,10 @@ def _scene_names(said: ElementTree.Element) -> dict[int, str]:
     }
 
 
-def _time_stamps(czi: Any) -> list[float]:
+def _time_stamps(path: Path, czi: Any) -> list[float]:
     """Seconds from the start of the acquisition, one for each time point where ZEN kept them."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # most files have no attachments
-        entries = list(czi.attachment_directory)
-    for entry in entries:
+    directory = _segment(path, czi, ATTACHMENTS, czi.header.attachment_directory_position)
+    for entry in directory.entries if directory is not None else ():
         if entry.name == "TimeStamps":
             return [float(second) for second in entry.data_segment().data()]
     return []

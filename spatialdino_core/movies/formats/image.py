@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +12,16 @@ from typing import Any, Protocol
 import numpy as np
 
 from spatialdino_core.errors import BadInputError
+from spatialdino_core.time_limit import TimeIsUp, time_limit
 
+OPENING_S = 600.0
+"""Time that the headers of a file may take to read, s: far more than on the slowest of network disks."""
+BYTES_PER_S = 1e7
+"""For so many bytes of a file another second is granted: headers of large files are spread over them."""
+MOST_STACKS, MOST_PLANES = 100_000, 10_000_000
+"""Stacks and planes that one image may announce: more are a damaged header."""
+MOST_COMPRESSION = 100_000
+"""Bytes of voxels that no compression makes of one byte."""
 Region = tuple[slice, slice, slice]
 WHOLE: Region = (slice(None), slice(None), slice(None))
 MARKS = (".zgroup", ".zarray", "zarr.json")
@@ -206,6 +216,47 @@ class Readable:
                 expected="a complete TIFF file, CZI file or OME-Zarr store",
                 remedy="Copy it again from the microscope, or set on_bad_frame: skip.",
             ) from error
+
+
+@contextmanager
+def opening(path: Path) -> Iterator[None]:
+    """Context for headers: `Readable`, `in_time`."""
+    with in_time(path), Readable(path):
+        yield
+
+
+@contextmanager
+def in_time(path: Path) -> Iterator[None]:
+    """Context that ends the reading of headers that takes for ever, with one message that names the file."""
+    seconds = OPENING_S + (path.stat().st_size / BYTES_PER_S if path.is_file() else 0)
+    try:
+        with time_limit(seconds):
+            yield
+    except TimeIsUp:
+        raise BadInputError(
+            path,
+            found=f"headers that were not read within {seconds:.0f} s",
+            expected="a complete TIFF file, CZI file or OME-Zarr store, on a disk that answers",
+            remedy="Look whether the disk answers; if it does, the file is damaged: copy it again from the "
+            "microscope.",
+        ) from None
+
+
+def check_announced(path: Path, times: int, channels: int, depth: int) -> None:
+    """Refuse numbers of time points, channels and planes that no acquisition has.
+
+    Raises
+    ------
+    BadInputError
+        For more than `MOST_STACKS` stacks or `MOST_PLANES` planes.
+    """
+    if times * channels > MOST_STACKS or times * channels * depth > MOST_PLANES:
+        raise BadInputError(
+            path,
+            found=f"{times} time points of {channels} channels of {depth} planes announced",
+            expected=f"at most {MOST_STACKS} stacks and {MOST_PLANES} planes",
+            remedy="The header is damaged: copy the file again from the microscope.",
+        )
 
 
 def file_stamp(path: Path) -> str:

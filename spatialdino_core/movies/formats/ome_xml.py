@@ -88,7 +88,7 @@ class OmeImage:
         first = 0
         for axis in self.order:
             first = first * self.counts[axis] + start[axis]
-        for k in range(min(number, total - first)):
+        for k in range(min(number, total - first, available - block.page)):
             rest, position = first + k, {}
             for axis in fastest:
                 rest, position[axis] = divmod(rest, self.counts[axis])
@@ -163,10 +163,13 @@ def _blocks(data: ElementTree.Element) -> Iterator[Block]:
         int(data.get("FirstC", 0)),
         int(data.get("FirstZ", 0)),
     )
+    page = int(data.get("IFD", 0))
+    if min(page, *first) < 0:
+        raise ValueError(f"planes that begin at page {page}, (t, c, z) = {first}")
     uuid = data.find("{*}UUID")
     yield Block(
         first=first,
-        page=int(data.get("IFD", 0)),
+        page=page,
         planes=None if count is None else int(count),
         uuid=None if uuid is None or uuid.text is None else uuid.text.strip(),
         file_name=None if uuid is None else uuid.get("FileName"),

@@ -24,6 +24,7 @@ from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.axes import parsed
 from spatialdino_core.movies.formats.image import (
     MARKS,
+    MOST_COMPRESSION,
     S_PER_UNIT,
     UM_PER_UNIT,
     WHOLE,
@@ -33,16 +34,22 @@ from spatialdino_core.movies.formats.image import (
     Place,
     Readable,
     Region,
+    check_announced,
+    in_time,
     quantity,
 )
 from spatialdino_core.movies.formats.ome_xml import OmeImage, ome_images
-from spatialdino_core.movies.formats.zarr_chunks import chunks_there, folder_of
+from spatialdino_core.movies.formats.zarr_chunks import bytes_below, chunks_there, folder_of, grid_of
 from spatialdino_core.movies.names import natural
 
 MissingChunks = Literal["zeros"] | None
 BIOFORMATS_XML = Path("OME") / "METADATA.ome.xml"
 AXIS_NAMES = {"t": "T", "time": "T", "c": "C", "channel": "C", "z": "Z", "y": "Y", "x": "X"}
 USUAL_AXES = {3: "zyx", 4: "tzyx"}
+MOST_CHUNKS = 10_000_000
+"""Chunks that an array may announce: more are damaged metadata."""
+FEW_BYTES = 2**31
+"""Stacks of fewer bytes are believed in; of larger ones the files are looked at."""
 AXES_OF_OLD_VERSIONS = "TCZYX"  # 0.1 and 0.2 have no other
 
 
@@ -100,10 +107,11 @@ def images_of(path: Path, axes: str | None, missing_chunks: MissingChunks) -> li
         ``zeros``: the store leaves out chunks that hold nothing.
     """
     with Readable(path):
-        store = zarr.open(path, mode="r")
         try:
-            levels = list(_levels_of(path, store, "", axes))
-            described = _described(path)
+            with in_time(path):
+                levels = list(_levels_of(path, zarr.open(path, mode="r"), "", axes))
+                described = _described(path)
+            # Which chunks are there is asked without a limit: there may be millions.
             return [_image(path, level, missing_chunks, described.get(level.group)) for level in levels]
         except BadInputError:
             raise
@@ -124,6 +132,8 @@ def _broken(path: Path, found: str) -> BadInputError:
 def _image(path: Path, level: _Level, missing: MissingChunks, described: OmeImage | None) -> Image:
     times, channels = level.length("T"), level.length("C")
     depth = level.length("Z")
+    check_announced(path, times, channels, depth)
+    _check_chunks(path, level)
     faults = {} if missing == "zeros" or level.declared_sparse else _lost_chunks(level)
     said = _metadata(level, f"OME-Zarr metadata of {path.name}")
     places = list(itertools.product(range(times), range(channels)))
@@ -140,6 +150,26 @@ def _image(path: Path, level: _Level, missing: MissingChunks, described: OmeImag
         clock_s=described.clock_s if described else {},
         metadata=said,
     )
+
+
+def _check_chunks(path: Path, level: _Level) -> None:
+    """Refuse more chunks than a store can have, and stacks or chunks of more bytes than any compression can
+    make of the files of the array."""
+    array, item = level.array, level.array.dtype.itemsize
+    chunks = math.prod(grid_of(array.shape, array.chunks))
+    if chunks > MOST_CHUNKS:
+        raise _broken(path, f"{chunks} chunks of {array.chunks} in {array.shape}, more than {MOST_CHUNKS}")
+    stack = math.prod(level.length(axis) for axis in "ZYX") * item
+    chunk = math.prod(array.shards or array.chunks) * item
+    if max(stack, chunk) < FEW_BYTES:
+        return
+    stored = bytes_below(folder_of(array))
+    if max(stack, chunk) > MOST_COMPRESSION * stored:
+        raise _broken(
+            path,
+            f"{array.shape} voxels of {array.dtype} in chunks of {array.shards or array.chunks}, "
+            f"and {stored} bytes in all of its files",
+        )
 
 
 def _where(level: _Level, place: Place) -> str:

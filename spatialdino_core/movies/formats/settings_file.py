@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.movies.formats.image import FileMetadata, positive
+from spatialdino_core.movies.formats.image import FileMetadata, opening, positive
 
 ENDING = "_Settings.txt"
 TIFF_ENDINGS = (".tif", ".tiff", ".tf2", ".tf8", ".btf")
@@ -34,11 +34,14 @@ MOTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 # Cameras of these models have pixels of 6.5 µm (Hamamatsu ORCA-Flash4.0 and ORCA-Fusion).
 CAMERA_PIXEL_UM = {"C11440": 6.5, "C13440": 6.5, "C14440": 6.5, "C15440": 6.5}
 
+# No two quantifiers beside each other take the same letters: else time would grow faster than the text.
 _WAVEFORM = re.compile(
-    r"^(?P<device>[^\n]*?)\s+Offset,\s*Interval \(um\),\s*# of Pixels for Excitation\s*\(\d+\)\s*:"
+    r"(?<=\s)Offset,\s*Interval \(um\),\s*# of Pixels for Excitation\s*\(\d+\)\s*:"
     r"\s*\S+\s+(?P<interval>[-+]?[\d.]+(?:[eE][-+]?\d+)?)\s+\d+",
-    re.MULTILINE | re.IGNORECASE,
+    re.IGNORECASE,
 )
+MOST_BYTES = 2**24
+"""Of a settings file; those of instruments have some ten thousand."""
 
 
 def settings_beside(files: Sequence[Path]) -> list[Path]:
@@ -84,7 +87,18 @@ def read_settings(paths: Sequence[Path]) -> list[FileMetadata]:
 
 
 def _read(path: Path) -> FileMetadata:
-    text = path.read_bytes().decode("latin-1")
+    with opening(path):
+        if path.stat().st_size > MOST_BYTES:
+            raise BadInputError(
+                path,
+                found=f"{path.stat().st_size} bytes",
+                expected=f"settings of a microscope, {MOST_BYTES} bytes at most",
+                remedy=f"If it is something else, call it otherwise: files that end in {ENDING} are read.",
+            )
+        return _said(path, path.read_bytes().decode("latin-1"))
+
+
+def _said(path: Path, text: str) -> FileMetadata:
     scan, step = _scan_and_step(text)
     angle = _number(_ini(text, "Sample stage", "Angle between stage and bessel beam (deg)"))
     tilted = angle is not None and 0 < abs(angle) < 90
@@ -103,11 +117,17 @@ def _read(path: Path) -> FileMetadata:
 def _scan_and_step(text: str) -> tuple[str | None, float | None]:
     """Scan and signed step, µm; ``None`` where the file does not say or its channels differ."""
     intervals: dict[str, set[float]] = {}
-    for match in _WAVEFORM.finditer(text):
-        device = " ".join(match["device"].lower().split())
-        intervals.setdefault(device, set()).add(float(match["interval"]))
-    motion = re.search(r"^Z motion\s*:\s*(.*?)\s*$", text, re.MULTILINE | re.IGNORECASE)
-    named = " ".join(motion[1].lower().split()) if motion else ""
+    motions: list[str] = []
+    for line in text.splitlines():
+        match = _WAVEFORM.search(line)
+        interval = _number(match["interval"]) if match else None
+        if match and interval is not None:
+            device = " ".join(line[: match.start()].lower().split())
+            intervals.setdefault(device, set()).add(interval)
+        key, colon, value = line.partition(":")
+        if colon and key.rstrip().lower() == "z motion":
+            motions.append(" ".join(value.lower().split()))
+    named = motions[0] if motions else ""
     if named not in MOTIONS:
         stages = [device for device in ("x stage", "xz stage") if intervals.get(device, {0.0}) != {0.0}]
         if len(stages) != 1:
@@ -125,7 +145,7 @@ def _pixel_um(text: str) -> float | None:
     """Camera pixel over magnification, for camera models whose pixel is known."""
     camera = _section(text, "Camera")
     model = re.search(r"^Model\s*:\s*(\w+)", camera, re.MULTILINE | re.IGNORECASE)
-    binning = re.search(r"^Binning\s*:\s*(\d+)", camera, re.MULTILINE | re.IGNORECASE)
+    binning = re.search(r"^Binning\s*:\s*(\d{1,3})", camera, re.MULTILINE | re.IGNORECASE)
     magnification = positive(_ini(text, "Detection optics", "Magnification"))
     camera_um = CAMERA_PIXEL_UM.get(model[1].upper()) if model else None
     if camera_um is None or magnification is None:

@@ -16,11 +16,14 @@ import tifffile
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.axes import plane_axes
 from spatialdino_core.movies.formats.image import (
+    MOST_COMPRESSION,
+    MOST_PLANES,
     FileMetadata,
     Image,
     Piece,
     Place,
-    Readable,
+    check_announced,
+    opening,
     ranges,
 )
 from spatialdino_core.movies.formats.imagej import imagej_axes, imagej_metadata
@@ -31,10 +34,7 @@ from spatialdino_core.movies.formats.ome_xml import (
     ome_images,
     own_uuid,
 )
-from spatialdino_core.movies.formats.tiff_planes import Planes, planes_of
-
-MOST_STACKS = 100_000
-"""Stacks that one image may announce: more are a damaged header."""
+from spatialdino_core.movies.formats.tiff_planes import Planes, directories_alike, planes_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class TiffContent:
 
 def opened(path: Path) -> TiffContent:
     """Open a file, read its headers, and close it; no other file is opened."""
-    with Readable(path), tifffile.TiffFile(path, is_ome=False) as tif:
+    with opening(path), tifffile.TiffFile(path, is_ome=False) as tif:
         first = tif.pages.first
         xml = first.description if first.is_ome else None
         return TiffContent(
@@ -96,6 +96,23 @@ def opened(path: Path) -> TiffContent:
                 else FileMetadata(origin=f"file metadata of {path.name}")
             ),
         )
+
+
+def calibration_image(path: Path | str) -> np.ndarray:
+    """All of a TIFF file that is no part of a movie: a dark or flat image, a mask of pixels.
+
+    Raises
+    ------
+    BadInputError
+        If it cannot be read, or claims more voxels than any compression can make of its bytes.
+    """
+    path = Path(path)
+    with opening(path), tifffile.TiffFile(path, is_ome=False) as tif:
+        directories_alike(tif)
+        claimed = tif.series[0].nbytes
+        if claimed > MOST_COMPRESSION * path.stat().st_size:
+            raise ValueError(f"{claimed} bytes of voxels announced, in {path.stat().st_size} bytes")
+        return np.asarray(tif.asarray())
 
 
 def _layouts(tif: tifffile.TiffFile) -> Iterable[Layout]:
@@ -216,6 +233,7 @@ def _understood(content: TiffContent, layout: Layout, one_stack: bool) -> Layout
 def _plain_image(content: TiffContent, layout: Layout) -> Image:
     """An image whose planes lie in the file in the order of its axes."""
     size = dict(zip(layout.order, layout.counts, strict=True))
+    check_announced(content.path, size.get("T", 1), size.get("C", 1), size.get("Z", 1))
     numbers = np.array(layout.numbers).reshape(layout.counts)
     for axis in "TCZ":
         if axis not in size:
@@ -269,13 +287,10 @@ def _ome_image(image: OmeImage, file_of: Callable[[Block], TiffContent | str], m
         A file that has the shape and dtype of all.
     """
     times, channels, depth = (image.counts[axis] for axis in "TCZ")
-    if times * channels > MOST_STACKS:
-        raise BadInputError(
-            model.path,
-            found=f"{times} time points of {channels} channels announced",
-            expected=f"at most {MOST_STACKS} stacks",
-            remedy="The header is damaged: copy the file again from the microscope.",
-        )
+    check_announced(model.path, times, channels, depth)
+    listed = sum(block.planes or 0 for block in image.blocks)
+    if listed > MOST_PLANES:
+        raise ValueError(f"an OME-XML that lists {listed} planes")
     planes: dict[Place, dict[int, tuple[TiffContent, int]]] = {}
     lost: dict[Place, str] = {}
     for block in image.blocks:
@@ -371,7 +386,7 @@ def described_set(path: Path, xml: str | None) -> str | None:
         beside = path.with_name(Path(name).name)
         if not beside.is_file():
             return None
-        with Readable(beside):
+        with opening(beside):
             return beside.read_text(encoding="utf-8-sig")
     named = {
         block.file_name or block.uuid

@@ -16,11 +16,24 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from spatialdino_core.movies.formats.image import WHOLE, Readable, Region, numbers_of
+from spatialdino_core.movies.formats.image import (
+    MOST_COMPRESSION,
+    WHOLE,
+    Readable,
+    Region,
+    numbers_of,
+    opening,
+)
 
 UNCOMPRESSED = 1
 CONTIGUOUS = 1  # PlanarConfiguration: red, green and blue of a pixel beside each other
-MOST_COMPRESSION = 100_000
+MOST_ANNOUNCED = 1000
+"""So many times the planes that a file can hold may be announced: an acquisition may be stopped early."""
+FORM_TAGS = (256, 257, 258, 259, 266, 277, 278, 284, 317, 322, 323, 339, 32997)
+"""Tags that say the shape of a page's planes, and how they are coded."""
+MOST_TAGS = 4096
+NOWHERE = 2**63
+"""Place of data that are nowhere in a file, bytes."""
 Form = tuple[tuple[int, ...], str]
 
 
@@ -68,6 +81,44 @@ class Planes:
         return None
 
 
+def directories_alike(tif: tifffile.TiffFile) -> bool:
+    """Whether the directories of all pages say the same of the shape and the coding of their planes.
+
+    Raises
+    ------
+    ValueError
+        If they lead back to one before: tifffile sees this of the first hundred only, and else goes round for
+        hours.
+    """
+    file, order, big = tif.filehandle, tif.byteorder, tif.is_bigtiff
+    count, link, size = (order + "Q", order + "Q", 20) if big else (order + "H", order + "I", 12)
+    codes = {struct.pack(order + "H", code) for code in FORM_TAGS}
+    seen: set[int] = set()
+    forms: set[tuple[bytes, ...]] = set()
+    places: dict[int, list[slice]] = {}
+    file.seek(8 if big else 4)
+    while offset := _number(file, link):
+        if offset in seen:
+            raise ValueError(f"directories of pages that go round in a circle, at byte {offset}")
+        seen.add(offset)
+        file.seek(offset)
+        tags = _number(file, count)
+        entries = file.read(min(tags, MOST_TAGS) * size)
+        if tags not in places:  # programs write the same tags for each page, but for the first
+            places[tags] = [
+                slice(k, k + size) for k in range(0, len(entries), size) if entries[k : k + 2] in codes
+            ]
+        forms.add(tuple(entries[place] for place in places[tags]))
+        file.seek(offset + struct.calcsize(count) + tags * size)
+    return len(forms) < 2
+
+
+def _number(file: tifffile.FileHandle, form: str) -> int:
+    """The number that stands here; 0 beyond the end of the file."""
+    data = file.read(struct.calcsize(form))
+    return int(struct.unpack(form, data)[0]) if len(data) == struct.calcsize(form) else 0
+
+
 def planes_of(tif: tifffile.TiffFile) -> Planes:
     """Survey an open file (opened with ``is_ome=False``, so that no other file is)."""
     form, raw, extents, cut = _survey(tif)
@@ -84,6 +135,9 @@ def planes_of(tif: tifffile.TiffFile) -> Planes:
     block = tif.series[0] if len(tif.pages) == 1 and leading == 1 else None
     if block is not None and block.dataoffset is not None:
         per_page = max(1, math.prod(int(n) for n in block.shape) // math.prod(shape_yx))
+        held = 1 + tif.filehandle.size // plane_bytes
+        if per_page > MOST_ANNOUNCED * held:
+            raise ValueError(f"{per_page} planes announced, in a file of {tif.filehandle.size} bytes")
         extents = [(block.dataoffset, block.dataoffset + block.nbytes)]
     else:
         per_page = leading
@@ -116,7 +170,7 @@ def _survey(tif: tifffile.TiffFile) -> tuple[list[Form], bool, list[tuple[int, i
     whether a directory is cut."""
     pages = tif.pages
     # As frames of the first page only the tags that say where the data lie are read: a quarter of the time.
-    pages.useframes = True
+    pages.useframes = directories_alike(tif)
     pages.set_keyframe(0)
     try:
         found, cut = _pages(pages)
@@ -150,6 +204,8 @@ def _page(page: tifffile.TiffPage | tifffile.TiffFrame) -> tuple[Form, bool, tup
     keyframe = page.keyframe
     whole = page.compression == UNCOMPRESSED and keyframe and keyframe.bitspersample == 8 * dtype.itemsize
     end += max(claimed - stored, 0) if whole else claimed * (claimed > MOST_COMPRESSION * stored)
+    if math.prod(page.chunked) > len(places):  # strips or tiles without a place
+        end = NOWHERE
     return (shape, dtype.newbyteorder("=").str), bool(page.is_final), (first, end)
 
 
@@ -172,7 +228,7 @@ class TiffReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with Readable(path), tifffile.TiffFile(path, is_ome=False) as tif:
+        with opening(path), tifffile.TiffFile(path, is_ome=False) as tif:
             # Known once, because opening a file of ten thousand planes takes longer than reading a frame.
             self._planes = planes_of(tif)
 
@@ -207,7 +263,11 @@ class TiffReader:
             return np.empty((0, *planes.shape_yx), planes.dtype)[:, y, x]
         pages = sorted({number // planes.per_page for number in numbers})
         with tifffile.TiffFile(self.path, is_ome=False) as tif:
-            decoded = tif.asarray(key=pages).reshape(len(pages) * planes.per_page, *planes.shape_yx)
+            own = [tif.pages[page] for page in pages]
+            # Together they are decoded in the way of the first.
+            alike = len({page.hash for page in own}) == 1
+            decoded = tif.asarray(key=pages) if alike else np.stack([page.asarray() for page in own])
+        decoded = decoded.reshape(len(pages) * planes.per_page, *planes.shape_yx)
         place = {page: k * planes.per_page for k, page in enumerate(pages)}
         chosen = [place[number // planes.per_page] + number % planes.per_page for number in numbers]
         return np.ascontiguousarray(decoded[chosen][:, y, x], planes.dtype)

@@ -45,6 +45,13 @@ def chunks_there(array: Any) -> np.ndarray:
     return _within_shards(array, root, there) if array.shards else there
 
 
+def bytes_below(folder: Path) -> int:
+    """Bytes of all files in a folder and below."""
+    return sum(
+        os.stat(os.path.join(below, name)).st_size for below, _, names in os.walk(folder) for name in names
+    )
+
+
 def grid_of(shape: Sequence[int], chunk: Sequence[int]) -> tuple[int, ...]:
     """How many chunks an array has along each axis."""
     return tuple(-(-length // size) for length, size in zip(shape, chunk, strict=True))
