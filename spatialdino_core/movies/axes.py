@@ -23,6 +23,19 @@ def parsed(axes: str) -> list[tuple[str, int | None]]:
     return [(letter.upper(), int(number) if number else None) for letter, number in LETTERS.findall(axes)]
 
 
+def planes_announced(axes: str) -> int:
+    """How many planes a cell with a number for every axis before y and x, time first, comes to; else 0.
+
+    Examples
+    --------
+    >>> planes_announced("t5z12yx"), planes_announced("z12t5yx"), planes_announced("tz12yx")
+    (60, 0, 0)
+    """
+    leading = parsed(axes)[:-2]
+    counts = [count or 0 for _, count in leading]
+    return math.prod(counts) if leading and leading[0][0] == "T" else 0
+
+
 def plane_axes(axes: str, planes: int, stored: Sequence[int] = ()) -> tuple[str, tuple[int, ...]] | None:
     """What the planes of a file are, of which there are ``planes``.
 

@@ -110,7 +110,8 @@ def chosen_image(row: SheetRow, images: Sequence[Image]) -> Image:
         f"movie '{row.movie}' ({row.path})",
         found=f"{len(images)} images (positions): {listed}{more}",
         expected=("one" if row.position is None else f"position '{row.position}' among them"),
-        remedy="Say in the sample sheet's column 'position' which, by name or number; one movie for each.",
+        remedy="Say in the sample sheet's column 'position' which, by name or number; one movie for each. If "
+        "they are time points or planes of one, say so in 'axes', e.g. t5z12yx.",
     )
 
 

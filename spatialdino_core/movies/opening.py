@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from spatialdino_core.movies.sheet import SheetRow
 
 COMPANION_ENDINGS = (".ome", ".ome.xml")
 SHOWN = 8
+UNFINISHED = (".part", ".crdownload", ".tmp", ".filepart", ".gz", ".zst", ".bz2")
 OTHER_FORMATS = (".nd2", ".lif", ".ims", ".h5", ".hdf5", ".sld", ".sldy", ".oib", ".oif", ".zip")
 
 
@@ -82,6 +84,7 @@ def _members(row: SheetRow) -> tuple[list[Path], dict[str, str]]:
             files.append(path)
         elif not path.name.startswith("."):
             unused[str(path)] = reason
+    _check_names(row, files, unused)
     kinds = {_kind(path) for path in files}
     if kinds == {"companion file", "TIFF"}:
         files = [path for path in files if _kind(path) == "companion file"]
@@ -124,10 +127,44 @@ def _unfit(path: Path) -> str | None:
         return "hidden file"
     if path.is_dir():
         return None if ome_zarr.is_store(path) else "folder that is no Zarr store"
+    if path.is_symlink() and not path.exists() and path.name.lower().endswith(TIFF_ENDINGS):
+        return None  # a time point that cannot be read
     if not path.is_file():
         return "link to a file that is not there" if path.is_symlink() else "no file"
     fit = (*TIFF_ENDINGS, ".czi", *COMPANION_ENDINGS)
     return None if path.name.lower().endswith(fit) else "not an image file"
+
+
+def _check_names(row: SheetRow, files: Sequence[Path], unused: Mapping[str, str]) -> None:
+    """Refuse a series with a copy that is not finished among it, and one with a file under two names.
+
+    Raises
+    ------
+    BadInputError
+        Naming the file.
+    """
+    for name in unused:
+        bare, ending = os.path.splitext(name)
+        if ending.lower() in UNFINISHED and bare.lower().endswith(TIFF_ENDINGS):
+            raise BadInputError(
+                name,
+                found="a file whose ending says that it is not finished or packed",
+                expected="whole files",
+                remedy="Finish or unpack it; if it is no part of the movie, use a pattern, e.g. *.tif.",
+            )
+    seen: dict[tuple[int, int], Path] = {}
+    for file in files if len(files) > 1 else ():
+        status = file.stat() if file.exists() else None
+        if status is None:
+            continue
+        other = seen.setdefault((status.st_dev, status.st_ino), file)
+        if other is not file:
+            raise BadInputError(
+                f"movie '{row.movie}' ({row.path})",
+                found=f"{other.name} and {file.name}, which are the same file under two names",
+                expected="another file for each time point",
+                remedy="Remove the link, or put the file that is meant in its place.",
+            )
 
 
 def _only(row: SheetRow, files: Sequence[Path]) -> Path:
@@ -135,8 +172,9 @@ def _only(row: SheetRow, files: Sequence[Path]) -> Path:
         raise BadInputError(
             row.path,
             found=f"{len(files)} stores or CZI files: {', '.join(path.name for path in files[:SHOWN])}",
-            expected="one OME-Zarr store or CZI file per row",
-            remedy="Make the path match a single one.",
+            expected="one OME-Zarr store or CZI file with the whole movie per row",
+            remedy="Make the path match a single one. A movie of one store or CZI file for each time point "
+            "is not read as such: export each time point as a TIFF stack, and name those.",
         )
     return files[0]
 
@@ -172,7 +210,10 @@ def _of_set(row: SheetRow, path: Path, xml: str, files: Sequence[Path], unused: 
             continue
         others, also = tiff.images_of_set(file, more, files)
         images, used = images + others, used | also
-    return _of_one(row, sorted(used - {path}) or [path], images, unused, f"OME-XML of {path.name}")
+    beyond = len(used - set(files) - {path}) if len(files) > 1 else 0
+    wider = f", with {beyond} files of its set that the path does not match" if beyond else ""
+    by = f"OME-XML of {path.name}{wider}"
+    return _of_one(row, sorted(used - {path}) or [path], images, unused, by)
 
 
 def _of_tiffs(

@@ -215,7 +215,10 @@ def as_counts(stack: np.ndarray, where: str) -> np.ndarray:
     if low < -0.5 or high > HIGHEST_COUNT:
         excess = np.ceil(10 * high / HIGHEST_COUNT) / 10
         remedy = (
-            f"Add {-int(np.floor(low))} or more to all frames of the movie"
+            "If counts above 32,767 became negative, read them as unsigned 16-bit again (view as uint16); if "
+            "they are counts less an offset, add 32768"
+            if low < -0.5 and stack.dtype == np.int16
+            else f"Add {-int(np.floor(low))} or more to all frames of the movie"
             if low < -0.5
             else f"Divide all frames of the movie by {written_out(excess)} or more"
         )

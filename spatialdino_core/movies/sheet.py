@@ -9,6 +9,7 @@ import glob
 import math
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -46,7 +47,7 @@ class SheetRow(BaseModel):
     channel: str
     path: Annotated[str, Field(min_length=1)]
     scan: Scan | None = None
-    angle_deg: Annotated[float, Field(gt=0, lt=90)] | None = None
+    angle_deg: Annotated[float, Field(ge=2, lt=90)] | None = None  # below: radians
     step_um: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     pixel_um: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     interval_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
@@ -142,9 +143,10 @@ class SheetRow(BaseModel):
         folder, pattern = without_glob(Path(self.path))
         if pattern is None:
             return [folder]
-        matches = glob.glob(pattern, root_dir=folder) or glob.glob(
-            pattern.replace("[", "[[]"), root_dir=folder
-        )
+        # Names with accents are spelled in two ways, of which one program writes this and another that.
+        spelled = [pattern, *(unicodedata.normalize(form, pattern) for form in ("NFC", "NFD"))]
+        spelled += [text.replace("[", "[[]") for text in spelled]
+        matches = next((found for text in spelled if (found := glob.glob(text, root_dir=folder))), [])
         return [folder / match for match in sorted(matches, key=lambda match: match.split(os.sep))]
 
     def calibrations(self) -> dict[str, str]:

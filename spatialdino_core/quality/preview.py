@@ -126,6 +126,7 @@ def _look(
     evidence: list[list[Evidence]] = [[] for _ in sources]
 
     before: dict[FrameSource, tuple[int, Texture]] = {}
+    reasons: list[str] = []
 
     def see(source: FrameSource, frame: int) -> tuple[FrameLook, Evidence]:
         raw, counts = _read(source, frame, record.movie)
@@ -138,9 +139,10 @@ def _look(
     def add(frame: int) -> bool:
         try:
             seen = [see(source, frame) for source in sources]
-        except BadInputError:
+        except BadInputError as error:
             if not skip_bad:
                 raise
+            reasons.append(str(error))
             return False
         for channel, (look, found) in enumerate(seen):
             looks[channel].append(look)
@@ -154,9 +156,9 @@ def _look(
     if not usable:
         raise BadInputError(
             f"movie '{record.movie}'",
-            found="no usable frame",
+            found=f"no usable frame; the first: {reasons[0] if reasons else 'left out by the register'}",
             expected="at least one",
-            remedy="Reject the movie.",
+            remedy="Mend them as that says, or reject the movie.",
         )
     bad = 0
     if number > 1:

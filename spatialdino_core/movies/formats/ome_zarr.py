@@ -312,20 +312,22 @@ def _lost_chunks(level: _Level) -> dict[Place, str]:
     """Stacks of which chunks are not there, though the same chunks of other stacks are.
 
     A store may leave out chunks that hold nothing but its fill value, such as corners without data; those
-    are the same in every frame, of one channel or of all. A chunk that only some frames lack did not arrive.
+    are the same in every frame, of one channel or of all. A chunk that only some frames lack did not arrive,
+    and neither did one that lies between others along an axis.
     """
     lost = ~chunks_there(level.array)
     order = [level.axes.index(axis) for axis in "TC" if axis in level.axes]
     lost = np.moveaxis(lost, order, range(len(order)))
     for number, axis in enumerate("TC"):
         lost = lost if axis in level.axes else np.expand_dims(lost, number)
+    between = _between(~lost).reshape(*lost.shape[:2], -1)
     lost = lost.reshape(*lost.shape[:2], -1)
     frames, channels, chunks = lost.shape
     # With a single stack there is no other to compare with: what it lacks cannot be told from a fault.
     usual = lost.all(axis=0) & (frames > 1) | lost.all(axis=(0, 1)) & (frames * channels > 1)
     faults: dict[Place, str] = {}
     for t, c in itertools.product(range(frames), range(channels)):
-        odd = int(lost[t, c].sum() if lost[t, c].all() else (lost[t, c] & ~usual[c]).sum())
+        odd = int(lost[t, c].sum() if lost[t, c].all() else (lost[t, c] & ~usual[c] | between[t, c]).sum())
         if odd:
             for place in _places(level, t, c):
                 faults[place] = (
@@ -333,6 +335,16 @@ def _lost_chunks(level: _Level) -> dict[Place, str]:
                     "say 'zeros' in the column missing_chunks)"
                 )
     return faults
+
+
+def _between(there: np.ndarray) -> np.ndarray:
+    """Chunks (t, c, …) that are not there, while some before and some after them along an inner axis are."""
+    found = np.zeros(there.shape, bool)
+    for axis in range(2, there.ndim):
+        before = np.maximum.accumulate(there, axis)
+        after = np.flip(np.maximum.accumulate(np.flip(there, axis), axis), axis)
+        found |= ~there & before & after
+    return found
 
 
 def _places(level: _Level, t: int, c: int) -> Iterator[Place]:

@@ -49,7 +49,8 @@ def settings_beside(files: Sequence[Path]) -> list[Path]:
 
     Each TIFF file belongs to the settings file in its folder with the longest name before
     ``_Settings.txt`` that the TIFF file's name begins with. Where no name fits, every settings file of the
-    folder counts: one is then the right one, and several must agree.
+    folder counts: one is then the right one, and several must agree. None does if one is called as the TIFF
+    file is but for a number (``cell1`` beside ``cell10_t0.tif``): they are of other movies.
     """
     tiffs: dict[str, list[str]] = {}
     for file in files:
@@ -62,8 +63,17 @@ def settings_beside(files: Sequence[Path]) -> list[Path]:
         present = [Path(folder, name) for name in glob.glob(f"*{ENDING}", root_dir=folder)]
         for name in names if present else ():
             fitting = [p for p in present if name.startswith(p.name.removesuffix(ENDING) + "_")]
-            chosen |= {max(fitting, key=lambda p: len(p.name))} if fitting else set(present)
+            if fitting:
+                chosen.add(max(fitting, key=lambda p: len(p.name)))
+            elif not any(_counts_otherwise(p.name.removesuffix(ENDING), name) for p in present):
+                chosen |= set(present)
     return sorted(chosen)
+
+
+def _counts_otherwise(stem: str, name: str) -> bool:
+    """Whether a name begins as a settings file's does, but with other numbers."""
+    begins = re.sub(r"\d+", r"\\d+", re.escape(stem))
+    return stem != begins and re.match(rf"{begins}(?![0-9A-Za-z])", name) is not None
 
 
 def read_settings(paths: Sequence[Path]) -> list[FileMetadata]:

@@ -14,7 +14,7 @@ import numpy as np
 import tifffile
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.movies.axes import plane_axes
+from spatialdino_core.movies.axes import parsed, plane_axes, planes_announced
 from spatialdino_core.movies.formats.image import (
     MOST_COMPRESSION,
     MOST_PLANES,
@@ -123,6 +123,9 @@ def _layouts(tif: tifffile.TiffFile) -> Iterable[Layout]:
     # A single page beside a stack is a thumbnail or a label; thumbnails of all planes say that they are.
     stacks = [s for s in tif.series if math.prod(s.shape[:-2]) > 1 and not s.keyframe.is_reduced]
     stacks = [s for s in stacks if not s.axes.endswith("S")] or stacks  # nor is a picture in colour
+    if not stacks and _written_plane_by_plane(tif):
+        yield Layout(name="", order="Q", counts=(len(tif.pages),), numbers=range(len(tif.pages)))
+        return
     for series in stacks or tif.series:
         flat = series.axes.endswith("YX")
         counts = tuple(int(n) for n in (series.shape[:-2] if flat else series.shape))
@@ -132,6 +135,12 @@ def _layouts(tif: tifffile.TiffFile) -> Iterable[Layout]:
             counts=counts,
             numbers=_plane_numbers(tif, series, math.prod(counts)),
         )
+
+
+def _written_plane_by_plane(tif: tifffile.TiffFile) -> bool:
+    """Whether each plane was appended as an image of its own."""
+    alike = len({(one.shape, one.dtype, one.axes) for one in tif.series}) == 1
+    return alike and len(tif.series) == len(tif.pages) > 1
 
 
 def _plane_numbers(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, planes: int) -> Sequence[int]:
@@ -199,6 +208,12 @@ def _by_hand(content: TiffContent, axes: str) -> Layout:
     planes, odd = len(numbers), len(content.planes.alike) - len(numbers)
     found = plane_axes(axes, planes, stored)
     if found is None:
+        announced = planes_announced(axes)
+        if planes < announced < planes + announced / max(1, int(parsed(axes)[0][1] or 1)):
+            # The last time point was not finished: its planes are missing, as in a file that says so itself.
+            numbers += range(len(content.planes.alike), len(content.planes.alike) + announced - planes)
+            found = plane_axes(axes, announced)
+    if found is None:
         beside = f", and {odd} pages of another shape or type" if odd else ""
         raise BadInputError(
             content.path,
@@ -262,7 +277,7 @@ def _plain_image(content: TiffContent, layout: Layout) -> Image:
         channels=channels,
         channel_names=(),
         shape_zyx=(numbers.shape[2], *content.planes.shape_yx),
-        dtype=content.planes.dtype,
+        dtype=content.planes.dtype_of_values,
         stacks=stacks,
         faults=faults,
         absent=absent,
@@ -293,6 +308,7 @@ def _ome_image(image: OmeImage, file_of: Callable[[Block], TiffContent | str], m
         raise ValueError(f"an OME-XML that lists {listed} planes")
     planes: dict[Place, dict[int, tuple[TiffContent, int]]] = {}
     lost: dict[Place, str] = {}
+    taken: dict[tuple[Path, int], tuple[int, int, int]] = {}
     for block in image.blocks:
         content = file_of(block)
         if isinstance(content, str):
@@ -308,6 +324,14 @@ def _ome_image(image: OmeImage, file_of: Callable[[Block], TiffContent | str], m
             )
         available = len(content.planes.ends)
         for (t, c, z), page in image.places(block, available):
+            if taken.setdefault((content.path, page), (t, c, z)) != (t, c, z) and page < available:
+                raise BadInputError(
+                    content.path,
+                    found=f"page {page} for {taken[content.path, page]} and {t, c, z} (time, channel, z) in "
+                    "the OME-XML",
+                    expected="another page for each plane",
+                    remedy="Say in the sample sheet's column 'axes' what the planes are, e.g. t4z24yx.",
+                )
             if page < available and planes.setdefault((t, c), {}).setdefault(z, (content, page)) != (
                 content,
                 page,
@@ -333,7 +357,7 @@ def _ome_image(image: OmeImage, file_of: Callable[[Block], TiffContent | str], m
         channels=channels,
         channel_names=image.channel_names,
         shape_zyx=(depth, *model.planes.shape_yx),
-        dtype=model.planes.dtype,
+        dtype=model.planes.dtype_of_values,
         stacks=stacks,
         faults=faults,
         absent=frozenset(place for place in faults if place not in planes and place not in lost),
@@ -434,8 +458,11 @@ def images_of_set(path: Path, xml: str, files: Sequence[Path]) -> tuple[list[Ima
         beside = path.with_name(Path(block.file_name).name) if block.file_name else None
         if beside is None and block.uuid is None:
             beside = path
-        if beside is None or not beside.is_file():
-            beside = by_identifier(block.uuid)
+        named = content(beside) if beside is not None and beside.is_file() else None
+        own = own_uuid(named.xml) if isinstance(named, TiffContent) and named.xml else None
+        if named is None or (block.uuid and own and own != block.uuid):
+            # Files that were renamed say themselves which they are.
+            beside = by_identifier(block.uuid) or (beside if named is not None else None)
         return content(beside) if beside is not None else f"no file {block.file_name or block.uuid}"
 
     found = ome_images(xml, f"OME-XML of {path.name}")

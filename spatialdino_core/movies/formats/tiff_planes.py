@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import struct
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from spatialdino_core.movies.formats.image import (
 )
 
 UNCOMPRESSED = 1
+SIGN_BIT = 32768
 CONTIGUOUS = 1  # PlanarConfiguration: red, green and blue of a pixel beside each other
 MOST_ANNOUNCED = 1000
 """So many times the planes that a file can hold may be announced: an acquisition may be stopped early."""
@@ -59,6 +60,8 @@ class Planes:
         Of the file, bytes.
     open_ended
         Whether the last directory announces another one, which a complete file never does.
+    signed
+        Whether the counts are stored plus 32,768, as ImageJ does with signed ones.
     """
 
     shape_yx: tuple[int, int]
@@ -70,6 +73,12 @@ class Planes:
     alike: list[bool]
     size: int
     open_ended: bool
+    signed: bool = False
+
+    @property
+    def dtype_of_values(self) -> np.dtype[Any]:
+        """Of the counts that are read."""
+        return np.dtype(np.int16) if self.signed else self.dtype
 
     def fault(self, numbers: Sequence[int]) -> str | None:
         """Why planes cannot be read; ``None`` if all of them are there."""
@@ -156,7 +165,17 @@ def planes_of(tif: tifffile.TiffFile) -> Planes:
         alike=[page == usual for page in form for _ in range(per_page)],
         size=tif.filehandle.size,
         open_ended=cut or _is_open_ended(tif),
+        signed=dtype == np.uint16 and _is_signed(tif.imagej_metadata or {}),
     )
+
+
+def _is_signed(imagej: Mapping[str, Any]) -> bool:
+    """Whether ImageJ says that counts are stored plus 32,768: a straight line (``cf=0``), c0 + c1 · stored.
+
+    Source: ij.measure.Calibration (ImageJ 1, public domain), setSigned16BitCalibration.
+    """
+    line = (imagej.get("cf"), imagej.get("c0"), imagej.get("c1"))
+    return line == (0, -SIGN_BIT, 1)
 
 
 def _full_page(tif: tifffile.TiffFile, number: int) -> tifffile.TiffPage:
@@ -241,8 +260,10 @@ class TiffReader:
             if fault:
                 raise ValueError(fault)
             if planes.offsets is None:
-                return self._decoded(numbers, y, x)
-            return self._copied([planes.offsets[number] for number in numbers], y, x)
+                part = self._decoded(numbers, y, x)
+            else:
+                part = self._copied([planes.offsets[number] for number in numbers], y, x)
+            return (part ^ np.uint16(SIGN_BIT)).view(np.int16) if planes.signed else part
 
     def _copied(self, offsets: Sequence[int], y: slice, x: slice) -> np.ndarray:
         """Part of planes that lie in the file as they are: one read of whole rows each, into place."""

@@ -171,6 +171,14 @@ def test_a_channel_that_was_never_written(tmp_path: Path) -> None:
     assert "12 of 12 chunks are not there" in raw.problem([row(tmp_path / "a.zarr", file_channel="2")])
 
 
+def test_a_plane_that_every_frame_lacks_between_others(tmp_path: Path) -> None:
+    stored(tmp_path / "a.zarr", movie(3)[:, None], (1, 1, 1, 8, 9))
+    for frame in range(3):
+        (tmp_path / f"a.zarr/0/c/{frame}/0/2/0/0").unlink()
+    assert "1 of 5 chunks are not there" in raw.problem([row(tmp_path / "a.zarr")])
+    assert raw.problem([row(tmp_path / "a.zarr", missing_chunks="zeros")]) == "none"
+
+
 def test_full_resolution_is_the_largest_wherever_it_is_listed(tmp_path: Path) -> None:
     data = movie(3)[:, None]
     group = stored(tmp_path / "a.zarr", data)

@@ -264,6 +264,9 @@ def test_more_planes_than_the_metadata_count(tmp_path: Path) -> None:
         'SizeT="2"', 'SizeT="3"'
     )
     tifffile.imwrite(tmp_path / "b.ome.tif", movie(3).reshape(-1, 8, 9), description=twice.encode(), **PLAIN)
+    assert "found page 5 for (1, 0, 0) and (0, 0, 0)" in raw.problem([row(tmp_path / "b.ome.tif")])
+    twice = twice.replace('IFD="5"', 'IFD="12"')
+    tifffile.imwrite(tmp_path / "b.ome.tif", movie(3).reshape(-1, 8, 9), description=twice.encode(), **PLAIN)
     assert "two planes for time point 0" in raw.problem([row(tmp_path / "b.ome.tif")])
 
 

@@ -119,7 +119,8 @@ def test_the_longest_name_that_fits_wins(tmp_path: Path) -> None:
         tmp_path / "cell1_Iter_0000_Settings.txt"
     ]
     # cell10 begins with cell1, but is another cell.
-    assert len(settings_beside([tmp_path / "cell10_ch0_stack0000.tif"])) == 3
+    assert settings_beside([tmp_path / "cell10_ch0_stack0000.tif"]) == []
+    assert len(settings_beside([tmp_path / "embryo_ch0_stack0000.tif"])) == 3
     assert settings_beside([tmp_path / "cell2_ch0.czi"]) == []
 
 

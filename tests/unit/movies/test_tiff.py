@@ -233,7 +233,7 @@ def test_a_picture_before_or_after_the_planes_is_none_of_them(
     for frame in range(2):
         found = source(tmp_path / "a_t*.tif", axes=axes).read(frame, PART)
         np.testing.assert_array_equal(found, stack(frame)[PART])
-    wrong = raw.problem([row(tmp_path / "a_t*.tif", axes="t2z3yx")])
+    wrong = raw.problem([row(tmp_path / "a_t*.tif", axes="t2z7yx")])
     assert "found 5 planes, and 1 pages of another shape or type" in wrong
 
 
@@ -330,3 +330,58 @@ def test_thumbnails_between_the_planes_are_no_planes(tmp_path: Path) -> None:
             )
     assert registered(tmp_path / "a.tif").shape_zyx == SHAPE
     np.testing.assert_array_equal(source(tmp_path / "a.tif").read(0), stack(0))
+
+
+def test_signed_counts_of_imagej(tmp_path: Path) -> None:
+    """Fiji stores them plus 32,768, and says so as a calibration."""
+    data = (stack(3) % 3000).astype(np.int16)
+    signs = dict(axes="ZYX", cf=0, c0=-32768, c1=1)
+    kept = (data.astype(np.int32) + 32768).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", kept, imagej=True, metadata=signs)
+    record = raw.registered([row(tmp_path / "a.tif", interval_s=None)])
+    assert record.dtype == "int16"
+    np.testing.assert_array_equal(source(tmp_path / "a.tif", interval_s=None).read(0, PART), data[PART])
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_page_of_another_type_among_the_planes(tmp_path: Path, compression: str | None) -> None:
+    for t in range(3):
+        with tifffile.TiffWriter(tmp_path / f"a_t{t}.tif") as writer:
+            for z, plane in enumerate(stack(t)):
+                odd = plane.astype(np.uint8) if (t, z) == (2, 1) else plane
+                writer.write(odd, photometric="minisblack", metadata=None, compression=compression)
+    assert "a_t2.tif" in raw.problem([row(tmp_path / "a_t*.tif")])
+
+
+def test_planes_that_were_appended_one_by_one(tmp_path: Path) -> None:
+    for t in range(2):
+        for plane in stack(t):
+            tifffile.imwrite(tmp_path / f"a_t{t}.tif", plane, append=True, photometric="minisblack")
+    for t in range(2):
+        np.testing.assert_array_equal(source(tmp_path / "a_t*.tif").read(t), stack(t))
+
+
+def test_an_acquisition_that_stopped_in_its_last_time_point(tmp_path: Path) -> None:
+    flat = np.concatenate([stack(t) for t in range(3)])[:-2]
+    tifffile.imwrite(tmp_path / "a.tif", flat, photometric="minisblack", metadata=None)
+    planes = len(stack(0))
+    rows = [row(tmp_path / "a.tif", axes=f"t3z{planes}yx")]
+    assert f"{planes - 2} of {planes} planes" in raw.problem(rows)
+    record = raw.registered(rows, "skip")
+    assert (record.frames, list(record.skipped)) == (3, [2])
+    assert "Correct 'axes'" in raw.problem([row(tmp_path / "a.tif", axes=f"t4z{planes}yx")])
+
+
+def test_a_link_that_leads_nowhere_is_a_time_point(tmp_path: Path) -> None:
+    for t in range(3):
+        tifffile.imwrite(tmp_path / f"a_t{t}.tif", stack(t), photometric="minisblack", metadata=None)
+    (tmp_path / "a_t3.tif").symlink_to("gone.tif")
+    assert "a_t3.tif" in raw.problem([row(tmp_path / "a_t*.tif")])
+    assert list(raw.registered([row(tmp_path / "a_t*.tif")], "skip").skipped) == [3]
+    (tmp_path / "a_t3.tif").unlink()
+    (tmp_path / "a_t3.tif").symlink_to("a_t2.tif")
+    assert "the same file under two names" in raw.problem([row(tmp_path / "a_t*.tif")])
+    (tmp_path / "a_t3.tif").unlink()
+    (tmp_path / "a_t3.tif.part").touch()
+    assert "not finished" in raw.problem([row(tmp_path)])
+    assert raw.problem([row(tmp_path / "*.tif")]) == "none"
