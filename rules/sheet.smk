@@ -23,7 +23,7 @@ from spatialdino_core.parameters import digest
 from spatialdino_core.quality.decisions import judgement, standings
 from workflow_scripts.environment import share_environment
 from workflow_scripts.again import plan_again
-from workflow_scripts.made import Plan
+from spatialdino_core.made import Plan
 from workflow_scripts.messages import say_first, show_left_out, unusable
 from workflow_scripts.preflight import enter_run, leave_run
 from workflow_scripts.reports import of_other_software

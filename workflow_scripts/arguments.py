@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from spatialdino_core.errors import BadInputError
-from workflow_scripts.made import remember
+from spatialdino_core.made import remember
 
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 

@@ -6,8 +6,11 @@ import getpass
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import psutil
+
+from spatialdino_core.errors import BadInputError
 
 
 def slurm_jobs() -> list[str]:
@@ -36,3 +39,26 @@ def processes(results: str) -> list[str]:
         ):
             found.append(str(process.info["pid"]))
     return found
+
+
+def refuse_orphans(mark: Path) -> None:
+    """Refuse to enter results that jobs of a dead run still write to.
+
+    Raises
+    ------
+    BadInputError
+        With what ends them.
+    """
+    _refuse(mark, "Slurm jobs", slurm_jobs(), "scancel")
+    _refuse(mark, "processes", processes(str(mark.parent)), "kill")
+
+
+def _refuse(mark: Path, what: str, orphans: list[str], end: str) -> None:
+    """The jobs of a killed run go on without it; nothing may be computed a second time meanwhile."""
+    if orphans:
+        raise BadInputError(
+            mark,
+            found=f"{what} of a run that was killed: {' '.join(orphans)}",
+            expected="none",
+            remedy=f"Wait for them to end, or end them ({end} {' '.join(orphans)}), and run again.",
+        )

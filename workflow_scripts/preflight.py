@@ -6,20 +6,16 @@ network file systems: a small file that names host, process and its start, made 
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import hashlib
 import os
 import socket
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.files import sound_json, write_json
-from workflow_scripts.orphans import processes, slurm_jobs
+from spatialdino_core.files import sound_json
+from workflow_scripts.claim import claimed, one_at_a_time
+from workflow_scripts.orphans import refuse_orphans
 
 MARK = ".running.json"
 
@@ -28,33 +24,11 @@ def enter_run(results: str) -> None:
     """Claim the results folder, or refuse if another living run has it."""
     mark = Path(results) / MARK
     # Whether a mark is that of a dead run is settled by its own host alone, one run after the other.
-    with _one_at_a_time(mark):
-        if not _claimed(mark) and not _is_ours(mark):
+    with one_at_a_time(mark):
+        if not claimed(mark) and not _is_ours(mark):
             mark.unlink()
-            if not _claimed(mark):
+            if not claimed(mark):
                 raise _taken(mark)
-
-
-@contextlib.contextmanager
-def _one_at_a_time(mark: Path) -> Iterator[None]:
-    name = hashlib.blake2b(os.path.realpath(mark).encode(), digest_size=8).hexdigest()
-    with open(Path(tempfile.gettempdir(), f"spatialdino-{os.getuid()}-{name}"), "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # ends with the process
-        yield
-
-
-def _claimed(mark: Path) -> bool:
-    """Put this process's mark in the place of none; of hosts that do so at once, one succeeds."""
-    own = mark.with_name(f"{MARK}.{socket.gethostname()}-{os.getpid()}")
-    started = psutil.Process().create_time()
-    write_json(own, {"host": socket.gethostname(), "pid": os.getpid(), "started": started})
-    try:
-        os.link(own, mark)  # with its content, and never over another
-    except FileExistsError:
-        return False
-    finally:
-        own.unlink()
-    return True
 
 
 def _is_ours(mark: Path) -> bool:
@@ -68,8 +42,7 @@ def _is_ours(mark: Path) -> bool:
         return True
     if _alive(owner["pid"], owner["started"]):
         raise _taken(mark)
-    _refuse_orphans(mark, "Slurm jobs", slurm_jobs(), "scancel")
-    _refuse_orphans(mark, "processes", processes(str(mark.parent)), "kill")
+    refuse_orphans(mark)
     return False
 
 
@@ -89,17 +62,6 @@ def leave_run(results: str) -> None:
     owner = sound_json(mark)
     if (owner.get("host"), owner.get("pid")) == (socket.gethostname(), os.getpid()):
         mark.unlink()
-
-
-def _refuse_orphans(mark: Path, what: str, orphans: list[str], end: str) -> None:
-    """The jobs of a killed run go on without it; nothing may be computed a second time meanwhile."""
-    if orphans:
-        raise BadInputError(
-            mark,
-            found=f"{what} of a run that was killed: {' '.join(orphans)}",
-            expected="none",
-            remedy=f"Wait for them to end, or end them ({end} {' '.join(orphans)}), and run again.",
-        )
 
 
 def _alive(pid: int, started: float) -> bool:

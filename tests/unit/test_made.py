@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from workflow_scripts import made
-from workflow_scripts.made import Plan, content, remember
+from spatialdino_core import made
+from spatialdino_core.made import Plan, content, remember
 
 HOUR = 3600 * 10**9  # ns
 

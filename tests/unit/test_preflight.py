@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from spatialdino_core.errors import BadInputError
-from workflow_scripts import preflight
+from workflow_scripts import orphans
 from workflow_scripts.preflight import MARK, enter_run, leave_run
 
 RACE = """
@@ -31,13 +31,13 @@ sys.stdin.read()  # lives until all have been told
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "slurm_jobs", list)
-    monkeypatch.setattr(preflight, "processes", lambda results: [])
+    monkeypatch.setattr(orphans, "slurm_jobs", list)
+    monkeypatch.setattr(orphans, "processes", lambda results: [])
 
 
 def leave_mark(folder: Path, **changes: object) -> Path:
     ours = {
-        "host": preflight.socket.gethostname(),
+        "host": socket.gethostname(),
         "pid": os.getpid(),
         "started": psutil.Process().create_time(),
     }
@@ -90,9 +90,21 @@ def test_the_mark_of_a_dead_run_is_taken_over(tmp_path: Path) -> None:
     assert json.loads(mark.read_text())["pid"] == os.getpid()
 
 
+def test_a_share_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "link", unknown)
+    enter_run(str(tmp_path))
+    assert json.loads((tmp_path / MARK).read_text())["pid"] == os.getpid()
+    leave_mark(tmp_path, host="elsewhere")
+    with pytest.raises(BadInputError):
+        enter_run(str(tmp_path))
+
+
 def test_what_a_killed_run_left_running_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     leave_mark(tmp_path, pid=dead())
-    monkeypatch.setattr(preflight, "processes", lambda results: ["4711"])
+    monkeypatch.setattr(orphans, "processes", lambda results: ["4711"])
     with pytest.raises(BadInputError, match=r"killed: 4711.*kill 4711"):
         enter_run(str(tmp_path))
 

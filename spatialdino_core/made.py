@@ -99,7 +99,7 @@ def _digest(path: str) -> str:
 
 
 class Plan:
-    """What one plan finds, and tells Snakemake: which knows times alone.
+    """What one plan finds, and tells a scheduler that knows times alone.
 
     Parameters
     ----------
@@ -128,13 +128,13 @@ class Plan:
 
     def put_in_order(self, outputs: Iterable[str]) -> None:
         """Give outputs, and what they were made of, no earlier times than theirs: where content differs, a
-        time tells nothing. To be called before Snakemake looks at any.
+        time tells nothing. To be called before the scheduler looks at any.
         """
         for output in outputs:
             self._in_order(output)
 
     def tell(self, outputs: Sequence[str], benchmark: str, recipe: str | None) -> list[str]:
-        """Inputs that make Snakemake see what is so: none for current outputs, else a file that is newer.
+        """Inputs that make the scheduler see what is so: none for current outputs, else a file that is newer.
 
         The benchmark of the job that made them counts as one of its outputs there. Nothing is current for no
         recipe.
@@ -145,13 +145,13 @@ class Plan:
         # What a job is about to read must not be newer than what it writes.
         for path in {path for output in outputs for path in (output, *self._sources(output))}:
             self._not_in_the_future(path)
-        # Where nothing is, Snakemake sees by itself what is to do, and a plan leaves nothing behind.
+        # Where nothing is, the scheduler sees by itself what is to do, and a plan leaves nothing behind.
         return [self._newest] if any(map(os.path.exists, outputs)) else []
 
     @functools.cached_property
     def _newest(self) -> str:
         """A file that is newer than all results."""
-        # Never the same text: Snakemake takes a small file whose content is the same for unchanged.
+        # Never the same text: Snakemake, for one, takes a small file whose content is the same for unchanged.
         text = uuid.uuid4().hex
         try:
             write_text(self.changed, text)
