@@ -17,7 +17,7 @@ rule repair:
         "../envs/cpu.yaml"
     threads: 8
     resources:
-        mem_mb=8000,
+        mem_mb=model_memory_mb("repair"),
         runtime=minutes(240),
         gpu=gpus(),
     params:
@@ -25,9 +25,7 @@ rule repair:
         key=model_key(SOURCE.source, TRAINING),
         source=SOURCE.source,
         # Weights from elsewhere are in the key, by their content.
-        made_from=(
-            [weights_to_start_from()] if SOURCE.source == "train" else []
-        ),
+        made_from=([weights_to_start_from()] if SOURCE.source == "train" else []),
         recipe=recipe(
             "repair",
             settings("repair", "crops", "seed", "device"),
