@@ -101,12 +101,16 @@ def training_resources():
 
 
 def model_memory_mb(stage, most=None):
-    """Memory of what makes the model: more on the next attempts; most attempts of a training are only the next piece of
-    time.
+    """Memory of what makes the model: more on the next attempts; most attempts of a training are only the next piece
+    of time.
     """
-    return lambda wildcards, attempt: request_mb(needs().model_mb(stage)) * min(
-        attempt, most or attempt
-    )
+
+    def asked(wildcards, attempt):
+        # Without crops nothing is computed.
+        needed = needs().model_mb(stage) if TRAINING else 0
+        return request_mb(needed) * min(attempt, most or attempt)
+
+    return asked
 
 
 def launcher():

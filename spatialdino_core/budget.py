@@ -1,8 +1,8 @@
 """What each stage holds in memory and what a movie takes on disk, from shapes alone, before any work.
 
-Pure arithmetic. A formula counts the arrays that are alive at the stage's worst moment, in bytes per voxel or per
-patch, and what the program holds before it reads a voxel; that, and what libraries take beside, was measured.
-The tests hold formulas to what processes take. MB are 10⁶ bytes.
+Pure arithmetic. A formula counts the arrays that are alive at the stage's worst moment, in bytes per voxel or
+per patch, and what the program holds before it reads a voxel; that, and what libraries take beside, was
+measured. The tests hold formulas to what processes take. MB are 10⁶ bytes.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ TEXTURE_VOXELS = 2**22
 """Largest part of a stack, in pixels binned by 2 × 2, whose texture the preview looks at."""
 SLAB_PLANES = 32
 """Planes that the report reads at once."""
+HEAP_VOXELS = 2**23
+"""Arrays of fewer 32-bit voxels come from the heap of the C library, which keeps what was freed."""
 OBJECT_VOXELS = 5000
 """Voxels of a frame for each particle: crowded frames, where no table says how many there are."""
 
@@ -106,10 +108,17 @@ def register_mb(movie: MovieShape) -> float:
     return 75 + 0.002 * movie.frames * movie.channels
 
 
-def preview_mb(movie: MovieShape) -> float:
-    """One stack at a time, and the texture of its middle."""
+def preview_mb(movie: MovieShape, *, looked_at: int = 2) -> float:
+    """One stack at a time, and the texture of its middle and of the one before.
+
+    Parameters
+    ----------
+    looked_at
+        Frames.
+    """
     raw = _voxels(movie.raw)
-    return 142 + (_as_recorded(movie) * raw + 2 * raw + 16 * min(raw / 4, TEXTURE_VOXELS)) / MB
+    texture = 8 * min(raw / 4, TEXTURE_VOXELS) * min(looked_at, 2)
+    return 142 + (_as_recorded(movie) * raw + 2 * raw + texture) / MB
 
 
 def deskew_mb(movie: MovieShape, *, threads: int = 1, tiff: bool = False) -> float:
@@ -159,15 +168,15 @@ def features_mb(
     """
     shape = movie.isotropic(encoder.voxel_um)
     patches = _patches(movie, encoder)
-    channels = encoder.embed_dim + encoder.heads + 1
-    tokens = 5 * 4 * channels * patches
+    tokens = 5 * 4 * (encoder.embed_dim + encoder.heads + 1) * patches
     windows = _windows([-(-n // encoder.patch_voxels) for n in shape], encoder, overlap)
     activations = 4 * min(batch, windows.number) * windows.tokens
-    activations *= 20 * encoder.embed_dim + 4 * encoder.hidden_dim
+    activations *= 14 * encoder.embed_dim + 3 * encoder.hidden_dim
     if whole_frame:
         tokens += 4 * 4 * encoder.embed_dim * patches
-    frame = 42 + 8 * encoder.channels
-    work = (frame * _voxels(shape) + tokens + activations + 8 * encoder.weights) / MB
+    voxels, channels = _voxels(shape), encoder.channels
+    frames = max(max(30, 28 * channels) * voxels, 20 * channels * voxels + 58 * min(voxels, HEAP_VOXELS))
+    work = (frames + tokens + activations + 8 * encoder.weights) / MB
     start = 700.0
     return processes * (start + work) + (start if processes > 1 else 0)
 
@@ -200,14 +209,15 @@ def training_mb(
     kept = encoder.depth * width + block if checkpointing else encoder.depth * block
     logits = 6 * batch * sum(number for number, _ in views) * prototypes
     weights = 5 * (encoder.weights + head_weights)
-    return 700 + 4 * (tokens * kept + logits + weights) / MB
+    voxels = 12 * batch * sum(number * encoder.channels * side**3 for number, side in views)
+    return 690 + 4 * (tokens * kept + logits + weights + voxels) / MB
 
 
 def repair_mb(encoder: EncoderShape, *, batch: int, crop_voxels: int) -> float:
-    """Repair on a CPU: crops with the activations of all blocks."""
+    """Repair on a CPU: crops with the activations of all blocks; far less without a defect."""
     tokens = batch * encoder.tokens(crop_voxels)
     block = 10 * encoder.embed_dim + 2 * encoder.hidden_dim
-    return 700 + 4 * (tokens * encoder.depth * block + 4 * encoder.weights) / MB
+    return 500 + 4 * (tokens * encoder.depth * block + 4 * encoder.weights) / MB
 
 
 def segment_mb(movie: MovieShape, *, reach: int, calibration_frames: int) -> float:
@@ -228,13 +238,13 @@ def segment_mb(movie: MovieShape, *, reach: int, calibration_frames: int) -> flo
     summed = kept + maps + near + (20 if has_far else 0)
     detected = kept + maps + near + far
     labelled = kept + near + far + 4 + (4 if images > 1 else 0) + 4 + 8
-    tile = (29 + 4 * images) * min(TILE_VOXELS, voxels)
-    return 270 + max(voxels * summed, voxels * detected + tile, voxels * labelled) / MB
+    tile = (38 + 4 * images) * min(TILE_VOXELS, voxels)
+    return 250 + max(voxels * summed, voxels * detected + tile, voxels * labelled) / MB
 
 
 def track_mb(objects: int) -> float:
     """Tables of all particles."""
-    return 320 + 3000 * objects / MB
+    return 330 + 6000 * objects / MB
 
 
 def report_mb(movie: MovieShape) -> float:

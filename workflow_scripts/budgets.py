@@ -156,7 +156,7 @@ class Needs:
         c = self.config
         made: dict[str, Callable[[], float]] = {
             "register": lambda: budget.register_mb(movie),
-            "preview": lambda: budget.preview_mb(movie),
+            "preview": lambda: budget.preview_mb(movie, looked_at=c.quality.frames),
             "deskew": lambda: budget.deskew_mb(movie, threads=threads, tiff=c.deskew.tiff),
             "shard": lambda: budget.shard_mb(
                 movie,
@@ -341,7 +341,7 @@ def check_disk(
         raise BadInputError(
             f"movie '{movie}'",
             found=f"{_gb(free / 1e6)} free on the disk of {folder.parent}",
-            expected=f"{_gb(needed / 1e6)}: what deskewing has still to write if nothing compresses, and a tenth",
+            expected=f"{_gb(needed / 1e6)} for what deskewing has still to write, if nothing compresses",
             remedy="Make room there, or put 'results' on another disk, and run again. Nothing was written.",
         )
 

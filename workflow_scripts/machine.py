@@ -42,8 +42,9 @@ def _slurm_has_gpus() -> bool:
 
 
 def available_memory_mb(mounted: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
-    """Memory that the processes of a run can still take here, MB: what is free, and no more than the container
-    or the cluster job around them leaves.
+    """Memory that the processes of a run can still take here, MB.
+
+    What is free, and no more than a container or a job of a cluster around them leaves.
 
     Parameters
     ----------

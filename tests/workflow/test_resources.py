@@ -1,4 +1,4 @@
-"""What jobs ask of a cluster follows from the register's record, and grows from attempt to attempt."""
+"""What jobs ask for follows from the register's record, and grows from attempt to attempt."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 import yaml
 
-from spatialdino_core.geometry.grid import output_grid
-from spatialdino_core.geometry.scan import ScanGeometry
 from tests.workflow.conftest import ROOT
 from workflow_scripts.one_of_several_nodes import rendezvous
 
@@ -35,10 +33,14 @@ def load(**changes: Any) -> dict[str, Any]:
     for section, values in changes.items():
         config[section] = config.get(section, {}) | values if isinstance(values, dict) else values
     workflow = SimpleNamespace(
-        basedir=str(ROOT), is_main_process=True, resource_settings=SimpleNamespace(nodes=None), configfiles=[]
+        basedir=str(ROOT),
+        is_main_process=True,
+        resource_settings=SimpleNamespace(nodes=None),
+        global_resources={"mem_mb": SimpleNamespace(value=100_000)},
+        configfiles=[],
     )
     names: dict[str, Any] = {"workflow": workflow, "config": config}
-    for name in ("sheet", "model", "parts", "resources"):
+    for name in ("sheet", "resources", "model", "parts"):
         exec(compile((ROOT / "rules" / f"{name}.smk").read_text(), name, "exec"), names)
     return names
 
@@ -48,41 +50,43 @@ def register(frames: int, planes: int, channels: int = 1) -> None:
         "frames": frames,
         "shape_zyx": [planes, 500, 600],
         "channels": ["a"] * channels,
-        "acquisition": {"angle_deg": 30.0, "step_um": 0.5, "pixel_um": 0.1},
+        "dtype": "uint16",
+        "acquisition": {
+            **{"scan": "stage", "angle_deg": 30.0, "step_um": 0.5, "pixel_um": 0.1, "interval_s": 2.0},
+            **{"skew_axis": "x", "scan_sign": 1},
+        },
     }
     Path("results/cell").mkdir(parents=True, exist_ok=True)
     Path("results/cell/movie.json").write_text(json.dumps(record))
 
 
-def test_the_size_is_that_of_the_deskewed_frames(scope: dict[str, Any]) -> None:
-    """Against the deskew's own grid: never too small, and at most a fifth too large."""
+def test_the_shape_is_that_of_the_deskewed_frames(scope: dict[str, Any]) -> None:
+    """100 planes 0.25 µm apart travel 43 µm along the tilted axis: 99 · 0.5 cos 30° / 0.1 = 428.7 pixels."""
     register(frames=40, planes=100, channels=2)
-    geometry = ScanGeometry(
-        scan="stage", angle_deg=30.0, step_um=0.5, pixel_um=0.1, skew_axis="x", scan_sign=1
-    )
-    grid = output_grid(
-        geometry,
-        (100, 500, 600),
-        frame="deskewed",
-        isotropic=False,
-        crop="full",
-        roi_um=None,
-        grid_offset_um=0.0,
-    )
-    z, y, x = grid.shape
-    frames, megabytes = scope["movie_size"]("cell")
-    assert frames == 40
-    assert 1.0 <= megabytes / (4e-6 * z * y * x * 2) <= 1.2
+    shape = scope["shape_of"]("cell")
+    assert (shape.frames, shape.channels, shape.raw) == (40, 2, (100, 500, 600))
+    assert shape.deskewed == (100, 500, 600 + 429)
+    assert shape.filled == pytest.approx(429 / 1029, abs=0.002)
 
 
 def test_memory_and_time_grow_with_the_movie_and_the_attempt(scope: dict[str, Any]) -> None:
     register(frames=40, planes=100)
-    memory, time = scope["memory_mb"](6), scope["minutes_for"](90)
-    # 100 planes travel 50 um: 500 pixels beside the 600 of a plane, 55 million voxels, 220 MB.
-    assert memory(MOVIE, attempt=1) == 1500 + 6 * 220
-    assert time(MOVIE, attempt=1) == round(20 + 3 * 40 * 0.055 * 90 / 60)
-    for limit in (memory, time):
-        assert limit(MOVIE, attempt=2) == pytest.approx(2 * limit(MOVIE, attempt=1), abs=1)
+    time = scope["minutes_for"](90)
+    voxels = 100 * 500 * 1029
+    assert time(MOVIE, attempt=1) == round(20 + 3 * 40 * voxels / 1e9 * 90 / 60)
+    assert time(MOVIE, attempt=2) == pytest.approx(2 * time(MOVIE, attempt=1), abs=1)
+    for stage in ("preview", "deskew", "shard", "features", "segment", "track", "report"):
+        memory = scope["memory_mb"](stage)
+        first = memory(MOVIE, attempt=1)
+        assert first > 1.2 * scope["needs"]().memory_mb(stage, scope["shape_of"]("cell"))
+        assert memory(MOVIE, attempt=2) == 2 * first
+    register(frames=40, planes=200)
+    assert memory(MOVIE, attempt=1) >= first
+
+
+def test_no_job_asks_for_less_than_a_gigabyte(scope: dict[str, Any]) -> None:
+    register(frames=1, planes=2)
+    assert scope["memory_mb"]("register")(MOVIE, attempt=1) == 1000
 
 
 def test_a_movie_is_split_when_it_is_registered_and_longer_than_a_part(scope: dict[str, Any]) -> None:
@@ -103,14 +107,15 @@ def test_a_movie_is_split_when_it_is_registered_and_longer_than_a_part(scope: di
 def test_time_of_a_part_is_that_of_its_frames(scope: dict[str, Any]) -> None:
     register(frames=45, planes=100)
     part = SimpleNamespace(movie="cell", frames="0-20")
-    assert scope["minutes_for"](900)(part, attempt=1) == round(20 + 3 * 20 * 0.055 * 900 / 60)
+    voxels = 20 * 100 * 500 * 1029
+    assert scope["minutes_for"](900)(part, attempt=1) == round(20 + 3 * voxels / 1e9 * 900 / 60)
 
 
 def test_a_guess_is_not_remembered(scope: dict[str, Any]) -> None:
     """A plan that is made before the register has run must not decide what jobs ask for after it."""
-    assert scope["movie_size"]("cell") == (100, 500)
+    assert scope["shape_of"]("cell").frames == 100
     register(frames=4, planes=10)
-    assert scope["movie_size"]("cell")[0] == 4
+    assert scope["shape_of"]("cell").frames == 4
 
 
 def test_no_gpu_is_asked_for_where_all_is_computed_on_the_cpu(scope: dict[str, Any]) -> None:
