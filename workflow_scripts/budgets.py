@@ -276,7 +276,10 @@ def _settings_that_fit(
         config = needs.config
         for section, key, value in changes:
             config = _changed(config, section, key, value)
-        shape = candidate.shape(config.deskew)
+        try:
+            shape = candidate.shape(config.deskew)
+        except BadInputError:  # no such core
+            return False
         return all(replace(needs, config=config).memory_mb(stage, shape) <= room_mb for stage in stages)
 
     possible = [

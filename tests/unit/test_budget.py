@@ -28,6 +28,8 @@ from spatialdino_core.encoder.vit import build_encoder
 from spatialdino_core.encoder.weights import save_encoder
 from spatialdino_core.features.basis import fit_basis
 from spatialdino_core.files import read_json
+from spatialdino_core.geometry.parameters import DeskewParameters
+from spatialdino_core.movies.store import FrameStore, StoreLayout
 from workflow_scripts.budgets import Needs, encoder_shape, movie_shape
 
 ROOT = Path(__file__).parents[2]
@@ -229,6 +231,36 @@ def test_segment(movies: Movies) -> None:
     )
     movies.check("segment", peaks)
     assert size(movies.results("middle") / "labels.ome.zarr") < budget.labels_bytes(movies.shape("middle"))
+
+
+def test_bytes_of_images_that_do_not_compress(tmp_path: Path) -> None:
+    """Noise where there are data, a constant in the fill; anisotropic voxels, as deskewed ones are."""
+    about = {"scan": "stage", "angle_deg": 31.5, "step_um": 0.4, "pixel_um": PIXEL_UM, "interval_s": 2.0}
+    record: dict[str, object] = {
+        "frames": 2,
+        "channels": ["a"],
+        "dtype": "uint16",
+        "shape_zyx": [40, 150, 200],
+    }
+    shape = movie_shape(
+        record | {"acquisition": about | {"skew_axis": "x", "scan_sign": 1}}, DeskewParameters()
+    )
+    layout = StoreLayout(
+        shape_czyx=(1, *shape.deskewed),
+        dtype="uint16",
+        voxel_um=shape.voxel_um,
+        interval_s=2.0,
+        channels=("a",),
+    )
+    store = FrameStore.prepare(tmp_path / "store", layout, 2, {})
+    z, y, x = shape.deskewed
+    begin = np.linspace(0, x - 200, z)[:, None]
+    inside = (np.arange(x) >= begin) & (np.arange(x) < begin + 200)
+    for frame in range(2):
+        noise = np.random.default_rng(frame).integers(0, 2**16, (1, z, y, x), np.uint16)
+        store.write(frame, np.where(inside[:, None], noise, 100).astype(np.uint16))
+    flat = 2 * 2 * (z * y + z * x + y * x)
+    assert budget.deskewed_bytes(shape) - flat == pytest.approx(size(tmp_path / "store"), rel=TOLERANCE)
 
 
 def size(folder: Path) -> int:

@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
+from spatialdino_core import budget
+from spatialdino_core.errors import BadInputError
+from spatialdino_core.geometry.parameters import DeskewParameters
 from tests.workflow.conftest import ROOT
+from workflow_scripts.budgets import Candidate, check_disk, movie_shape, too_large
+from workflow_scripts.machine import available_memory_mb
 from workflow_scripts.one_of_several_nodes import rendezvous
 
 MOVIE = SimpleNamespace(movie="cell")
@@ -156,3 +161,83 @@ def test_nodes_meet_at_the_first_one_at_a_port_of_their_job() -> None:
     assert "--rdzv-endpoint=10.0.0.7:21007" in first
     assert first[:-1] == second[:-1]
     assert (first[-1], second[-1]) == ("--rdzv-conf=is_host=1", "--rdzv-conf=is_host=0")
+
+
+def candidate(config: dict[str, Any], roi_um: object = None) -> Candidate:
+    """A movie of 400 planes of 1600 × 800 pixels, 5 frames."""
+    register(frames=5, planes=400)
+    record = json.loads(Path("results/cell/movie.json").read_text()) | {"shape_zyx": [400, 1600, 800]}
+    row = config["SHEET"]["cell"][0].model_copy(update={"roi_um": roi_um})
+    return Candidate(movie="cell", rows=[row], record=record)
+
+
+@pytest.mark.parametrize(
+    ("room_mb", "settings", "remedy"),
+    [
+        (100_000, {"deskew": {"isotropic": True}}, ("deskew", "isotropic", False)),
+        (150_000, {"features": {"processes": 3}}, ("features", "processes", 1)),
+        (60_000, {"segment": {"calibration_frames": 5}}, ("segment", "temporal_reach_frames", 0)),
+    ],
+)
+def test_what_a_refusal_recommends_helps(
+    scope: dict[str, Any], room_mb: int, settings: dict[str, Any], remedy: tuple[str, str, Any]
+) -> None:
+    """The setting that it names, and a region of interest as large as it says."""
+    stages = [remedy[0]] if remedy[0] != "deskew" else ["deskew", "segment"]
+    asked = load(**settings)
+    found = too_large(candidate(asked), asked["needs"](), room_mb, stages)
+    assert found is not None
+    section, key, value = remedy
+    assert f"{section}.{key}: {str(value).lower()}" in found.remedy
+    changed = load(**settings | {section: settings.get(section, {}) | {key: value}})
+    assert too_large(candidate(changed), changed["needs"](), room_mb, stages) is None
+    share = int(found.remedy.partition("at most ")[2].partition("%")[0])
+    whole = ((-1e3, 1e3), (0.0, 160.0 * share / 100 - 0.1), (-1e3, 1e3))
+    assert too_large(candidate(asked, whole), asked["needs"](), room_mb, stages) is None
+    over = ((-1e3, 1e3), (0.0, 160.0 * (share + 2) / 100), (-1e3, 1e3))
+    assert too_large(candidate(asked, over), asked["needs"](), room_mb, stages) is not None
+
+
+def test_free_disk_space_is_looked_at_before_a_movie_is_deskewed(tmp_path: Path) -> None:
+    register_in = {"frames": 10, "channels": ["a", "b"], "dtype": "uint16", "shape_zyx": [20, 300, 400]}
+    upright = {"scan": "none", "angle_deg": None, "step_um": 0.1, "pixel_um": 0.1, "interval_s": 1.0}
+    shape = movie_shape(
+        register_in | {"acquisition": upright | {"skew_axis": None, "scan_sign": 1}}, DeskewParameters()
+    )
+    # A level of half the size along each axis has an eighth of the voxels; along two, a quarter.
+    voxels = 2 * 10 * 2 * 20 * 300 * 400
+    needed = 1.1 * budget.deskewed_bytes(shape)
+    assert 1.1 * voxels * 8 / 7 < needed < 1.15 * voxels * 4 / 3
+    check_disk("cell", tmp_path / "cell", shape, tiff=False, free_bytes=int(needed) + 1)
+    with pytest.raises(BadInputError, match=r"found 0\.1 GB free .* expected 0\.142 GB for what"):
+        check_disk("cell", tmp_path / "cell", shape, tiff=False, free_bytes=10**8)
+    # What an attempt before has written is not written again.
+    there = tmp_path / "cell" / "deskewed.ome.zarr" / "0" / "c"
+    there.mkdir(parents=True)
+    (there / "0").write_bytes(bytes(50 * 10**6))
+    check_disk("cell", tmp_path / "cell", shape, tiff=False, free_bytes=10**8)
+
+
+def test_memory_is_that_of_the_group_around_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control groups of both versions, nested; files that the kernel keeps in memory can be dropped."""
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=64 * 10**9))
+    own = tmp_path / "own"
+    own.write_text("0::/slurm/job\n")
+    job = tmp_path / "slurm" / "job"
+    job.mkdir(parents=True)
+
+    def write(folder: Path, **values: object) -> None:
+        for name, value in values.items():
+            (folder / name.replace("__", ".")).write_text(f"{value}\n")
+
+    write(job, memory__max="max", memory__current=10**9, memory__stat="inactive_file 5")
+    assert available_memory_mb(tmp_path, own) == 64_000
+    write(job.parent, memory__max=8 * 10**9, memory__current=3 * 10**9, memory__stat=f"inactive_file {10**9}")
+    assert available_memory_mb(tmp_path, own) == 6_000
+    own.write_text("4:memory:/outside/of/the/container\n1:cpu:/\n")
+    (tmp_path / "memory").mkdir()
+    old = {"memory__limit_in_bytes": 4 * 10**9, "memory__usage_in_bytes": 10**9}
+    write(tmp_path / "memory", **old, memory__stat="total_inactive_file 0")
+    assert available_memory_mb(tmp_path, own) == 3_000
+    own.unlink()
+    assert available_memory_mb(tmp_path, own) == 64_000
