@@ -29,7 +29,9 @@ FRAME_STAGES = {
 def needs():
     """What stages need under the settings of the run."""
     weights = {"bundled": BUNDLED, "file": CONFIG.model.file}.get(SOURCE.source, MODEL)
-    return Needs(config=CONFIG, encoder=encoder_shape(CONFIG, weights), gpu=NOW.gpu)
+    # On a cluster a GPU is asked for.
+    gpu = NOW.gpu or (ON_CLUSTER and CONFIG.device != "cpu")
+    return Needs(config=CONFIG, encoder=encoder_shape(CONFIG, weights), gpu=gpu)
 
 
 def shape_of(movie):

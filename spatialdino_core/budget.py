@@ -25,7 +25,7 @@ SLAB_PLANES = 32
 """Planes that the report reads at once."""
 HEAP_VOXELS = 2**23
 """Arrays of fewer 32-bit voxels come from the heap of the C library, which keeps what was freed."""
-OBJECT_VOXELS = 5000
+OBJECT_VOXELS = 20_000
 """Voxels of a frame for each particle: crowded frames, where no table says how many there are."""
 
 

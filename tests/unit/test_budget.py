@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[2]
 PIXEL_UM = 0.104
 TOLERANCE = 0.25
 FRAMES = 3
-SHAPES = {"small": (16, 64, 64), "middle": (40, 192, 192), "wide": (96, 288, 320)}
+SHAPES = {"small": (16, 64, 64), "middle": (32, 160, 160), "wide": (96, 288, 320)}
 LARGER = {"preview": "wide", "deskew": "wide", "features": "middle", "segment": "middle"}
 SETTINGS = {
     "movies": "movies.tsv",
