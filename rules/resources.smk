@@ -1,5 +1,5 @@
-"""What jobs ask of a cluster: memory and time from the size of the movie, GPUs, several nodes. Not where they run:
-that stands in profiles/slurm alone.
+"""What jobs ask of a machine or a cluster: memory and time from the size of the movie, GPUs, several nodes; and which
+movies the machine has no memory for. Not where jobs run: that stands in profiles/slurm alone.
 """
 
 import math
@@ -29,9 +29,14 @@ FRAME_STAGES = {
 def needs():
     """What stages need under the settings of the run."""
     weights = {"bundled": BUNDLED, "file": CONFIG.model.file}.get(SOURCE.source, MODEL)
+    pixels = [SHEET[movie][0].pixel_um for movie in MARKED]
     # On a cluster a GPU is asked for.
     gpu = NOW.gpu or (ON_CLUSTER and CONFIG.device != "cpu")
-    return Needs(config=CONFIG, encoder=encoder_shape(CONFIG, weights), gpu=gpu)
+    return Needs(
+        config=CONFIG,
+        encoder=encoder_shape(CONFIG, weights, next(filter(None, pixels), None)),
+        gpu=gpu,
+    )
 
 
 def shape_of(movie):
@@ -39,11 +44,18 @@ def shape_of(movie):
 
     Asked when a job is about to start, and then the record is there; a plan made before that shows a guess.
     """
+    record = record_of(movie)
+    return shape_by(movie, record.stat().st_mtime_ns if record.exists() else 0)
+
+
+@functools.cache
+def shape_by(movie, written):
+    """Shape of a movie by the record of some time: asked for each of its jobs."""
     try:
         return movie_shape(
             sound_json(record_of(movie)), CONFIG.deskew, SHEET[movie][0].roi_um
         )
-    except BadInputError:  # the stage says so
+    except (LookupError, TypeError, ValueError):  # the stage says so
         return movie_shape({}, CONFIG.deskew)
 
 
@@ -168,6 +180,6 @@ def refused(room_mb):
             if too_large(candidate, needs(), room_mb, list(FRAME_STAGES)):
                 reason = too_large(candidate, needs(), room_mb, to_do(movie))
                 reasons |= {movie: str(reason)} if reason else {}
-        except BadInputError:
-            pass  # the deskew says so
+        except (LookupError, TypeError, ValueError):
+            pass  # the stage says so
     return reasons

@@ -90,12 +90,20 @@ _UPRIGHT: Mapping[str, Any] = dict(
 )
 
 
-def encoder_shape(config: WorkflowConfig, weights: str) -> EncoderShape:
-    """The shape of the encoder in a file, or of the one that is to be trained where there is none yet."""
+def encoder_shape(config: WorkflowConfig, weights: str, pixel_um: float | None = None) -> EncoderShape:
+    """The shape of the encoder in a file, or of the one that is to be trained where there is none yet.
+
+    Parameters
+    ----------
+    weights
+        The file.
+    pixel_um
+        Of the movies that train, where the sheet says so.
+    """
     try:
         header = read_header(Path(weights))
     except BadInputError:
-        voxel_um = config.crops.voxel_um or _UPRIGHT["pixel_um"]
+        voxel_um = config.crops.voxel_um or pixel_um or _UPRIGHT["pixel_um"]
         return _encoder_shape(config.encoder, config.pretrain.global_crop_voxels, voxel_um)
     return _encoder_shape(header.architecture, header.field_of_view_voxels[0], header.voxel_um[0])
 
@@ -228,7 +236,6 @@ REMEDIES: Mapping[str, Sequence[tuple[str, str, Any]]] = {
         ("features", "context", "window"),
     ),
     "segment": (("segment", "temporal_reach_frames", 0), ("segment", "calibration_frames", 1)),
-    "shard": (("crops", "channels", "single"),),
 }
 """Settings that take memory of a stage: section, key and the least costly value."""
 
