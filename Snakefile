@@ -60,8 +60,7 @@ if workflow.is_main_process:
         say_first(
             [SOURCE, *contradictions(CONFIG, SOURCE, NOW)],
             of_other_software(RESULTS, SHEET, CONFIG.rerun_on),
-            unusable({*PROBLEMS} - {*TOO_LARGE}, SHEET, RESULTS),
-            TOO_LARGE.values(),
+            unusable(PROBLEMS, SHEET, RESULTS, TOO_LARGE),
         )
     except BadInputError as error:
         raise WorkflowError(str(error)) from None

@@ -5,7 +5,6 @@ The arithmetic is that of ``spatialdino_core/budget.py``; here it meets sheet, s
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -39,8 +38,7 @@ GPU_TRAINING_MB = 6000
 """The same of training, with what feeds the GPU; not measured."""
 GUESS: Mapping[str, Any] = {"frames": 100, "shape_zyx": (200, 512, 800), "channels": [""], "dtype": "uint16"}
 """A movie that is not registered yet, upright."""
-WRITTEN = ("deskewed.ome.zarr", "projections", "deskewed_tiff")
-"""What deskewing writes."""
+STORE = "deskewed.ome.zarr"
 OBJECT_BYTES = 320
 """Of a particle in the table of objects."""
 
@@ -346,16 +344,12 @@ def check_disk(
     """
     place = next(parent for parent in [folder.resolve(), *folder.resolve().parents] if parent.exists())
     free = shutil.disk_usage(place).free if free_bytes is None else free_bytes
-    needed = DISK_MARGIN * budget.deskewed_bytes(shape, tiff=tiff) - sum(_size(folder / n) for n in WRITTEN)
+    left = max(0, shape.frames - len(list((folder / STORE / "0" / "c").glob("[0-9]*"))))
+    needed = DISK_MARGIN * budget.deskewed_bytes(shape, tiff=tiff) * left / shape.frames
     if needed > free:
         raise BadInputError(
             f"movie '{movie}'",
             found=f"{_gb(free / 1e6)} free on the disk of {folder.parent}",
-            expected=f"{_gb(needed / 1e6)} for what deskewing has still to write, if nothing compresses",
+            expected=f"{_gb(needed / 1e6)} for {left} frames that are to be deskewed, if nothing compresses",
             remedy="Make room there, or put 'results' on another disk, and run again. Nothing was written.",
         )
-
-
-def _size(folder: Path) -> int:
-    files = (Path(path, name) for path, _, names in os.walk(folder) for name in names)
-    return sum(file.stat().st_size for file in files)
