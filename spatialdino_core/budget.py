@@ -25,6 +25,8 @@ SLAB_PLANES = 32
 """Planes that the report reads at once."""
 HEAP_VOXELS = 2**23
 """Arrays of fewer 32-bit voxels come from the heap of the C library, which keeps what was freed."""
+SMALL_VOXELS = 10**6
+"""Of the arrays of segmentation that stay in that heap."""
 OBJECT_VOXELS = 20_000
 """Voxels of a frame for each particle: crowded frames, where no table says how many there are."""
 
@@ -175,8 +177,9 @@ def features_mb(
     if whole_frame:
         tokens += 4 * 4 * encoder.embed_dim * patches
     voxels, channels = _voxels(shape), encoder.channels
-    frames = max(max(30, 28 * channels) * voxels, 20 * channels * voxels + 58 * min(voxels, HEAP_VOXELS))
-    work = (frames + tokens + activations + 8 * encoder.weights) / MB
+    detail = max(30 * voxels, 20 * channels * voxels + 58 * min(voxels, HEAP_VOXELS))
+    encoding = 28 * channels * voxels + tokens + activations
+    work = (max(detail, encoding) + 8 * encoder.weights) / MB
     start = 700.0
     return processes * (start + work) + (start if processes > 1 else 0)
 
@@ -239,7 +242,8 @@ def segment_mb(movie: MovieShape, *, reach: int, calibration_frames: int) -> flo
     detected = kept + maps + near + far
     labelled = kept + near + far + 4 + (4 if images > 1 else 0) + 4 + 8
     tile = (38 + 4 * images) * min(TILE_VOXELS, voxels)
-    return 250 + max(voxels * summed, voxels * detected + tile, voxels * labelled) / MB
+    small = 40 * min(SMALL_VOXELS, voxels)
+    return 245 + (small + max(voxels * summed, voxels * detected + tile, voxels * labelled)) / MB
 
 
 def track_mb(objects: int) -> float:
