@@ -14,9 +14,9 @@ configfile: f"{workflow.basedir}/config.yaml"
 
 
 include: "rules/sheet.smk"
+include: "rules/resources.smk"
 include: "rules/model.smk"
 include: "rules/parts.smk"
-include: "rules/resources.smk"
 
 
 wildcard_constraints:
@@ -60,7 +60,7 @@ if workflow.is_main_process:
         say_first(
             [SOURCE, *contradictions(CONFIG, SOURCE, NOW)],
             of_other_software(RESULTS, SHEET, CONFIG.rerun_on),
-            unusable(PROBLEMS, SHEET, RESULTS),
+            unusable(PROBLEMS, SHEET, RESULTS, TOO_LARGE),
         )
     except BadInputError as error:
         raise WorkflowError(str(error)) from None

@@ -3,14 +3,6 @@
 With frames_per_job, parts of the movie come before, and the rule for the movie finds their frames in the ledgers.
 """
 
-DESKEW = (
-    lambda wildcards: raw_state(wildcards.movie),
-    settings("deskew", "on_bad_frame", "device"),
-    version_of("deskew"),
-    # What it takes of the preview depends on these; the measures of more frames must not deskew anything anew.
-    [version_of("preview"), CONFIG.quality.frames > 1],
-)
-
 
 rule deskew:
     input:
@@ -29,7 +21,7 @@ rule deskew:
         "../envs/cpu.yaml"
     threads: 4
     resources:
-        mem_mb=memory_mb(6),
+        mem_mb=memory_mb("deskew"),
         runtime=minutes_for(90),
     params:
         sheet=lambda wildcards: CONFIG.movies,

@@ -1,7 +1,5 @@
 """Dense features, activation and foreground probability of every frame."""
 
-FEATURES = (settings("features", "device"), version_of("features"))
-
 
 rule features:
     input:
@@ -19,9 +17,7 @@ rule features:
         "../envs/cpu.yaml"
     threads: CONFIG.features.processes
     resources:
-        mem_mb=memory_mb(
-            16 * CONFIG.features.processes, base=2500 * CONFIG.features.processes
-        ),
+        mem_mb=memory_mb("features"),
         runtime=minutes_for(650),
         gpu=gpus(CONFIG.features.processes),
     params:

@@ -62,6 +62,16 @@ NOW = Situation(
     ),
 )
 SOURCE = model_source(CONFIG.model, NOW)
+# Movies that this machine has no memory for are left out like those with a problem.
+TOO_LARGE = refused(local_memory_mb())
+if workflow.is_main_process:
+    try:
+        remember_too_large(f"{RESULTS}/qc", TOO_LARGE)
+        STANDINGS = standings(f"{RESULTS}/qc", TOO_LARGE)
+    except BadInputError as error:
+        raise WorkflowError(str(error)) from None
+    ACCEPTED = [m for m in ACCEPTED if m not in TOO_LARGE]
+    PROBLEMS = [*PROBLEMS, *TOO_LARGE]
 # There is nothing that could remake a model that is as it is asked for: the plan holds no job of it.
 MODEL_IS_CURRENT = SOURCE.kept or is_made_from(SOURCE.source)
 # Movies whose crops train or repair the model and set its feature basis. The bundled encoder is finished.

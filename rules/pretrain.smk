@@ -20,7 +20,7 @@ rule pretrain:
     threads: 8
     resources:
         **training_resources(),
-        mem_mb=training_memory_mb(8000),
+        mem_mb=model_memory_mb("pretrain", most=3),
         runtime=24 * 60,
     params:
         shards=lambda wildcards: f"{RESULTS}/shards",

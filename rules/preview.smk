@@ -17,7 +17,7 @@ rule preview:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=memory_mb(4),
+        mem_mb=memory_mb("preview"),
         runtime=minutes(30),
     params:
         state=lambda wildcards: state_of(wildcards.movie),

@@ -15,7 +15,7 @@ rule register:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory_mb("register"),
         runtime=minutes(10),
     params:
         # Raw files are no inputs: their names may hold anything, their number and dates be any.

@@ -17,7 +17,7 @@ rule repair:
         "../envs/cpu.yaml"
     threads: 8
     resources:
-        mem_mb=8000,
+        mem_mb=model_memory_mb("repair"),
         runtime=minutes(240),
         gpu=gpus(),
     params:

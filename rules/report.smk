@@ -23,7 +23,7 @@ rule report:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=memory_mb(8),
+        mem_mb=memory_mb("report"),
         runtime=minutes(30),
     params:
         # Timings are shown, not depended on: a benchmark that is written again changes no science.

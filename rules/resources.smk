@@ -1,35 +1,75 @@
-"""What jobs ask of a cluster: memory and time from the size of the movie, GPUs, several nodes. Not where they run:
-that stands in profiles/slurm alone.
+"""What jobs ask of a machine or a cluster: memory and time from the size of the movie, GPUs, several nodes; and which
+movies the machine has no memory for. Not where jobs run: that stands in profiles/slurm alone.
 """
 
+import math
 import shutil
+from types import SimpleNamespace
+
+from workflow_scripts.budgets import (
+    Candidate,
+    Needs,
+    encoder_shape,
+    movie_shape,
+    objects_of,
+    request_mb,
+    too_large,
+)
+from workflow_scripts.machine import available_memory_mb
 
 SIGNAL_SECONDS = 300
+FRAME_STAGES = {
+    "deskew": (DESKEW, ["deskewed.json"]),
+    "features": (FEATURES, ["features.json"]),
+    "segment": (SEGMENT, ["labels.json", "objects.parquet"]),
+}
 
 
-def movie_size(movie):
-    """Frames of a movie, and 32-bit megabytes of one of them deskewed, all channels; from the register's record.
+@functools.cache
+def needs():
+    """What stages need under the settings of the run."""
+    weights = {"bundled": BUNDLED, "file": CONFIG.model.file}.get(SOURCE.source, MODEL)
+    pixels = [SHEET[movie][0].pixel_um for movie in MARKED]
+    # On a cluster a GPU is asked for.
+    gpu = NOW.gpu or (ON_CLUSTER and CONFIG.device != "cpu")
+    return Needs(
+        config=CONFIG,
+        encoder=encoder_shape(CONFIG, weights, next(filter(None, pixels), None)),
+        gpu=gpu,
+    )
+
+
+def shape_of(movie):
+    """Shape of a movie, from the register's record.
 
     Asked when a job is about to start, and then the record is there; a plan made before that shows a guess.
     """
-    content = sound_json(record_of(movie))
-    return recorded_size(content) if content else (100, 500)
+    record = record_of(movie)
+    return shape_by(movie, record.stat().st_mtime_ns if record.exists() else 0)
 
 
-def recorded_size(content):
-    planes, y, x = content["shape_zyx"]
-    scan = content["acquisition"] or {}
-    # The sheared box is at most one travel wider than the raw stack.
-    travel = planes * scan["step_um"] / scan["pixel_um"] if scan.get("angle_deg") else 0
-    megabytes = 4e-6 * planes * y * (x + travel) * len(content["channels"])
-    return max(1, content["frames"]), max(1, round(megabytes))
+@functools.cache
+def shape_by(movie, written):
+    """Shape of a movie by the record of some time: asked for each of its jobs."""
+    try:
+        return movie_shape(
+            sound_json(record_of(movie)), CONFIG.deskew, SHEET[movie][0].roi_um
+        )
+    except (LookupError, TypeError, ValueError):  # the stage says so
+        return movie_shape({}, CONFIG.deskew)
 
 
-def memory_mb(frames, base=1500):
-    """Memory for a job that holds ``frames`` float frames at once; doubles on a second attempt."""
-    return lambda wildcards, attempt: round(
-        (base + frames * movie_size(wildcards.movie)[1]) * 2 ** (attempt - 1)
-    )
+def memory_mb(stage):
+    """Memory for a stage of a movie; doubles on a second attempt."""
+
+    def asked(wildcards, attempt, threads=1):
+        table = Path(RESULTS, wildcards.movie, "objects.parquet")
+        objects = objects_of(table) if stage == "track" else None
+        shape = shape_of(wildcards.movie)
+        needed = needs().request_mb(stage, shape, threads, objects)
+        return needed * 2 ** (attempt - 1)
+
+    return asked
 
 
 def minutes(amount):
@@ -44,11 +84,13 @@ def minutes_for(seconds_per_gigavoxel, base=20):
     """
 
     def limit(wildcards, attempt):
-        frames, megabytes = movie_size(wildcards.movie)
+        shape = shape_of(wildcards.movie)
+        frames = shape.frames
         if hasattr(wildcards, "frames"):  # a part of the movie
             first, end = map(int, wildcards.frames.split("-"))
             frames = end - first
-        work = frames * megabytes / 4000 * seconds_per_gigavoxel / 60
+        voxels = frames * shape.channels * math.prod(shape.deskewed)
+        work = voxels / 1e9 * seconds_per_gigavoxel / 60
         return round((base + 3 * work) * 2 ** (attempt - 1))
 
     return limit
@@ -72,9 +114,17 @@ def training_resources():
     return asked | {"slurm_extra": " ".join(extra)}
 
 
-def training_memory_mb(amount):
-    """Memory of a training: more on the next attempts, but most of them are only the next piece of time."""
-    return lambda wildcards, attempt: amount * min(attempt, 3)
+def model_memory_mb(stage, most=None):
+    """Memory of what makes the model: more on the next attempts; most attempts of a training are only the next piece
+    of time.
+    """
+
+    def asked(wildcards, attempt):
+        # Without crops nothing is computed.
+        needed = needs().model_mb(stage) if TRAINING else 0
+        return request_mb(needed) * min(attempt, most or attempt)
+
+    return asked
 
 
 def launcher():
@@ -94,3 +144,42 @@ def launcher():
     if recipe.processes > 1:
         return f"torchrun --standalone --nproc-per-node={recipe.processes}"
     return "python"
+
+
+def local_memory_mb():
+    """Memory that jobs of this run may take together, on this machine; None where a cluster sees to that."""
+    if ON_CLUSTER or not workflow.is_main_process:
+        return None
+    if "mem_mb" not in workflow.global_resources:  # --resources mem_mb=… of the user
+        workflow.register_resource("mem_mb", available_memory_mb())
+    return workflow.global_resources["mem_mb"].value
+
+
+def to_do(movie):
+    """Stages of an accepted movie that have something to compute frame by frame, and those after them."""
+    stages = list(FRAME_STAGES)
+    for number, (parts, names) in enumerate(FRAME_STAGES.values()):
+        outputs = [f"{RESULTS}/{movie}/{name}" for name in names]
+        if not PLAN.is_current(outputs, digest_of(parts, SimpleNamespace(movie=movie))):
+            return stages[number:]
+    return []
+
+
+def refused(room_mb):
+    """Reason of each accepted, registered movie for which there is not enough memory; none on a cluster."""
+    reasons = {}
+    # What is reviewed anew may have become another movie.
+    known = [m for m in ACCEPTED if m not in UNREVIEWED]
+    for movie in known if room_mb is not None else []:
+        record = sound_json(record_of(movie))
+        if not record.get("acquisition"):
+            continue
+        candidate = Candidate(movie=movie, rows=SHEET[movie], record=record)
+        try:
+            # What is current is looked at only where something may not fit: that takes time.
+            if too_large(candidate, needs(), room_mb, list(FRAME_STAGES)):
+                reason = too_large(candidate, needs(), room_mb, to_do(movie))
+                reasons |= {movie: str(reason)} if reason else {}
+        except (LookupError, TypeError, ValueError):
+            pass  # the stage says so
+    return reasons

@@ -1,7 +1,5 @@
 """Find and outline the particles of every frame."""
 
-SEGMENT = (settings("segment"), version_of("segment"))
-
 
 rule segment:
     input:
@@ -20,7 +18,7 @@ rule segment:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=memory_mb(16),
+        mem_mb=memory_mb("segment"),
         runtime=minutes_for(1000),
     params:
         settings=settings("segment", "verify"),

@@ -15,7 +15,7 @@ rule shard:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=memory_mb(12),
+        mem_mb=memory_mb("shard"),
         runtime=minutes_for(60),
     params:
         settings=settings("crops", "normalisation", "seed"),

@@ -20,7 +20,7 @@ from spatialdino_core.movies.provenance import identity
 from spatialdino_core.movies.raw_files import fingerprint
 from spatialdino_core.movies.sheet import read_sheet
 from spatialdino_core.parameters import digest
-from spatialdino_core.quality.decisions import judgement, standings
+from spatialdino_core.quality.decisions import judgement, remember_too_large, standings
 from workflow_scripts.environment import share_environment
 from workflow_scripts.again import plan_again
 from spatialdino_core.made import Plan
@@ -34,7 +34,7 @@ STARTED = time.time()
 try:
     CONFIG = load_config(config, where=check_files(workflow.configfiles))
     SHEET = read_sheet(CONFIG.movies)
-    STANDINGS = standings(f"{CONFIG.results}/qc")
+    STANDINGS = standings(f"{CONFIG.results}/qc", too_large={})
 except BadInputError as error:
     raise WorkflowError(str(error)) from None
 
@@ -65,9 +65,11 @@ def recipe(rule, *parts):
 
 
 def recipe_now(rule, wildcards):
-    return digest(
-        [part(wildcards) if callable(part) else part for part in RECIPES[rule]]
-    )
+    return digest_of(RECIPES[rule], wildcards)
+
+
+def digest_of(parts, wildcards):
+    return digest([part(wildcards) if callable(part) else part for part in parts])
 
 
 def changed(rule, always=False):
@@ -97,6 +99,18 @@ def raw_state(movie):
         raise WorkflowError(f"{CONFIG.movies}: found no movie '{movie}'.")
     rows = [row.model_dump_json(exclude={"train"}) for row in SHEET[movie]]
     return digest(rows, fingerprint(SHEET[movie]))
+
+
+# What frames depend on, beside inputs.
+DESKEW = (
+    lambda wildcards: raw_state(wildcards.movie),
+    settings("deskew", "on_bad_frame", "device"),
+    version_of("deskew"),
+    # What it takes of the preview depends on these; the measures of more frames must not deskew anything anew.
+    [version_of("preview"), CONFIG.quality.frames > 1],
+)
+FEATURES = (settings("features", "device"), version_of("features"))
+SEGMENT = (settings("segment"), version_of("segment"))
 
 
 @functools.cache

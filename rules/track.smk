@@ -19,7 +19,7 @@ rule track:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory_mb("track"),
         runtime=minutes(60),
     params:
         settings=settings("track"),

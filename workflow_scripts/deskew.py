@@ -1,5 +1,8 @@
 """Deskew one movie, frame by frame."""
 
+from dataclasses import asdict
+from pathlib import Path
+
 from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.geometry.stage import deskew_movie
 from spatialdino_core.movies.acquisition import AcquisitionTable
@@ -7,16 +10,21 @@ from spatialdino_core.movies.part import Part
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.sheet import read_sheet
 from workflow_scripts.arguments import Arguments, run
+from workflow_scripts.budgets import check_disk, movie_shape
 
 
 def main(a: Arguments) -> None:
     record = MovieRecord.read(a.movie_record)
+    rows = read_sheet(a.sheet)[record.movie]
+    deskew = a.section("deskew", DeskewParameters)
+    shape = movie_shape(asdict(record), deskew, rows[0].roi_um)
+    check_disk(record.movie, Path(a.output).parent, shape, tiff=deskew.tiff)
     deskew_movie(
-        read_sheet(a.sheet)[record.movie],
+        rows,
         record,
         AcquisitionTable.read(a.table),
         a.output,
-        a.section("deskew", DeskewParameters),
+        deskew,
         device=a.settings["device"],
         version=a.version,
         skip_bad=a.settings["on_bad_frame"] == "skip",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from spatialdino_core.quality.decisions import standings
 
 LINES_SHOWN = 100
+NONE: Mapping[str, str] = MappingProxyType({})
 
 
 def say_first(*groups: Iterable[object]) -> None:
@@ -17,11 +19,15 @@ def say_first(*groups: Iterable[object]) -> None:
         print(line, file=sys.stderr)
 
 
-def unusable(problems: Collection[str], movies: Collection[str], results: str) -> list[str]:
-    """A line for a run that finds movies that cannot be used."""
-    if not problems:
-        return []
-    return [f"{len(problems)} of {len(movies)} movies cannot be used: see {results}/qc/contact_sheet.html."]
+def unusable(
+    problems: Collection[str], movies: Collection[str], results: str, too_large: Mapping[str, str] = NONE
+) -> list[str]:
+    """Lines for a run that finds movies that cannot be used; no page names those that are too large for the
+    machine, with the reason.
+    """
+    others = len(set(problems) - set(too_large))
+    page = f"{others} of {len(movies)} movies cannot be used: see {results}/qc/contact_sheet.html."
+    return [page][:others] + list(too_large.values())[:LINES_SHOWN]
 
 
 def show_left_out(results: str, movies: Collection[str], since: float) -> None:

@@ -7,15 +7,16 @@ appends a row ``auto`` for a movie that is new to it.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.files import write_text
+from spatialdino_core.files import sound_json, write_json, write_text
 from spatialdino_core.movies.tables import read_text
 from spatialdino_core.parameters import digest
 from spatialdino_core.quality.parameters import QualityParameters
@@ -23,6 +24,7 @@ from spatialdino_core.quality.parameters import QualityParameters
 DECISION_COLUMNS = ("movie", "decision", "who", "when", "why")
 DECISIONS = ("auto", "accept", "reject")
 NEEDED_COLUMNS = DECISION_COLUMNS[:2]
+TOO_LARGE = "too_large.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +158,16 @@ def add_new_movies(path: Path | str, movies: Iterable[str]) -> None:
         os.fsync(file.fileno())
 
 
-def standings(folder: Path | str) -> dict[str, Standing]:
+def remember_too_large(folder: Path | str, reasons: Mapping[str, str]) -> None:
+    """Keep, for the jobs of a run, which movies its machine has no memory for, and why."""
+    path = Path(folder) / TOO_LARGE
+    # A plan of results that may be read only says so elsewhere.
+    with contextlib.suppress(OSError):
+        if sound_json(path) != reasons:
+            write_json(path, dict(reasons))
+
+
+def standings(folder: Path | str, too_large: Mapping[str, str] | None = None) -> dict[str, Standing]:
     """Where every reviewed movie stands: the automatic verdict unless a human decided otherwise.
 
     A human may reject a movie with a problem, but not accept it. Of several rows for a movie the last holds.
@@ -165,6 +176,9 @@ def standings(folder: Path | str) -> dict[str, Standing]:
     ----------
     folder
         The ``qc`` folder with ``metrics.tsv`` and ``decisions.tsv``.
+    too_large
+        Movies that the machine has no memory for, with the reason: they cannot be used now. By default those
+        that the run keeps in that folder.
 
     Raises
     ------
@@ -173,8 +187,9 @@ def standings(folder: Path | str) -> dict[str, Standing]:
     """
     decisions = {row["movie"]: row for row in read_decisions(Path(folder) / "decisions.tsv")}
     metrics = Path(folder) / "metrics.tsv"
+    reasons = sound_json(Path(folder) / TOO_LARGE) if too_large is None else too_large
     try:
-        return {row["movie"]: _standing(row, decisions.get(row["movie"], {})) for row in read_table(metrics)}
+        found = {row["movie"]: _standing(row, decisions.get(row["movie"], {})) for row in read_table(metrics)}
     except (KeyError, UnicodeDecodeError, csv.Error) as error:
         raise BadInputError(
             metrics,
@@ -182,6 +197,14 @@ def standings(folder: Path | str) -> dict[str, Standing]:
             expected="the table that the review wrote",
             remedy="Delete it: the next run makes it again.",
         ) from None
+    return {movie: _for_now(standing, reasons.get(movie)) for movie, standing in found.items()}
+
+
+def _for_now(standing: Standing, reason: str | None) -> Standing:
+    """An accepted movie that the machine has no memory for cannot be used, until it has."""
+    if reason is None or standing.verdict != "accept":
+        return standing
+    return replace(standing, verdict="problem", reason=reason)
 
 
 def _standing(automatic: Mapping[str, str], human: Mapping[str, str]) -> Standing:

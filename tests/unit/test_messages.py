@@ -52,3 +52,5 @@ def test_nothing_is_said_where_all_is_well(tmp_path: Path, capsys: pytest.Captur
     assert capsys.readouterr().err == ""
     assert unusable([], ["a"], "results") == []
     assert unusable(["a"], ["a", "b"], "out")[0].startswith("1 of 2 movies cannot be used: see out/qc")
+    assert unusable(["a"], ["a", "b"], "out", {"a": "no memory"}) == ["no memory"]
+    assert len(unusable(["a", "b"], ["a", "b"], "out", {"a": "no memory"})) == 2

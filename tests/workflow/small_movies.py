@@ -19,11 +19,11 @@ SETTINGS = {"movies": "movies.tsv", "results": "results", "model": {"source": "b
 LENIENT = {"frames": 1, "min_snr": 0.0, "max_motion_um": None, "max_drift_um": None, "max_signal_loss": 1.0}
 
 
-def stack(seed: int) -> np.ndarray:
+def stack(seed: int, shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
     """Camera counts (z, y, x): offset 100, noise 3, spots of 200."""
     rng = np.random.default_rng(seed)
-    image = rng.normal(100, 3, SHAPE)
-    for z, y, x in rng.integers((1, 3, 3), np.subtract(SHAPE, (1, 3, 3)), (6, 3)):
+    image = rng.normal(100, 3, shape)
+    for z, y, x in rng.integers((1, 3, 3), np.subtract(shape, (1, 3, 3)), (6, 3)):
         image[z, y - 1 : y + 2, x - 1 : x + 2] += 200
     return np.rint(image).astype(np.uint16)
 
