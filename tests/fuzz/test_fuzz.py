@@ -26,7 +26,7 @@ def seed(folder: Path) -> None:
 def outcome_of(trial: object, monkeypatch: pytest.MonkeyPatch, folder: Path) -> fuzz.Outcome:
     """What a trial of sixteen damaged files comes to; the sound one it accepts."""
     monkeypatch.setattr(fuzz, "KEPT", folder)
-    monkeypatch.setattr(fuzz, "TIME_LIMIT_S", 1.0)
+    monkeypatch.setattr(fuzz, "TIME_LIMIT_S", 0.5)
 
     def guarded(place: Path) -> bool:
         sound = [path.read_bytes() for path in place.iterdir()] == [SOUND]
