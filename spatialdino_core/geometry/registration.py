@@ -23,10 +23,12 @@ def read_registration(path: Path | str) -> NDArray[np.float64]:
     BadInputError
         If it is no affine, or turns the image inside out.
     """
-    content = read_json(path)
     try:
+        content = read_json(path)
         matrix = np.array(content, np.float64)
-    except (TypeError, ValueError):
+    except BadInputError as error:
+        content, matrix = error.found, np.empty(0)
+    except (TypeError, ValueError, OverflowError):
         matrix = np.empty(0)
     affine = matrix.shape == (4, 4) and np.isfinite(matrix).all() and np.array_equal(matrix[3], [0, 0, 0, 1])
     if not affine or np.linalg.det(matrix) <= 0:

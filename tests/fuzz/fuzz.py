@@ -1,6 +1,6 @@
 """Damaged inputs of every kind against everything that reads them: python tests/fuzz/fuzz.py --seconds 60
 
-Each is read in a child process of its own, under limits of time and memory. It must end in success or in a
+They are read in child processes, under limits of time and memory. Each must end in success or in a
 `BadInputError`; a traceback, a hang, a crash, or more memory than files can ask for is a finding: it is
 printed, and its files are kept.
 """
@@ -20,8 +20,9 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -35,6 +36,8 @@ TIME_LIMIT_S = 30.0
 MEMORY_LIMIT = 2 * 2**30
 """Bytes that a child may ask for beyond what its parent has."""
 ACCEPTED, REFUSED, FOUND = 0, 1, 2
+BATCH = 8
+"""Inputs of a kind that one child process reads."""
 KEPT = Path("build/fuzz")
 IN_MEMORY = "/dev/shm"
 
@@ -69,64 +72,96 @@ class Outcome:
 def sound(build: Callable[[Path], None], folder: Path) -> Files:
     """The files of a sound input; made in a process of its own, for what builds it may start threads."""
     folder.mkdir()
-    code, log = in_child(lambda: build(folder) is None, folder.with_suffix(".log"), 300.0)
+    ((code, log),) = in_child([lambda: build(folder) is None], folder.with_suffix(".log"), 300.0)
     assert code == ACCEPTED, log
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def in_child(call: Callable[[], bool], log: Path, limit_s: float) -> tuple[int, str]:
-    """How a call in a child process ended: `ACCEPTED`, `REFUSED`, `FOUND`, or a signal as a negative number;
-    and what it printed."""
+def in_child(calls: Sequence[Callable[[], bool]], log: Path, limit_s: float) -> list[tuple[int, str]]:
+    """Call one after the other in a child process: a fork costs as much as a call.
+
+    Returns
+    -------
+    list
+        How each ended: `ACCEPTED`, `REFUSED`, `FOUND`, or a signal as a negative number, with what it
+        printed; none after a signal, which is ``SIGKILL`` for what took longer than the limit.
+    """
+    reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        _be_the_child(call, log)
-    waiting = os.pidfd_open(child)
-    ready, _, _ = select.select([waiting], [], [], limit_s)
-    os.close(waiting)
-    if not ready:
-        os.kill(child, signal.SIGKILL)
+        _be_the_child(calls, log, writing, limit_s)
+    os.close(writing)
+    outcomes: list[tuple[int, str]] = []
+    while len(outcomes) < len(calls):
+        ready, _, _ = select.select([reading], [], [], limit_s)
+        if not ready:
+            os.kill(child, signal.SIGKILL)
+            break
+        code = os.read(reading, 1)
+        if not code:  # it has ended
+            break
+        outcomes.append((code[0], _log(log, len(outcomes)).read_text(errors="replace")))
+    os.close(reading)
     _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status), log.read_text(errors="replace")
+    if len(outcomes) < len(calls):
+        said = _log(log, len(outcomes)).read_text(errors="replace")
+        outcomes.append((os.waitstatus_to_exitcode(status), said))
+    return outcomes
 
 
-def _be_the_child(call: Callable[[], bool], log: Path) -> None:
-    code = FOUND
-    try:
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+def _log(log: Path, number: int) -> Path:
+    return log.with_name(f"{log.name}.{number}")
+
+
+def _be_the_child(calls: Sequence[Callable[[], bool]], log: Path, told: int, limit_s: float) -> None:
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (used + MEMORY_LIMIT,) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for number, call in enumerate(calls):
+        descriptor = os.open(_log(log, number), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        resource.setrlimit(resource.RLIMIT_DATA, (used + MEMORY_LIMIT,) * 2)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        faulthandler.dump_traceback_later(0.8 * TIME_LIMIT_S)  # where a hang is
-        code = ACCEPTED if call() else REFUSED
-    except BadInputError as error:
-        print(error)
-        code = REFUSED
-    except BaseException:
-        traceback.print_exc()
-    finally:
+        os.close(descriptor)
+        faulthandler.dump_traceback_later(0.8 * limit_s)  # where a hang is
+        try:
+            code = ACCEPTED if call() else REFUSED
+        except BadInputError as error:
+            print(error)
+            code = REFUSED
+        except BaseException:
+            traceback.print_exc()
+            code = FOUND
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
+        os.write(told, bytes([code]))
+    os._exit(0)
 
 
-def tried(kind: str, number: int, files: Files, trial: Trial, place: Path) -> tuple[bool, Finding | None]:
-    """Whether an input is accepted; and the finding, if it is one."""
-    folder = place / "input"
+def tried(kind: str, inputs: Mapping[int, Files], trial: Trial, place: Path) -> dict[int, Finding | bool]:
+    """What becomes of numbered inputs of one kind: accepted or not, or a finding."""
+    found: dict[int, Finding | bool] = {}
+    while waiting := [number for number in inputs if number not in found]:
+        calls = [partial(_written_and_tried, inputs[number], trial, place / "input") for number in waiting]
+        outcomes = in_child(calls, place / "log", TIME_LIMIT_S)
+        for number, (code, log) in zip(waiting, outcomes, strict=False):
+            what = ""
+            if code == -signal.SIGKILL:
+                what = f"hang: not done within {TIME_LIMIT_S:g} s"
+            elif code < 0:
+                what = f"crash: {signal.Signals(-code).name}"
+            elif code == FOUND or "Traceback (most recent call last)" in log:
+                what = "traceback"
+            found[number] = Finding(kind, number, what, log) if what else code == ACCEPTED
+    return found
+
+
+def _written_and_tried(files: Files, trial: Trial, folder: Path) -> bool:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    code, log = in_child(lambda: trial(folder), place / "log", TIME_LIMIT_S)
-    if code == -signal.SIGKILL:
-        return False, Finding(kind, number, f"hang: not done within {TIME_LIMIT_S:g} s", log)
-    if code < 0:
-        return False, Finding(kind, number, f"crash: {signal.Signals(-code).name}", log)
-    if code == FOUND or "Traceback (most recent call last)" in log:
-        return False, Finding(kind, number, "traceback", log)
-    return code == ACCEPTED, None
+    return trial(folder)
 
 
 def fuzz(
@@ -137,7 +172,7 @@ def fuzz(
     Parameters
     ----------
     seconds, most
-        It ends after so long, or so many inputs.
+        It ends after so long, or when so many inputs were tried, in whole batches.
     """
     outcome = Outcome()
     for stage in ("register", "preview"):  # known once, and not in each child
@@ -146,20 +181,20 @@ def fuzz(
         place = Path(temporary)
         seeds = {build: sound(build, place / build.__name__) for build in trials}
         for build, trial in trials.items():
-            accepted, _ = tried(build.__name__, -1, seeds[build], trial, place)
-            assert accepted, f"{build.__name__}: a sound input is refused: {(place / 'log').read_text()}"
+            accepted = tried(build.__name__, {0: seeds[build]}, trial, place)[0]
+            assert accepted is True, f"{build.__name__}: a sound input is refused: {accepted}"
         end = time.monotonic() + seconds
         number = 0
         while number < most and time.monotonic() < end:
-            build = list(trials)[number % len(trials)]
-            files = damaged(seeds[build], Random(f"{seed}:{number}"))
-            accepted, finding = tried(build.__name__, number, files, trials[build], place)
-            outcome.inputs[build.__name__] += 1
-            outcome.accepted[build.__name__] += accepted
-            if finding is not None:
-                outcome.findings.append(finding)
-                keep(finding, files, seed)
-            number += 1
+            build = list(trials)[number // BATCH % len(trials)]
+            inputs = {n: damaged(seeds[build], Random(f"{seed}:{n}")) for n in range(number, number + BATCH)}
+            for n, found in tried(build.__name__, inputs, trials[build], place).items():
+                outcome.inputs[build.__name__] += 1
+                outcome.accepted[build.__name__] += found is True
+                if isinstance(found, Finding):
+                    outcome.findings.append(found)
+                    keep(found, inputs[n], seed)
+            number += BATCH
     return outcome
 
 

@@ -203,6 +203,15 @@ def weights(folder: Path) -> None:
     save_encoder(folder / "model.safetensors", encoder, header, {"pca.mean": torch.arange(8.0)})
 
 
+def calibrations(folder: Path) -> None:
+    """What a row of a sheet can name beside the raw files."""
+    tifffile.imwrite(folder / "dark.tif", stacks()[0, 0], photometric="minisblack")
+    tifffile.imwrite(folder / "flat.tif", stacks()[0, 0, 0] + 100, compression="zlib")
+    tifffile.imwrite(folder / "bad.tif", np.eye(9, 11, dtype=np.uint8))
+    (folder / "bad.tsv").write_text("y\tx\n3\t4\n8\t10\n")
+    (folder / "shift.json").write_text(json.dumps(np.eye(4).tolist()))
+
+
 def records(folder: Path) -> None:
     """What the stages of a movie write for each other."""
     tiff_series(folder)
@@ -255,4 +264,3 @@ MOVIES: dict[Callable[[Path], None], Rows] = {
     zarr_collection: one_row("a.zarr"),
 }
 """What builds a movie, and its rows of a sample sheet."""
-OTHERS = (sheet, settings, weights, records)

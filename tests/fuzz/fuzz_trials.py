@@ -8,12 +8,15 @@ from pathlib import Path
 
 import fuzz_seeds
 import yaml
+from raw_inputs import sheet_row
 
 from spatialdino_core.config import check_files, load_config
 from spatialdino_core.encoder.header import read_header
 from spatialdino_core.encoder.weights import load_encoder
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import read_json
+from spatialdino_core.geometry.camera import Camera
+from spatialdino_core.geometry.registration import read_registration
 from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.ledger import Entry, FrameLedger, remembered
 from spatialdino_core.movies.parameters import ReadingParameters
@@ -101,6 +104,20 @@ def weights(folder: Path) -> bool:
     return True
 
 
+def calibrations(folder: Path) -> bool:
+    """What deskewing reads beside the raw files."""
+    refused: list[str] = []
+    dark, flat = str(folder / "dark.tif"), str(folder / "flat.tif")
+    for bad in ("bad.tif", "bad.tsv"):
+        with refusal(refused):
+            row = sheet_row(folder / "a.tif", dark=dark, flat=flat, bad_pixels=str(folder / bad))
+            Camera.of(row, fuzz_seeds.SHAPE[1:])
+    with refusal(refused):
+        read_registration(folder / "shift.json")
+    print("\n".join(refused))
+    return not refused
+
+
 def records(folder: Path) -> bool:
     """What later jobs and a second run do with what stages wrote."""
     refused: list[str] = []
@@ -130,6 +147,7 @@ TRIALS: dict[Callable[[Path], None], Trial] = {
     fuzz_seeds.sheet: sheet,
     fuzz_seeds.settings: settings,
     fuzz_seeds.weights: weights,
+    fuzz_seeds.calibrations: calibrations,
     fuzz_seeds.records: records,
 }
 """What builds a sound input, and what is done with it."""

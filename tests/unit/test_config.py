@@ -159,3 +159,9 @@ def test_paths_that_snakemake_cannot_name_are_refused(path: str, key: str) -> No
     content |= {section: {name: path} if name else path}
     with pytest.raises(BadInputError, match="a path without"):
         load_config(content)
+
+
+def test_an_unknown_section_with_nothing_under_it_is_refused() -> None:
+    with pytest.raises(BadInputError, match="unknown key 'quallity'"):
+        load_config({"movies": "m.tsv", "results": "r", "quallity": None})
+    assert load_config({"movies": "m.tsv", "results": "r", "quality": None})

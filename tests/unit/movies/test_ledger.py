@@ -9,6 +9,7 @@ import pytest
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.ledger import FrameJob, FrameLedger, FrameResult, remembered
+from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.stage_record import StageRecord
 
 
@@ -161,3 +162,30 @@ def test_a_calibration_is_kept_until_its_key_changes(tmp_path: Path) -> None:
 
     path = tmp_path / "calibration.json"
     assert [remembered(path, key, compute)["value"] for key in ("a", "a", "b", "b")] == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "3", "{", "[" * 100_000, '{"stores": 3}', '{"checksums": {"x": "y"}}', "\xff", "{}", None],
+)
+@pytest.mark.parametrize("kind", [StageRecord, MovieRecord])
+def test_damaged_records_say_so(tmp_path: Path, kind: type, text: str | None) -> None:
+    path = tmp_path / "record.json"
+    if text is not None:
+        path.write_text(text, encoding="latin-1")
+    with pytest.raises(BadInputError, match="the next run makes it again"):
+        kind.read(path)  # type: ignore[attr-defined]
+
+
+def test_a_damaged_calibration_is_computed_again(tmp_path: Path) -> None:
+    for text in ("{", "[]", '{"key": "k"}', '{"key": "k", "value": 3}'):
+        (tmp_path / "calibration.json").write_text(text)
+        assert remembered(tmp_path / "calibration.json", "k", lambda: {"value": 1}) == {"value": 1}
+
+
+@pytest.mark.parametrize("line", ["[]", "3", "null", '{"frame": "x", "key": "k", "stamp": "s"}', "[" * 10**5])
+def test_a_damaged_line_costs_nothing_else(stage: Stage, line: str) -> None:
+    stage.run(STAMPS)
+    with stage.path.open("ab") as file:
+        file.write(line.encode() + b"\n\xff\xfe\n")
+    assert stage.run(STAMPS) == []

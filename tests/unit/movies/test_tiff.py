@@ -385,3 +385,36 @@ def test_a_link_that_leads_nowhere_is_a_time_point(tmp_path: Path) -> None:
     (tmp_path / "a_t3.tif.part").touch()
     assert "not finished" in raw.problem([row(tmp_path)])
     assert raw.problem([row(tmp_path / "*.tif")]) == "none"
+
+
+def test_pages_that_are_coded_in_different_ways(tmp_path: Path) -> None:
+    """One after the other as a whole would be decoded in the way of the first."""
+    data = stack(0)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for plane, how in zip(data, ("zlib", "lzw", None, "zstd", "zlib"), strict=True):
+            kind = dict(compression=how, predictor=how == "lzw", tile=(16, 16))
+            writer.write(plane, metadata=None, contiguous=False, **kind)
+    path = tmp_path / "a.tif"
+    np.testing.assert_array_equal(source(path, axes="zyx").read(0), data)
+    np.testing.assert_array_equal(source(path, axes="zyx").read(0, PART), data[PART])
+
+
+def test_a_page_of_another_shape_or_type_in_the_middle(tmp_path: Path) -> None:
+    """Of the same width and in as many strips: the library takes it for one like the first."""
+    for name, odd in (("longer", np.ones((80, 72), np.uint16)), ("type", np.ones((40, 72), np.int16))):
+        with tifffile.TiffWriter(tmp_path / f"{name}.tif") as writer:
+            for number in range(5):
+                writer.write(odd if number == 2 else stack(0)[0], metadata=None, contiguous=False)
+        record = registered(tmp_path / f"{name}.tif", axes="z5yx")
+        assert "found 4 planes, and 1 pages of another shape or type" in (record.problem or "")
+
+
+def test_a_page_that_announces_more_tiles_than_it_names(tmp_path: Path) -> None:
+    """Those that have no place would be read as zeros."""
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for plane in stack(0):
+            writer.write(plane, metadata=None, contiguous=False, tile=(64, 80), compression="zlib")
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as tif:
+        for page in tif.pages:
+            page.tags["ImageLength"].overwrite(100)
+    assert "truncated" in registered(tmp_path / "a.tif", axes="z5yx").problem
