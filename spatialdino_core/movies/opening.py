@@ -15,13 +15,14 @@ from spatialdino_core.movies.formats.settings_file import (
     read_settings,
     settings_beside,
 )
-from spatialdino_core.movies.names import mentions, natural
+from spatialdino_core.movies.names import mentions, natural, template
 from spatialdino_core.movies.opened import Opened
 from spatialdino_core.movies.series import open_series
 from spatialdino_core.movies.sheet import SheetRow
 
 COMPANION_ENDINGS = (".ome", ".ome.xml")
 SHOWN = 8
+NOWHERE = "link to a file that is not there"
 UNFINISHED = (".part", ".crdownload", ".tmp", ".filepart", ".gz", ".zst", ".bz2")
 OTHER_FORMATS = (".nd2", ".lif", ".ims", ".h5", ".hdf5", ".sld", ".sldy", ".oib", ".oif", ".zip")
 
@@ -84,6 +85,13 @@ def _members(row: SheetRow) -> tuple[list[Path], dict[str, str]]:
             files.append(path)
         elif not path.name.startswith("."):
             unused[str(path)] = reason
+    # A link that leads nowhere, called as the files of the series, is a time point that cannot be read.
+    makes = {template(path.name) for path in files if _kind(path) == "TIFF"}
+    lost = [
+        Path(name) for name, why in unused.items() if why == NOWHERE and template(Path(name).name) in makes
+    ]
+    files += lost
+    unused = {name: why for name, why in unused.items() if Path(name) not in lost}
     _check_names(row, files, unused)
     kinds = {_kind(path) for path in files}
     if kinds == {"companion file", "TIFF"}:
@@ -127,10 +135,8 @@ def _unfit(path: Path) -> str | None:
         return "hidden file"
     if path.is_dir():
         return None if ome_zarr.is_store(path) else "folder that is no Zarr store"
-    if path.is_symlink() and not path.exists() and path.name.lower().endswith(TIFF_ENDINGS):
-        return None  # a time point that cannot be read
     if not path.is_file():
-        return "link to a file that is not there" if path.is_symlink() else "no file"
+        return NOWHERE if path.is_symlink() else "no file"
     fit = (*TIFF_ENDINGS, ".czi", *COMPANION_ENDINGS)
     return None if path.name.lower().endswith(fit) else "not an image file"
 
