@@ -49,6 +49,8 @@ MOST_CHUNKS = 10_000_000
 """Chunks that an array may announce: more are damaged metadata."""
 FEW_BYTES = 2**24
 """Stacks of fewer bytes are believed in; of larger ones the files are looked at."""
+LEAST_SHARE = 0.01
+"""Of the chunks of a store that must be there, unless it is said to leave out empty ones."""
 MOST_COMPRESSION_OF_A_STACK = 1000
 """Bytes of one stack for one byte of all files of its array: ten times what noise-free movies come to."""
 AXES_OF_OLD_VERSIONS = "TCZYX"  # 0.1 and 0.2 have no other
@@ -314,6 +316,13 @@ def _lost_chunks(level: _Level) -> dict[Place, str]:
     are the same in every frame, of one channel or of all. A chunk that only some frames lack did not arrive.
     """
     lost = ~chunks_there(level.array)
+    there = lost.size - int(lost.sum())
+    if 0 < there < LEAST_SHARE * lost.size:
+        raise _broken(
+            folder_of(level.array),
+            f"{lost.size} chunks, of which {there} are there (if the store leaves out empty ones, say 'zeros' "
+            "in the column missing_chunks)",
+        )
     order = [level.axes.index(axis) for axis in "TC" if axis in level.axes]
     lost = np.moveaxis(lost, order, range(len(order)))
     for number, axis in enumerate("TC"):
