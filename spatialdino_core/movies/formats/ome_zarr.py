@@ -320,8 +320,8 @@ def _lost_chunks(level: _Level) -> dict[Place, str]:
     if 0 < there < LEAST_SHARE * lost.size:
         raise _broken(
             folder_of(level.array),
-            f"{lost.size} chunks, of which {there} are there (if the store leaves out empty ones, say 'zeros' "
-            "in the column missing_chunks)",
+            f"{lost.size} chunks, of which {there} are there (if the store leaves out empty ones, say "
+            "'zeros' in the column missing_chunks)",
         )
     order = [level.axes.index(axis) for axis in "TC" if axis in level.axes]
     lost = np.moveaxis(lost, order, range(len(order)))
