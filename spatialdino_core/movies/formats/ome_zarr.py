@@ -24,7 +24,6 @@ from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.axes import parsed
 from spatialdino_core.movies.formats.image import (
     MARKS,
-    MOST_COMPRESSION,
     S_PER_UNIT,
     UM_PER_UNIT,
     WHOLE,
@@ -39,7 +38,7 @@ from spatialdino_core.movies.formats.image import (
     quantity,
 )
 from spatialdino_core.movies.formats.ome_xml import OmeImage, ome_images
-from spatialdino_core.movies.formats.zarr_chunks import bytes_below, chunks_there, folder_of, grid_of
+from spatialdino_core.movies.formats.zarr_chunks import chunks_there, folder_of, grid_of, holds_bytes
 from spatialdino_core.movies.names import natural
 
 MissingChunks = Literal["zeros"] | None
@@ -48,8 +47,12 @@ AXIS_NAMES = {"t": "T", "time": "T", "c": "C", "channel": "C", "z": "Z", "y": "Y
 USUAL_AXES = {3: "zyx", 4: "tzyx"}
 MOST_CHUNKS = 10_000_000
 """Chunks that an array may announce: more are damaged metadata."""
-FEW_BYTES = 2**31
+FEW_BYTES = 2**24
 """Stacks of fewer bytes are believed in; of larger ones the files are looked at."""
+LEAST_SHARE = 0.01
+"""Of the chunks of a store that must be there, unless it is said to leave out empty ones."""
+MOST_COMPRESSION_OF_A_STACK = 1000
+"""Bytes of one stack for one byte of all files of its array: ten times what noise-free movies come to."""
 AXES_OF_OLD_VERSIONS = "TCZYX"  # 0.1 and 0.2 have no other
 
 
@@ -153,22 +156,20 @@ def _image(path: Path, level: _Level, missing: MissingChunks, described: OmeImag
 
 
 def _check_chunks(path: Path, level: _Level) -> None:
-    """Refuse more chunks than a store can have, and stacks or chunks of more bytes than any compression can
-    make of the files of the array."""
+    """Refuse more chunks than a store can have, and stacks or chunks of more bytes than can be in
+    the files of the array."""
     array, item = level.array, level.array.dtype.itemsize
     chunks = math.prod(grid_of(array.shape, array.chunks))
     if chunks > MOST_CHUNKS:
         raise _broken(path, f"{chunks} chunks of {array.chunks} in {array.shape}, more than {MOST_CHUNKS}")
     stack = math.prod(level.length(axis) for axis in "ZYX") * item
     chunk = math.prod(array.shards or array.chunks) * item
-    if max(stack, chunk) < FEW_BYTES:
-        return
-    stored = bytes_below(folder_of(array))
-    if max(stack, chunk) > MOST_COMPRESSION * stored:
+    claimed = max(stack, chunk)
+    if claimed > FEW_BYTES and not holds_bytes(folder_of(array), claimed // MOST_COMPRESSION_OF_A_STACK):
         raise _broken(
             path,
             f"{array.shape} voxels of {array.dtype} in chunks of {array.shards or array.chunks}, "
-            f"and {stored} bytes in all of its files",
+            "and hardly a byte in all of its files",
         )
 
 
@@ -316,6 +317,13 @@ def _lost_chunks(level: _Level) -> dict[Place, str]:
     and neither did one that lies between others along an axis.
     """
     lost = ~chunks_there(level.array)
+    there = lost.size - int(lost.sum())
+    if 0 < there < LEAST_SHARE * lost.size:
+        raise _broken(
+            folder_of(level.array),
+            f"{lost.size} chunks, of which {there} are there (if the store leaves out empty ones, say "
+            "'zeros' in the column missing_chunks)",
+        )
     order = [level.axes.index(axis) for axis in "TC" if axis in level.axes]
     lost = np.moveaxis(lost, order, range(len(order)))
     for number, axis in enumerate("TC"):

@@ -222,7 +222,12 @@ def _page(page: tifffile.TiffPage | tifffile.TiffFrame) -> tuple[Form, bool, tup
     claimed, stored = math.prod(shape) * dtype.itemsize, sum(count for _, count in places)
     keyframe = page.keyframe
     whole = page.compression == UNCOMPRESSED and keyframe and keyframe.bitspersample == 8 * dtype.itemsize
-    end += max(claimed - stored, 0) if whole else claimed * (claimed > MOST_COMPRESSION * stored)
+    # Tiles and strips are decoded as a whole, and may reach far beyond the plane.
+    decoded = math.prod(page.chunked) * math.prod(page.chunks) * dtype.itemsize
+    too_much = max(claimed, decoded) > MOST_COMPRESSION * stored
+    end += max(claimed - stored, 0) if whole else 0
+    if not whole and too_much:
+        end = NOWHERE
     if math.prod(page.chunked) > len(places):  # strips or tiles without a place
         end = NOWHERE
     return (shape, dtype.newbyteorder("=").str), bool(page.is_final), (first, end)

@@ -45,11 +45,15 @@ def chunks_there(array: Any) -> np.ndarray:
     return _within_shards(array, root, there) if array.shards else there
 
 
-def bytes_below(folder: Path) -> int:
-    """Bytes of all files in a folder and below."""
-    return sum(
-        os.stat(os.path.join(below, name)).st_size for below, _, names in os.walk(folder) for name in names
-    )
+def holds_bytes(folder: Path, least: int) -> bool:
+    """Whether the files in a folder and below have so many bytes; no more are looked at than it takes."""
+    total = 0
+    for below, _, names in os.walk(folder):
+        for name in names:
+            total += os.stat(os.path.join(below, name)).st_size
+            if total >= least:
+                return True
+    return False
 
 
 def grid_of(shape: Sequence[int], chunk: Sequence[int]) -> tuple[int, ...]:

@@ -113,7 +113,9 @@ def test_an_imagej_stack_of_a_thousand_million_planes(tmp_path: Path, name: str)
     assert "announced" in raw.problem([raw.sheet_row(tmp_path / "a.tif")])
 
 
-@pytest.mark.parametrize("shape", [(10**9, 2, 9, 11), (2, 10**9, 9, 11), (2, 2, 10**9, 11)])
+@pytest.mark.parametrize(
+    "shape", [(10**9, 2, 9, 11), (2, 10**9, 9, 11), (2, 2, 10**9, 11), (2, 2, 10**6, 11)]
+)
 @pytest.mark.parametrize("whole", [False, True])
 def test_a_store_of_a_thousand_million_time_points(
     tmp_path: Path, shape: tuple[int, ...], whole: bool

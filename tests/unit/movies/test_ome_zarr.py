@@ -261,3 +261,12 @@ def test_a_damaged_chunk_is_named(tmp_path: Path, shards: Any) -> None:
     chunk.write_bytes(b"x" * 400)
     with pytest.raises(BadInputError, match="0/c/1/0/0/0/0: found a chunk of time 1, channel 0"):
         source.read(1)
+
+
+def test_a_store_of_which_hardly_a_chunk_is_there(tmp_path: Path) -> None:
+    """A damaged shape: what is absent in every frame would be read as zeros."""
+    array = zarr.create_array(tmp_path / "a.zarr", shape=(2, 2, 3000, 11), chunks=(1, 1, 9, 11), dtype="u2")
+    array[:, :, :9] = 100
+    problem = raw.problem([row(tmp_path / "a.zarr", axes="tzyx")])
+    assert "1336 chunks, of which 4 are there" in problem
+    assert raw.problem([row(tmp_path / "a.zarr", axes="tzyx", missing_chunks="zeros")]) == "none"

@@ -417,4 +417,16 @@ def test_a_page_that_announces_more_tiles_than_it_names(tmp_path: Path) -> None:
     with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as tif:
         for page in tif.pages:
             page.tags["ImageLength"].overwrite(100)
-    assert "truncated" in registered(tmp_path / "a.tif", axes="z5yx").problem
+    assert "truncated" in (registered(tmp_path / "a.tif", axes="z5yx").problem or "")
+
+
+def test_tiles_that_are_far_larger_than_the_plane(tmp_path: Path) -> None:
+    """They would be decoded as a whole."""
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for plane in stack(0):
+            writer.write(plane, metadata=None, contiguous=False, tile=(64, 80), compression="zlib")
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as tif:
+        for page in tif.pages:
+            page.tags["TileLength"].overwrite(60_000)
+            page.tags["TileWidth"].overwrite(60_000)
+    assert "truncated" in (registered(tmp_path / "a.tif", axes="z5yx").problem or "")
