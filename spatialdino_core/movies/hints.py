@@ -108,7 +108,10 @@ def _between(name: str, columns: Sequence[Sequence[Token]], places: Sequence[int
         number = r"[\d.]+" if any("." in t.text for t in columns[place]) else r"\d+"
         text += f"{opening}{number})" if place in places else number
         if place < places[-1]:
-            text += re.escape(name[token.end : columns[place + 1][0].start])
+            # The unit of a number, which is no part of it, stands between as well.
+            plain = name.startswith(token.text, token.start)
+            end = token.start + len(token.text) if plain else token.end
+            text += re.escape(name[end : columns[place + 1][0].start])
     return text
 
 

@@ -40,6 +40,12 @@ _CLOCK = re.compile(
     r"|(?:msecAbs|msecs?|ms|secs?|s)(?![A-Za-z0-9]))",
     re.IGNORECASE,
 )
+HOURS = "h:m"
+"""Unit of a time in hours, minutes and seconds."""
+_ELAPSED = re.compile(
+    r"(?:(?P<d>\d+)d[ _]?)?(?P<h>\d{1,3})h[ _]?(?P<m>[0-5]?\d)m(?:ins?)?(?:[ _]?(?P<s>[0-5]?\d)s?)?(?![A-Za-z0-9])"
+    r"|(?P<min>\d+)m(?:ins?)?[ _]?(?P<sec>[0-5]?\d)s(?![A-Za-z0-9])"
+)
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _LABEL = re.compile(r"([A-Za-z]+)([^A-Za-z0-9/]*)$")
 _WORD = re.compile(r"[A-Za-z]*\d+[A-Za-z]*|[A-Za-z]+")
@@ -130,9 +136,12 @@ def words(name: str) -> list[str]:
 @lru_cache(MOST_NAMES)
 def template(name: str) -> str:
     """A name with every number, clock time and time stamp replaced: alike in all files of a series."""
-    for kind in (_STAMP, _DATE, _CLOCK, _NUMBER):
-        name = kind.sub("\0", name)
-    return name.casefold()
+    place, text = 0, ""
+    for token in tokens(name):
+        text += name[place : token.start] + "\0"
+        place = token.end
+    stem, dot, kind = (text + name[place:]).rpartition(".")
+    return stem + dot + kind.casefold()
 
 
 @lru_cache(MOST_NAMES)
@@ -165,6 +174,12 @@ def _token(name: str, place: int, number: re.Match[str]) -> Token:
         text = "".join(date.groups())
         return Token(text, float(text), label, start, date.end())
     signed = _is_signed(name, start)
+    if elapsed := _ELAPSED.match(name, start):
+        parts = {unit: float(part or 0) for unit, part in elapsed.groupdict().items()}
+        minutes = 60 * (24 * parts["d"] + parts["h"]) + parts["m"] + parts["min"]
+        seconds = 60 * minutes + parts["s"] + parts["sec"]
+        unit = HOURS if elapsed["h"] and not elapsed["d"] else ""
+        return Token(elapsed[0], seconds, label, start, elapsed.end(), "relative", unit, signed)
     if clock:
         unit = clock[2].casefold()
         kind = "absolute" if unit == "msecabs" else "relative"
@@ -209,6 +224,19 @@ def matched(pattern: str, name: str) -> tuple[float, ...]:
         return tuple(float(group) for group in match.groups()) if match else ()
     except (TypeError, ValueError):
         return ()
+
+
+def place_of(pattern: str, name: str) -> int | None:
+    """Place of the number that the only group of a pattern finds in a name; ``None`` for several groups."""
+    file = len(name.rpartition("/")[0]) + ("/" in name)
+    match, start = re.search(pattern, name[file:]), file
+    if match is None:
+        match, start = re.search(pattern, name), 0
+    if match is None or len(match.groups()) != 1:
+        return None
+    begin, end = match.start(1) + start, match.end(1) + start
+    places = [p for p, token in enumerate(tokens(name)) if token.start < end and begin < token.end]
+    return places[0] if len(places) == 1 else None
 
 
 def columns_of(names: Sequence[str]) -> list[tuple[Token, ...]]:

@@ -17,17 +17,23 @@ from itertools import pairwise
 from spatialdino_core.movies.daytime import (
     DAY_S,
     SPARSE,
+    Daytime,
     ascends,
     date_orders,
+    dates_of,
     days_of,
-    daytime_of,
-    goes_over_midnight,
+    daytimes_of,
+    first_day,
     is_dense,
     is_even,
+    is_steady,
+    turned,
 )
 from spatialdino_core.movies.hints import globs_of, pattern_of
+from spatialdino_core.movies.moments import Fields, fields_of, orders_of_year, wrapped
 from spatialdino_core.movies.names import (
     FIRST_LABEL,
+    HOURS,
     ORDER,
     OTHER_LABELS,
     TIME_LABELS,
@@ -36,6 +42,7 @@ from spatialdino_core.movies.names import (
     Token,
     columns_of,
     matched,
+    place_of,
     template,
     tokens,
     written_out,
@@ -48,6 +55,14 @@ SLOW_LABELS = (*TIME_LABELS, "day", "date")
 """Words before the number of a slower loop, which may stand still and rise."""
 SPECIMENS = ("cell", "sample", "embryo", "dish", "mouse", "fish", "larva", "worm", "organoid", "exp")
 """Words before the number of a thing: beside a number that counts time it counts none."""
+BETWEEN = re.compile(r"[T_. -]| at ")
+"""What stands between a date and the time of day."""
+YEAR_FIRST = 8
+"""Digits of a date with its whole year."""
+YEAR_REMEDY = (
+    "Rename the files with the whole date before the time, the year first (20240131_235958), or number them "
+    "in order of time (t0000, t0001, …)."
+)
 Key = tuple[float, ...]
 SHOWN = 3
 MOST_POINTS, MOST_SHARE = 1000, 20
@@ -214,34 +229,60 @@ def _clock(names: Sequence[str]) -> _Clock:
             if len({token.value for token in column}) == len(column):
                 times = [token.value for token in column]
                 if kind == "absolute" or len(running) == 1 or len(set.union(*units)) < sum(map(len, units)):
-                    return _Clock(tuple(times))
+                    # Hours and minutes of one number, which may be times of a day.
+                    daily = column[0].unit == HOURS and turned(times) is not None
+                    return _Clock(tuple(times), daily=daily)
         if running and kind == "relative" and len(set.union(*units)) == sum(map(len, units)):
             # Hours, minutes and seconds of one time: none of them tells it alone.
             times = [sum(parts) for parts in zip(*([t.value for t in c] for c in running), strict=True)]
             if len(set(times)) == len(times):
                 hours = any(unit.startswith("h") for unit in set.union(*units))
-                return _Clock(tuple(times), daily=hours and goes_over_midnight(times))
-    return _daily_clock(names, columns)
+                return _Clock(tuple(times), daily=hours and turned(times) is not None)
+    return _daily_clock(names)
 
 
-def _daily_clock(names: Sequence[str], columns: Sequence[Sequence[Token]]) -> _Clock:
-    """The time of day in names, of the day in them where that changes with it."""
-    found = daytime_of(names)
-    if found is None:
-        return _Clock()
-    for place, column in enumerate(columns):
-        days = days_of([token.text for token in column])
-        if days is not None and place not in found.places:
-            times = [DAY_S * day + second for day, second in zip(days, found.seconds, strict=True)]
-            if len(set(times)) == len(times):
-                return _Clock(tuple(times), places=found.places | {place})
-    unique = len(set(found.seconds)) == len(names)
-    (number, *_) = [columns[place] for place in sorted(found.places)]
-    # Digits that are in even steps as a time only are one, and so are those that may fall at midnight.
-    telling = is_even(found.seconds) and not is_even([token.value for token in number])
-    if not unique or not (telling or goes_over_midnight(found.seconds)):
-        return _Clock()
-    return _Clock(found.seconds, certain=False, daily=True, places=found.places)
+def _daily_clock(names: Sequence[str]) -> _Clock:
+    """The time of day in names, of the day in them where that stands before it or changes with it."""
+    dates = list(dates_of(names))
+    for found in daytimes_of(names):
+        clock = _dated(names, found, dates) or _undated(names, found)
+        if clock is not None and len(set(clock.times_s)) == len(names):
+            return clock
+    return _Clock()
+
+
+def _dated(names: Sequence[str], time: Daytime, dates: Sequence[tuple[list[str], Fields]]) -> _Clock | None:
+    """Time and date: of a date that changes from day to day, or of one that stands right before the time."""
+    for texts, date in dates:
+        days, between = days_of(texts), names[0][date.end : time.start]
+        beside = date.end < time.start and BETWEEN.fullmatch(between) is not None
+        if (date.start < time.end and time.start < date.end) or not (beside or days is not None):
+            continue
+        if days is None:
+            days = first_day(texts) if len(texts[0]) == YEAR_FIRST else None
+        if days is None or (len(set(days)) == 1 and not time.signs):
+            continue
+        times = tuple(DAY_S * day + second for day, second in zip(days, time.seconds, strict=True))
+        # Two numbers, or three after a sign that stands anywhere, may count something else.
+        plain = len(time.signs) == 0 or (len(time.signs) > 1 and "_" not in time.signs)
+        if plain or is_steady(times):
+            return _Clock(times, places=time.places | frozenset(date.places(names[0])))
+    return None
+
+
+def _undated(names: Sequence[str], time: Daytime) -> _Clock | None:
+    """Times of a day that nobody knows, where they are in even steps, or may go on over midnight."""
+    if len(time.signs) == 1:
+        return None
+    if time.signs:
+        telling = is_steady(time.seconds)
+    else:
+        # Digits that are in even steps as a time only are one.
+        first = [tokens(name)[min(time.places)].value for name in names]
+        telling = is_even(time.seconds) and not is_even(first)
+    if not (telling or turned(time.seconds) is not None):
+        return None
+    return _Clock(time.seconds, certain=False, daily=True, places=time.places)
 
 
 def _by_pattern(names: Sequence[str], pattern: str) -> Series:
@@ -255,6 +296,7 @@ def _by_pattern(names: Sequence[str], pattern: str) -> Series:
             shown = ", ".join(map(written_out, key))
             raise UncertainOrderError(f"{points[key]} and {name}, both time point {shown} by {pattern!r}")
         points[key] = name
+    _refuse_part_of_time(names, pattern)
     keys = tuple(points)
     by = f"the pattern {pattern!r}"
     counts = ORDER not in re.compile(pattern).groupindex
@@ -263,6 +305,26 @@ def _by_pattern(names: Sequence[str], pattern: str) -> Series:
         return Series(tuple(int(key[0]) for key in keys), True, (), by, pattern=hint)
     rank = {key: number for number, key in enumerate(sorted(keys))}
     return Series(tuple(rank[key] for key in keys), False, (), by, keys)
+
+
+def _refuse_part_of_time(names: Sequence[str], pattern: str) -> None:
+    """Refuse a pattern for the minutes or seconds alone of times whose hours or minutes change too."""
+    found = [place_of(pattern, name) for name in names]
+    if len({template(name) for name in names}) > 1 or len(set(found)) > 1 or found[0] is None:
+        return
+    columns = {column.place: column for column in _running(names)}
+    slower = [p for p in _parts(names, found[0]) if p < found[0] and p in columns]
+    if not slower or found[0] not in columns:
+        return
+    values = columns[found[0]].values
+    order = sorted(range(len(names)), key=lambda n: values[n])
+    whole = sorted(range(len(names)), key=lambda n: [columns[p].values[n] for p in (*slower, found[0])])
+    if whole != order:
+        raise UncertainOrderError(
+            f"the pattern {pattern!r}, which finds one part of what may be a time; a slower part runs too",
+            [_shown(names, o) for o in (whole, order)],
+            pattern=pattern_of(names, [*slower, found[0]]),
+        )
 
 
 def _by_evidence(names: Sequence[str], clock: _Clock) -> Series:
@@ -283,11 +345,17 @@ def _by_evidence(names: Sequence[str], clock: _Clock) -> Series:
         own = [c for label in labels if (c := _labelled(columns, label)) is not None]
         labelled = _agreeing(names, own)
         if labelled:
+            others = _other_orders(names, labelled, [labelled.place])
+            by_time = sorted(range(len(names)), key=lambda n: clock.times_s[n]) if clock.times_s else []
+            if by_time in others and clock.certain and not clock.daily:
+                return _by_clock(names, [c for c in columns if c is not labelled], clock)
+            _refuse_orders(names, labelled, others)
             _refuse_other_things(names, columns, labelled.values, labelled)
             return _counted(names, labelled, True)
     single = _agreeing(names, [column for column in columns if _is_unique(column)])
     if single:
-        _refuse_fields(names, single)
+        _refuse_orders(names, single, _other_orders(names, single))
+        _refuse_fields(names, single, clock)
         _refuse_other_things(names, columns, single.values, single)
         return _counted(names, single, False)
     if clock.times_s:
@@ -324,13 +392,11 @@ def _are_wavelengths(column: _Column) -> bool:
 def _by_clock(names: Sequence[str], columns: Sequence[_Column], clock: _Clock) -> Series:
     """By the clock alone: other numbers may count loops."""
     times = clock.times_s
-    if clock.daily and goes_over_midnight(times):
+    if clock.daily and (other := turned(times)) is not None:
         order = sorted(range(len(names)), key=lambda n: times[n])
-        turn = max(range(1, len(order)), key=lambda k: times[order[k]] - times[order[k - 1]])
-        shown = [", ".join(names[n] for n in o[:SHOWN]) + ", …" for o in (order, order[turn:] + order[:turn])]
         raise UncertainOrderError(
-            "times of day, which may go on over midnight",
-            shown,
+            "times of day, which may go on over midnight, or over noon by a clock of twelve hours",
+            [_shown(names, o) for o in (order, other)],
             remedy="Put the date before the time (20240131_235958), or number the files (t0000, t0001, …).",
         )
     loops = (FIRST_LABEL, *TIME_LABELS)
@@ -371,21 +437,39 @@ def _agreeing(names: Sequence[str], columns: Sequence[_Column]) -> _Column | Non
         for c in columns
     }
     if len(orders) > 1:
-        raise _different_orders(names, sorted(orders), columns[0])
+        raise _different_orders(names, sorted(orders), remedy=_ways(names, [[c] for c in columns]))
     return columns[0] if columns else None
 
 
 def _different_orders(
-    names: Sequence[str], orders: Sequence[Sequence[int]], column: _Column
+    names: Sequence[str], orders: Sequence[Sequence[int]], *columns: _Column, remedy: str = ""
 ) -> UncertainOrderError:
-    shown = [", ".join(names[n] for n in order[:SHOWN]) + ", …" for order in orders]
+    shown = [_shown(names, order) for order in orders]
     found = f"numbers that run in different orders ({'; or '.join(shown)})"
-    return UncertainOrderError(found, shown, pattern=_pattern(names, column))
+    return UncertainOrderError(found, shown, pattern=_pattern(names, *columns), remedy=remedy)
+
+
+def _shown(names: Sequence[str], order: Sequence[int]) -> str:
+    return ", ".join(names[n] for n in order[:SHOWN]) + ", …"
+
+
+def _ways(names: Sequence[str], readings: Sequence[Sequence[_Column]]) -> str:
+    """Remedy for numbers of which any may be the time: the patterns for each, of decimals in both ways."""
+    ways = [_pattern(names, *columns) for columns in readings]
+    ways += [way.replace(r"([\d.]+)", r"(\d+)\.(\d+)") for way in ways]
+    tried = [
+        way for way in dict.fromkeys(ways) if way and len({matched(way, n) for n in names}) == len(names)
+    ]
+    if not tried:
+        return YEAR_REMEDY
+    return f"Say in the column 'time_point' which tells the time, the slowest first: {', or '.join(tried)}"
 
 
 def _pattern(names: Sequence[str], *columns: _Column) -> str:
     """A pattern that finds some numbers, if they tell all files apart."""
     unique = len(set(zip(*(column.values for column in columns), strict=True))) == len(names)
+    if not columns:
+        return ""
     return pattern_of(names, [column.place for column in columns]) if unique else ""
 
 
@@ -412,9 +496,7 @@ def _counted(names: Sequence[str], column: _Column, is_time: bool) -> Series:
     order = sorted(range(len(values)), key=lambda n: values[n])
     others = [other for other in orders if other != order]
     if others:
-        uncertain = _different_orders(names, [order, *others], column)
-        uncertain.pattern, uncertain.remedy = "", "Rename the files with the year first, such as 20240131."
-        raise uncertain
+        raise _different_orders(names, [order, *others], remedy=YEAR_REMEDY)
     if orders:
         return uncounted
     steps = [int(b - a) for a, b in pairwise(ordered)]
@@ -430,15 +512,62 @@ def _counted(names: Sequence[str], column: _Column, is_time: bool) -> Series:
     return replace(uncounted, point=points, counted=True, key=())
 
 
-def _refuse_fields(names: Sequence[str], single: _Column) -> None:
+def _other_orders(
+    names: Sequence[str], column: _Column, within: Sequence[int] | None = None
+) -> list[list[int]]:
+    """Orders in which names stand if a number is a part of a date or a time of day, or begins again.
+
+    Parameters
+    ----------
+    within
+        Places of the only numbers that it may be made of; by default those beside it.
+    """
+    orders = []
+    for fields in fields_of(names):
+        places = fields.places(names[0])
+        if column.place not in places or not any(fields.runs) or within not in (None, places):
+            continue
+        texts, seconds = fields.date_texts(), fields.seconds()
+        if texts is not None and len({len(text) for text in texts}) == 1:
+            orders += date_orders(texts)
+        orders += orders_of_year(fields)
+        for other in (turned(seconds) if seconds is not None else None, wrapped(fields)):
+            orders += [other] if other is not None else []
+    order = sorted(range(len(names)), key=lambda n: column.values[n])
+    return [other for other in orders if other != order]
+
+
+def _refuse_orders(names: Sequence[str], column: _Column, others: Sequence[list[int]]) -> None:
+    """Refuse a number that gives another order as a part of a date or time of day."""
+    if others:
+        order = sorted(range(len(names)), key=lambda n: column.values[n])
+        orders = [list(other) for other in dict.fromkeys(map(tuple, (order, *others)))]
+        raise _different_orders(names, orders, remedy=YEAR_REMEDY)
+
+
+def _refuse_fields(names: Sequence[str], single: _Column, clock: _Clock) -> None:
     """Refuse a number that may be the fine part of a time or date: with the others it gives another order."""
     order = sorted(range(len(names)), key=lambda n: single.values[n])
-    columns = _columns(names)
-    fields = [c for c in columns if c.label not in OTHER_LABELS and len(set(c.values)) > 1]
-    for several in (fields, fields[::-1]):
+    columns = [c for c in _columns(names) if c.place not in clock.places and len(set(c.values)) > 1]
+    running = [c for c in columns if c.label not in OTHER_LABELS]
+    for several in (running, running[::-1]):
         other = sorted(range(len(names)), key=lambda n: [column.values[n] for column in several])
         if other != order:
-            raise _different_orders(names, [order, other], single)
+            parts = _parts(names, single.place)
+            if len(parts) > 1:
+                raise _different_orders(names, [order, other], *(c for c in columns if c.place in parts))
+            remedy = _ways(names, [*([column] for column in running), running])
+            raise _different_orders(names, [order, other], remedy=remedy)
+
+
+def _parts(names: Sequence[str], place: int) -> list[int]:
+    """Places of the numbers that run and may be one time, of which one stands at a place."""
+    found = [place]
+    for fields in fields_of(names):
+        places = fields.places(names[0])
+        if place in places and fields.seconds() is not None and len(places) > len(found):
+            found = places
+    return found
 
 
 def _refuse_other_things(

@@ -65,6 +65,35 @@ SCHEMES = {
     "over midnight with short dates": ["240131_235958.tif", "240201_000001.tif"],
     "two nights": [f"202401{d}_c_{h}0000.tif" for d, h in ((30, 22), (31, 10), (31, 22))],
     "loops that go on": [f"Iter{n // 3}_stack{n}.tif" for n in range(6)],
+    "within a day": ["c_12-59-56.tif", "c_12-59-58.tif", "c_13-00-00.tif", "c_13-00-02.tif"],
+    "elapsed": ["c_00-00-56.tif", "c_00-00-58.tif", "c_00-01-00.tif", "c_00-01-02.tif"],
+    "elapsed, with letters": ["c_00h00m58s.tif", "c_00h01m00s.tif", "c_00h01m30s.tif", "c_01h00m00s.tif"],
+    "days, hours and minutes": ["c_00d00h30m.tif", "c_00d01h00m.tif", "c_01d00h00m.tif"],
+    "hours and minutes with letters": [f"c_{n // 2}h{n % 2 * 30:02d}m.tif" for n in range(5)],
+    "minutes and seconds with letters": [f"c_{n // 2}m{n % 2 * 30:02d}s.tif" for n in range(5)],
+    "a counter before times over midnight": ["0_235956.tif", "1_235958.tif", "2_000000.tif"],
+    "date and time, all low lines": [
+        f"c_2024_01_31_12_{n}.tif" for n in ("05_56", "05_58", "06_00", "06_02")
+    ],
+    "date and minutes": [f"c_2024_01_31_{n}.tif" for n in ("11_50", "11_55", "12_00", "12_05")],
+    "date and minutes, compact": [f"20240131_{n}.tif" for n in ("1150", "1155", "1200", "1205")],
+    "date and minutes, dash": [f"2024-01-31 {n}.tif" for n in ("11-50", "11-55", "12-00", "12-05")],
+    "date, dot, time": [f"c_2024-01-31.{n}.tif" for n in ("12-59-58", "13-00-00", "13-00-02")],
+    "date at time": [f"Image 2024-01-31 at 12.{n}.tif" for n in ("05.54", "05.58", "06.02", "06.30")],
+    "a counter that begins again, and a clock": [
+        f"c_stack{(9998 + n) % 10000:04d}_{2000 * n:07d}msec.tif" for n in range(4)
+    ],
+    **{
+        f"date and time over midnight {sign!r}": [
+            f"c_2024.{day}{sign}{time}.tif"
+            for day, time in (("01.31", "23.59.58"), ("02.01", "00.00.00"), ("02.01", "00.00.02"))
+        ]
+        for sign in "_-T ."
+    },
+    "day.month.year and time": [
+        f"{day}.2024 {time}.tif"
+        for day, time in (("31.01", "23-59-58"), ("01.02", "00-00-00"), ("01.02", "00-00-02"))
+    ],
     "decimals of one length": ["c_0.10.tif", "c_0.20.tif", "c_1.20.tif"],
 }
 
@@ -87,7 +116,6 @@ UNCERTAIN = {
     ),
     "hours and minutes": (["a_00h30.tif", "a_01h00.tif", "a_01h15.tif"], "different orders"),
     "days and months": (["c_30-01.tif", "c_31-01.tif", "c_01-02.tif"], "different orders"),
-    "time of day": (["c_09-59-58.tif", "c_09-59-59.tif", "c_10-00-00.tif"], "different orders"),
     "signs": (["c_t-3.tif", "c_t-2.tif", "c_t-1.tif"], "a sign"),
     "two makes": (["CamA_stack0000.tif", "CamB_stack0001.tif"], "without a number"),
     "no count": ([f"c_t{n}.tif" for n in (0, 1, 99999999)], "run from 0 to 99999999"),
@@ -116,6 +144,27 @@ UNCERTAIN = {
     "one day for two": (["20240131_a_235958.tif", "20240131_a_000001.tif"], "over midnight"),
     "days turned round": (["img_31012024.tif", "img_01022024.tif"], "different orders"),
     "a number against the time of day": (["3_a_095958.tif", "2_a_100002.tif", "1_a_100005.tif"], "different"),
+    "dates with dots": (["30.11.2024.tif", "01.12.2024.tif", "02.12.2024.tif"], "different orders"),
+    "dates with dots, not padded": (["c_30.11.2024.tif", "c_1.12.2024.tif"], "different orders"),
+    "dates with dots, short": (["30.11.24.tif", "01.12.24.tif"], "different orders"),
+    "dates of folders": (["30.11.2024/c.tif", "01.12.2024/c.tif"], "different orders"),
+    "dates with dots and one time": (["30.11.2024 12.00.00.tif", "01.12.2024 12.00.00.tif"], "different"),
+    "day.month": (["c_30.11.tif", "c_03.12.tif", "c_09.12.tif"], "different orders"),
+    "day and month": (["c_3011.tif", "c_0112.tif", "c_0212.tif"], "different orders"),
+    "month and day over new year": (["c_1230.tif", "c_1231.tif", "c_0101.tif"], "over noon"),
+    "month and day over new year, dash": (["c_12-30.tif", "c_12-31.tif", "c_01-01.tif"], "different orders"),
+    "times with a dot over midnight": (
+        [f"c_{n}.tif" for n in ("23.40", "23.50", "0.00")],
+        "different orders",
+    ),
+    "times with a dot over noon": ([f"c_{n}.tif" for n in ("12.40", "12.50", "1.00")], "different orders"),
+    "times after t over noon": ([f"t_{n}.tif" for n in ("12.40", "12.50", "1.00")], "different orders"),
+    "times over noon": ([f"c_{n}.tif" for n in ("1240", "1250", "0100", "0110")], "over noon"),
+    "times over noon, to the second": ([f"c_{n}.tif" for n in ("12-59-58", "01-00-00")], "over noon"),
+    "times over noon, letters": ([f"c_{n}.tif" for n in ("12h59m", "1h00m", "1h01m")], "over noon"),
+    "times over midnight, letters": ([f"c_{n}.tif" for n in ("23h59m58s", "0h00m00s")], "over midnight"),
+    "times with dots over midnight": ([f"c_{n}.tif" for n in ("23.59.58", "00.00.00")], "over midnight"),
+    "a counter that begins again": ([f"c_{n}.tif" for n in ("98", "99", "00", "01")], "different orders"),
     "two of one time": (["c_stack0001.tif", "c_stack0001_again.tif"], "without a number"),
 }
 
@@ -138,6 +187,31 @@ def test_a_pattern_decides_what_names_leave_open() -> None:
         series_of(loops, "frame(\\d+)")
     with pytest.raises(UncertainOrderError, match="both time point 0"):
         series_of(loops, r"Iter(\d+)")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["c_12-59.tif", "c_13-00.tif", "c_13-01.tif"],
+        ["c_00h30.tif", "c_01h00.tif", "c_01h15.tif"],
+        ["c_09-00-00.tif", "c_09-58-10.tif", "c_09-59-11.tif", "c_10-00-05.tif"],
+        ["c_2024_01_31_09_00_00.tif", "c_2024_01_31_09_58_10.tif", "c_2024_01_31_10_00_05.tif"],
+    ],
+)
+def test_the_pattern_of_a_time_has_all_of_its_numbers(names: list[str]) -> None:
+    with pytest.raises(UncertainOrderError, match="different orders") as uncertain:
+        series_of(names)
+    assert order(names, uncertain.value.pattern) == names
+
+
+@pytest.mark.parametrize("pattern", [r"_\d+-\d+-(\d+)", r"_\d+-\d+-(?P<order>\d+)"])
+def test_a_pattern_for_the_seconds_alone_is_refused(pattern: str) -> None:
+    names = ["c_12-05-56.tif", "c_12-05-58.tif", "c_12-06-00.tif"]
+    with pytest.raises(UncertainOrderError, match="one part of what may be a time") as uncertain:
+        series_of(names, pattern)
+    assert order(names, uncertain.value.pattern) == names
+    # Within a minute it tells the order.
+    assert order(names[:2], pattern) == names[:2]
 
 
 def test_numbers_that_count_frames_show_what_is_missing() -> None:
