@@ -18,10 +18,44 @@ TIME_LABELS = ("t", "tp", "time", "timepoint", "frame", "iter", "iteration", "cy
 PLANE_LABELS = ("z", "slice", "zslice", "plane", "zplane", "zpos")
 _CHANNELS = ("c", "ch", "channel", "cam", "camera", "w", "wave", "wavelength")
 WELL = "well"
-_PLACES = ("x", "xy", "y", "s", "series", "site", "pos", "position", WELL, "field")
-_VIEWS = ("scene", "fov", "roi", "tile", "view", "angle", "spot")
-OTHER_LABELS = frozenset((*_CHANNELS, *_PLACES, *_VIEWS, *PLANE_LABELS))
+_PLACES = (
+    "x",
+    "xy",
+    "y",
+    "s",
+    "series",
+    "site",
+    "p",
+    "pos",
+    "position",
+    WELL,
+    "f",
+    "field",
+    "point",
+    "stage",
+)
+_VIEWS = (
+    "scene",
+    "fov",
+    "roi",
+    "tile",
+    "view",
+    "angle",
+    "spot",
+    "area",
+    "region",
+    "crop",
+    "section",
+    "layer",
+)
+_VERSIONS = ("v", "version", "it", "coverslip", "slide", "plate", "chamber")
+OTHER_LABELS = frozenset((*_CHANNELS, *_PLACES, *_VIEWS, *PLANE_LABELS, *_VERSIONS))
 """Words whose number counts something else than time."""
+AXES = ("x", "y", "z")
+"""Letters right after the number of a tile: ``001x_000y_000z``."""
+_MEASURE = re.compile(
+    r"%|pct|percent|[°º]?[CK]|deg|[fpnuµμm]?M|[pnuµμmc]m|[nuµμmk]?W|[kM]?Hz|k?Pa|[nuµμmk]?V|[XYZxyz]|px|[nuµμm]g"
+)
 VISIBLE_NM = (350, 900)
 """Numbers that may be wavelengths."""
 MOST_COLUMNS_OF_A_PLATE = 24
@@ -48,6 +82,7 @@ _ELAPSED = re.compile(
 )
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _LABEL = re.compile(r"([A-Za-z]+)([^A-Za-z0-9/]*)$")
+_TIME_POINT = re.compile(r"time[ _-]point[^A-Za-z0-9/]*$", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z]*\d+[A-Za-z]*|[A-Za-z]+")
 
 
@@ -67,6 +102,8 @@ class Token:
         ``""`` for a number; ``absolute`` or ``relative`` for a time with its ``unit``.
     signed
         Whether it may be meant as a negative number.
+    after
+        The letters right after it.
     """
 
     text: str
@@ -77,6 +114,12 @@ class Token:
     clock: str = ""
     unit: str = ""
     signed: bool = False
+    after: str = ""
+
+    @property
+    def measures(self) -> bool:
+        """Whether the number has a unit that is none of time: ``10mW``, ``37C``, a tile's ``001x``."""
+        return _MEASURE.fullmatch(self.after) is not None
 
 
 def natural(text: str) -> list[tuple[int, float, str]]:
@@ -166,6 +209,8 @@ def _token(name: str, place: int, number: re.Match[str]) -> Token:
     start = number.start()
     before = _LABEL.search(name[place:start])
     label = _label(before[1].casefold(), before[2]) if before else ""
+    if label == "point" and _TIME_POINT.search(name[:start]):
+        label = "timepoint"
     stamp, date, clock = (kind.match(name, start) for kind in (_STAMP, _DATE, _CLOCK))
     seconds = _seconds(stamp) if stamp else None
     if stamp and seconds is not None:
@@ -187,7 +232,9 @@ def _token(name: str, place: int, number: re.Match[str]) -> Token:
         seconds = float(clock[1].replace(",", ".")) * per_unit
         return Token(clock[1], seconds, label, start, clock.end(), kind, unit, signed)
     label = WELL if label not in OTHER_LABELS and _is_well(name, number) else label
-    return Token(number[0], float(number[0]), label, start, number.end(), signed=signed)
+    after = re.match(r"[^\W\d_]*[%°º]?[CK]?", name[number.end() :])
+    text = after[0] if after and not name[number.end() + after.end() :][:1].isdigit() else ""
+    return Token(number[0], float(number[0]), label, start, number.end(), signed=signed, after=text)
 
 
 def _is_signed(name: str, start: int) -> bool:

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from spatialdino_core.movies.daytime import (
     DAY_S,
@@ -32,6 +32,7 @@ from spatialdino_core.movies.daytime import (
 from spatialdino_core.movies.hints import globs_of, pattern_of
 from spatialdino_core.movies.moments import Fields, fields_of, orders_of_year, wrapped
 from spatialdino_core.movies.names import (
+    AXES,
     FIRST_LABEL,
     HOURS,
     ORDER,
@@ -53,8 +54,17 @@ TIME_FIELDS = ("hr", "hour", "min", "minute")
 both are there, for alone they can be anything."""
 SLOW_LABELS = (*TIME_LABELS, "day", "date")
 """Words before the number of a slower loop, which may stand still and rise."""
-SPECIMENS = ("cell", "sample", "embryo", "dish", "mouse", "fish", "larva", "worm", "organoid", "exp")
-"""Words before the number of a thing: beside a number that counts time it counts none."""
+SPECIMENS = frozenset(
+    "animal cell colony condition control ctrl dish donor embryo ex exp experiment fish ko larva mouse mut mutant "
+    "nuclei nucleus organoid patient rep repl replicate sample spheroid worm wt".split()
+)
+"""Words before the number of a thing, which counts no time."""
+AGES = ("hpf", "dpf", "hpi", "dpi", "hpt")
+"""Hours or days after something, right after a number."""
+FRAME_DIGITS, MOST_THINGS = 3, 10_000
+"""Digits of a number from 0 that counts frames after such a word (``cell000``); numbers that count no things."""
+FEW_TIMES = 3
+"""Times that are as many as the exposures or doses that are tried."""
 BETWEEN = re.compile(r"[T_. -]| at ")
 """What stands between a date and the time of day."""
 YEAR_FIRST = 8
@@ -142,6 +152,16 @@ class _Column:
     @property
     def label(self) -> str:
         return self.tokens[0].label
+
+    @property
+    def counts_things(self) -> bool:
+        """Whether the number counts or measures something else than time, by the word or unit beside it."""
+        if self.label in OTHER_LABELS or all(token.measures for token in self.tokens):
+            return True
+        if self.tokens[0].after in AGES:
+            return False
+        frames = min(self.values) == 0 and all(len(token.text) >= FRAME_DIGITS for token in self.tokens)
+        return self.label in SPECIMENS and not frames and max(self.values) < MOST_THINGS
 
 
 @dataclass(frozen=True)
@@ -354,6 +374,7 @@ def _by_evidence(names: Sequence[str], clock: _Clock) -> Series:
             return _counted(names, labelled, True)
     single = _agreeing(names, [column for column in columns if _is_unique(column)])
     if single:
+        _refuse_still_time(names, single)
         _refuse_orders(names, single, _other_orders(names, single))
         _refuse_fields(names, single, clock)
         _refuse_other_things(names, columns, single.values, single)
@@ -361,7 +382,10 @@ def _by_evidence(names: Sequence[str], clock: _Clock) -> Series:
     if clock.times_s:
         return _by_clock(names, columns, clock)
     things = _things(columns)
-    counting = [column for column in columns if column.label not in OTHER_LABELS]
+    for column in columns:
+        if column.label in SPECIMENS and len(set(column.values)) == len(names):
+            _refuse_orders(names, column, _other_orders(names, column))
+    counting = [column for column in columns if not column.counts_things]
     if not columns:
         raise UncertainOrderError(_differing(names))
     raise UncertainOrderError(
@@ -376,11 +400,11 @@ def _things(columns: Sequence[_Column]) -> list[_Column]:
     """Numbers that may tell movies or channels apart: those whose word is not of time, or have a word."""
     coloured = [column for column in columns if _are_wavelengths(column)]
     if coloured:
-        return coloured + [c for c in columns if c.label in OTHER_LABELS and c not in coloured]
+        return coloured + [c for c in columns if c.counts_things and c not in coloured]
     if any(column.label in (FIRST_LABEL, *TIME_LABELS) for column in columns):
         return [column for column in columns if column.label not in (FIRST_LABEL, *TIME_LABELS)]
     labelled = [column for column in columns if column.label]
-    return labelled if len(labelled) < len(columns) else [c for c in columns if c.label in OTHER_LABELS]
+    return labelled if 0 < len(labelled) < len(columns) else [c for c in columns if c.counts_things]
 
 
 def _are_wavelengths(column: _Column) -> bool:
@@ -399,11 +423,36 @@ def _by_clock(names: Sequence[str], columns: Sequence[_Column], clock: _Clock) -
             [_shown(names, o) for o in (order, other)],
             remedy="Put the date before the time (20240131_235958), or number the files (t0000, t0001, …).",
         )
+    _refuse_exposures(names, times)
     loops = (FIRST_LABEL, *TIME_LABELS)
     _refuse_other_things(names, [c for c in columns if c.label not in loops], times, None)
     rank = {time: number for number, time in enumerate(sorted(times))}
     by = "the clock in the names" if clock.certain else "the time of day in the names"
     return Series(tuple(rank[time] for time in times), False, (), by, tuple((t,) for t in times))
+
+
+def _refuse_exposures(names: Sequence[str], times: Sequence[float]) -> None:
+    """Refuse a few durations, or uneven ones, which may be exposures or doses: none is 0, of one unit."""
+    clocks = [c for c in _columns(names) if c.tokens[0].clock and len(set(c.values)) > 1]
+    if len(clocks) != 1 or min(times) == 0:
+        return
+    durations = clocks[0].tokens
+    if any(t.unit in ("", HOURS) or t.clock != "relative" or t.text.startswith("0") for t in durations):
+        return
+    steps = {round(b - a, 6) for a, b in pairwise(sorted(times))}
+    even = len(steps) == 1 and len(times) >= FEW_TIMES
+    if len({t.unit for t in durations}) == 1 and (durations[0].unit == "ms" or not (even or _is_long(times))):
+        shown = ", ".join(f"{token.text}{token.unit}" for token in durations[:SHOWN])
+        raise UncertainOrderError(
+            f"durations, which may be times, exposures or doses: {shown}",
+            [f"as {len(names)} movies, one for each of them", "as one movie"],
+            globs=globs_of(names, [clocks[0].place]),
+            pattern=_clock_pattern(names),
+        )
+
+
+def _is_long(times: Sequence[float]) -> bool:
+    return len(times) > FEW_TIMES and is_even(times)
 
 
 def _columns(names: Sequence[str]) -> list[_Column]:
@@ -426,7 +475,7 @@ def _labelled(columns: Sequence[_Column], label: str) -> _Column | None:
 
 
 def _is_unique(column: _Column) -> bool:
-    return len(set(column.values)) == len(column.values) and column.label not in OTHER_LABELS
+    return len(set(column.values)) == len(column.values) and not column.counts_things
 
 
 def _agreeing(names: Sequence[str], columns: Sequence[_Column]) -> _Column | None:
@@ -451,6 +500,21 @@ def _different_orders(
 
 def _shown(names: Sequence[str], order: Sequence[int]) -> str:
     return ", ".join(names[n] for n in order[:SHOWN]) + ", …"
+
+
+def _refuse_still_time(names: Sequence[str], single: _Column) -> None:
+    """Refuse a number after a word where the number of the time point is there as well and stays 0."""
+    loops = (FIRST_LABEL, *TIME_LABELS)
+    still = [
+        c for c in _columns(names) if c.label in loops and set(c.values) == {0} and not c.tokens[0].clock
+    ]
+    if still and single.label not in ("", *loops):
+        raise UncertainOrderError(
+            f"names in which the number after '{still[0].label}' stays 0, and another runs: {_described(single)}",
+            [f"as {len(names)} movies, one for each of them", "as one movie"],
+            globs=globs_of(names, [single.place]),
+            pattern=_pattern(names, single),
+        )
 
 
 def _ways(names: Sequence[str], readings: Sequence[Sequence[_Column]]) -> str:
@@ -549,7 +613,7 @@ def _refuse_fields(names: Sequence[str], single: _Column, clock: _Clock) -> None
     """Refuse a number that may be the fine part of a time or date: with the others it gives another order."""
     order = sorted(range(len(names)), key=lambda n: single.values[n])
     columns = [c for c in _columns(names) if c.place not in clock.places and len(set(c.values)) > 1]
-    running = [c for c in columns if c.label not in OTHER_LABELS]
+    running = [c for c in columns if not c.counts_things]
     for several in (running, running[::-1]):
         other = sorted(range(len(names)), key=lambda n: [column.values[n] for column in several])
         if other != order:
@@ -576,6 +640,7 @@ def _refuse_other_things(
     """Refuse names in which something else changes with time: another cell, position, channel or part."""
     order = sorted(range(len(names)), key=lambda n: times[n])
     things = [c for c in columns if c is not time and not _goes_with_time(names, c, order)]
+    things += [c for c in _columns(names) if _stands(c, order)]
     if not things:
         return
     spans = "; ".join(_spans(names, thing, order, time) for thing in things)
@@ -599,12 +664,25 @@ def _clock_pattern(names: Sequence[str]) -> str:
     return ""
 
 
+def _stands(column: _Column, order: Sequence[int]) -> bool:
+    """Whether durations stand still over several time points and then change, as exposures and doses do."""
+    runs = [len(list(own)) for _, own in groupby(column.tokens[n].value for n in order)]
+    return (
+        all(token.clock == "relative" and token.unit not in ("", HOURS) for token in column.tokens)
+        and len({token.unit for token in column.tokens}) == 1
+        and len(runs) == len(set(column.values))
+        and min(column.values) > 0
+        and len(runs) > 1
+        and min(runs) > 1
+    )
+
+
 def _goes_with_time(names: Sequence[str], column: _Column, order: Sequence[int]) -> bool:
     """Whether a number that varies may belong to the time: a count, a slower loop, a part of a date."""
     values = [column.values[n] for n in order]
     texts = [column.tokens[n].text for n in order]
     rises = all(b >= a for a, b in pairwise(values))
-    if column.label in OTHER_LABELS or column.label in SPECIMENS:
+    if column.label in OTHER_LABELS or column.label in SPECIMENS or column.tokens[0].after in AXES:
         return False
     if len(set(values)) == len(values) and (rises or column.label in TIME_LABELS):
         return True

@@ -185,6 +185,8 @@ def _by_key(channels: Sequence[Channel]) -> bool:
     first = channels[0]
     if not all(channel.opened.keys for channel in channels) or len(channels) == 1:
         return False
+    if _take_turns(channels):
+        return False
     own = set(first.opened.keys)
     for channel in channels[1:]:
         keys = set(channel.opened.keys)
@@ -203,6 +205,17 @@ def _by_key(channels: Sequence[Channel]) -> bool:
             remedy="Name the files of both channels alike, or say in 'time_point' which number counts.",
         )
     return True
+
+
+def _take_turns(channels: Sequence[Channel]) -> bool:
+    """Whether one counter from 0 goes from channel to channel: 0, 2, 4, … in one and 1, 3, 5, … in the other."""
+    every = len(channels)
+    begins = sorted(min(channel.opened.keys) for channel in channels)
+    return begins == [(n,) for n in range(every)] and all(
+        list(channel.opened.keys) == [(min(channel.opened.keys)[0] + n * every,) for n in range(frames)]
+        for frames in [len(channels[0].opened.keys)]
+        for channel in channels
+    )
 
 
 def _shift(first: Channel, other: Channel) -> int:

@@ -176,6 +176,92 @@ def test_what_is_not_certain_is_refused_with_its_readings(case: str) -> None:
         series_of(names)
 
 
+COUNTED = [
+    *(
+        "cell{}",
+        "Cell {} 488nm",
+        "wt{}",
+        "embryo_{}",
+        "replicate_{}",
+        "dish{}",
+        "sample{}",
+        "fish{}",
+        "worm{}",
+    ),
+    *("mouse{}", "nucleus{}", "coverslip{}", "area{}", "region{}", "Point000{}", "section{}", "layer{}"),
+    *("stage{}", "exp{}", "c_v{}", "organoid{}", "m_p{}", "m_f{}", "cell{}/488", "cell{}_t000"),
+    *(
+        "cell{}_ch0_stack0000",
+        "run{}_stack0000",
+        "cell_{}0pct",
+        "cell_3{}C",
+        "{}uM",
+        "cell_{}um",
+        "cell_{}deg",
+    ),
+    *("cell_{}0mW", "{}x", "c_{}00nm", "scan_00{}x_000y_000z_0000t", "c_{}0ms", "c_{}0ms_stack0000"),
+]
+
+
+@pytest.mark.parametrize("scheme", COUNTED)
+def test_what_counts_or_measures_a_thing_is_no_movie(scheme: str) -> None:
+    names = [f"{scheme.format(n)}.tif" for n in (1, 2, 5)]
+    with pytest.raises(UncertainOrderError) as uncertain:
+        series_of(names)
+    # Both remedies work: a movie of each, and one of all.
+    assert len(uncertain.value.globs) == len(names)
+    assert order(names, uncertain.value.pattern) == names
+
+
+THINGS_WITH_TIMES = {
+    "cells": [f"cell{n}_ch0_stack0000_488nm_0000000msec_{10000 * n:010d}msecAbs.tif" for n in range(3)],
+    "tiles": [
+        LLSM.format(prefix="c", n=0, ms=0, abs=2000 * n).replace("000x", f"{n:03d}x") for n in range(3)
+    ],
+    "exposures": [f"exp{10 + n // 3 * 10}ms_t{n}.tif" for n in range(6)],
+    "doses": [f"{10 + n // 3 * 10}s_{n:04d}.tif" for n in range(6)],
+    "uneven durations": [f"bead_{n}s.tif" for n in (1, 2, 5, 10, 20)],
+}
+
+
+@pytest.mark.parametrize("kind", THINGS_WITH_TIMES)
+def test_things_each_with_a_time_are_no_movie(kind: str) -> None:
+    names = THINGS_WITH_TIMES[kind]
+    with pytest.raises(UncertainOrderError) as uncertain:
+        series_of(names)
+    assert uncertain.value.globs or kind == "tiles"
+    assert order(names, uncertain.value.pattern) == names
+
+
+def test_names_that_differ_in_case_are_two_things() -> None:
+    names = [f"{name}_t{n}.tif" for n, name in enumerate(("wt", "wt", "WT", "WT"))]
+    with pytest.raises(UncertainOrderError, match="without a number") as uncertain:
+        series_of(names)
+    assert uncertain.value.globs == ["wt_t*.tif", "WT_t*.tif"]
+    assert order(["c_t0.tif", "c_t1.TIF", "c_t2.tif"]) == ["c_t0.tif", "c_t1.TIF", "c_t2.tif"]
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        "img{}",
+        "image_00{}",
+        "frame{}",
+        "t{}",
+        "stack{}",
+        "time{}",
+        "movie_000{}",
+        "a_{}",
+        "{}",
+        "cell00{}.nd2",
+    ]
+    + ["time_point_{}", "cell_t{}_37C", "fish_2{}hpf", "cell_488_{}s", "volume_{}", "c_{}_512x512x101"],
+)
+def test_what_may_count_time_is_a_movie(scheme: str) -> None:
+    names = [f"{scheme.format(n)}.tif" for n in range(4)]
+    assert order(names) == names
+
+
 def test_a_pattern_decides_what_names_leave_open() -> None:
     loops = [f"Iter{i}_stack{n:04d}.tif" for i in (0, 1) for n in range(3)]
     assert order(loops, r"Iter(\d+)_stack(\d+)") == loops
