@@ -71,7 +71,7 @@ def daytimes_of(names: Sequence[str]) -> Iterator[Daytime]:
 def dates_of(names: Sequence[str]) -> Iterator[tuple[list[str], Fields]]:
     """Digits that may be dates, of one number or three."""
     for fields in fields_of(names):
-        texts = fields.date_texts() if fields.signs else [row[0] for row in fields.texts]
+        texts = fields.date_texts()
         if texts is not None and len({len(text) for text in texts}) == 1:
             yield texts, fields
 
@@ -129,7 +129,7 @@ def turned(seconds: Sequence[float]) -> list[int] | None:
     usual = median([step for step in steps if step < max(steps)] or [MINUTE_S])
     over = seconds[plain[0]] % DAY_S + DAY_S - seconds[plain[-1]]
     cut = steps.index(max(steps)) + 1
-    if max(steps) > over and max(steps) > PAUSE * usual:
+    if max(steps) > over and max(steps) >= PAUSE * usual:
         return plain[cut:] + plain[:cut]
     if not all(HOUR_S <= second < 13 * HOUR_S for second in seconds):
         return None
@@ -142,6 +142,15 @@ def turned(seconds: Sequence[float]) -> list[int] | None:
         noon = noon[cut:] + noon[:cut]
         own = [*own[: cut - 1], *own[cut:], times[0] + NOON_S - times[-1]]
     return noon if noon != plain and max(steps) > PAUSE * max(own) else None
+
+
+def over_the_hour(seconds: Sequence[float]) -> list[int] | None:
+    """The order of minutes and seconds that may begin before the full hour and end after it."""
+    order = sorted(range(len(seconds)), key=lambda n: seconds[n])
+    steps = [seconds[b] - seconds[a] for a, b in pairwise(order)]
+    cut = steps.index(max(steps)) + 1
+    over = seconds[order[0]] + HOUR_S - seconds[order[-1]]
+    return order[cut:] + order[:cut] if 0 < over < max(steps) else None
 
 
 def ascends(names: Sequence[str], place: int) -> bool:

@@ -84,6 +84,8 @@ def pattern_of(names: Sequence[str], places: Sequence[int], counts: bool = True)
     '_t(\\\\d+)'
     """
     columns = columns_of(names)
+    if any(not _is_number(token.text) for p in places for token in columns[p]):
+        return ""
     wanted = [tuple(float(columns[p][n].text) for p in places) for n in range(len(names))]
     opening = "(" if counts else f"(?P<{ORDER}>"
     inner = _between(names[0], columns, places, opening)
@@ -119,6 +121,11 @@ def _whole(name: str, columns: Sequence[Sequence[Token]], until: int) -> str:
         text += re.escape(name[end : column[0].start]) + r"[\d.]+"
         end = _end(name, column[0])
     return text + re.escape(name[end : columns[until - 1][0].end] if until else "")
+
+
+def _is_number(text: str) -> bool:
+    """Whether a text is digits, of a decimal too, and no time stamp."""
+    return re.fullmatch(r"[\d.,]+", text) is not None and text.count(".") + text.count(",") < 2
 
 
 def _end(name: str, token: Token) -> int:

@@ -16,6 +16,8 @@ from spatialdino_core.movies.names import tokens
 
 MOST_FIELDS = 3
 YEAR_DAYS = 366
+DAYS_APART = 7
+"""Days between two days of one movie, at most."""
 LEAP_YEAR = 2024
 _SEPARATOR = re.compile(r"[-_.: hm]")
 _DATE_SEPARATOR = re.compile(r"[-_.]")
@@ -52,10 +54,16 @@ class Fields:
             p for p, token in enumerate(tokens(name)) if token.start < self.end and self.start < token.end
         ]
 
+    def is_part_of(self, other: Fields) -> bool:
+        """Whether another group has all of these fields, and more."""
+        return other.start <= self.start and self.end <= other.end and len(other.signs) > len(self.signs)
+
     def seconds(self) -> tuple[float, ...] | None:
         """Times of day, s, if every field can be one: hours, minutes of two digits, seconds likewise."""
         if len(self.signs) == 0 or len({sign for sign in self.signs if sign not in "hm"}) > 1:
             return None
+        if self.are_minutes() and any(int(first) > 23 for first, _ in self.texts):
+            return tuple(float(60 * int(first) + int(second)) for first, second in self.texts)
         seconds = []
         for first, *others in self.texts:
             if len(first) > 2 or int(first) > 23 or any(len(t) != 2 or int(t) > 59 for t in others):
@@ -65,8 +73,17 @@ class Fields:
             )
         return tuple(map(float, seconds))
 
+    def are_minutes(self) -> bool:
+        """Whether two fields can be minutes and seconds."""
+        return len(self.signs) == 1 and all(
+            len(minute) <= 2 and int(minute) < 60 and len(second) == 2 and int(second) < 60
+            for minute, second in self.texts
+        )
+
     def date_texts(self) -> list[str] | None:
-        """Digits of dates of three fields, days and months of two digits."""
+        """Digits of dates of one field or three, days and months of two digits."""
+        if not self.signs:
+            return [row[0] for row in self.texts]
         if len(self.signs) != 2 or len(set(self.signs)) > 1 or not _DATE_SEPARATOR.fullmatch(self.signs[0]):
             return None
         return ["".join(text.zfill(2) for text in row) for row in self.texts]
@@ -101,7 +118,7 @@ def fields_of(names: Sequence[str]) -> list[Fields]:
 def orders_of_year(fields: Fields) -> Iterator[list[int]]:
     """Orders of days without a year, ``30.11`` or ``3011``, in both ways to read them, over new year or not.
 
-    Four digits and two numbers without a dot are days only if none is left out.
+    Four digits and two numbers without a dot are days only if they follow each other within a week.
     """
     rows = fields.texts
     if len(rows[0]) == 1:
@@ -119,8 +136,8 @@ def orders_of_year(fields: Fields) -> Iterator[list[int]]:
         steps = [days[b] - days[a] for a, b in pairwise(order)]
         if 0 in steps:
             continue
-        apart = [n for n, step in enumerate(steps, 1) if step > 1 and step != (days[order[n]] == 61) + 1]
-        over = YEAR_DAYS + days[order[0]] - days[order[-1]] == 1
+        apart = [n for n, step in enumerate(steps, 1) if step > DAYS_APART]
+        over = YEAR_DAYS + days[order[0]] - days[order[-1]] <= DAYS_APART
         if not apart or (over and len(apart) == 1):
             cut = apart[0] if apart else 0
             yield order[cut:] + order[:cut]

@@ -27,6 +27,7 @@ from spatialdino_core.movies.daytime import (
     is_dense,
     is_even,
     is_steady,
+    over_the_hour,
     turned,
 )
 from spatialdino_core.movies.hints import globs_of, pattern_of
@@ -286,7 +287,9 @@ def _dated(names: Sequence[str], time: Daytime, dates: Sequence[tuple[list[str],
         # Two numbers, or three after a sign that stands anywhere, may count something else.
         plain = len(time.signs) == 0 or (len(time.signs) > 1 and "_" not in time.signs)
         if plain or is_steady(times):
-            return _Clock(times, places=time.places | frozenset(date.places(names[0])))
+            places = time.places | frozenset(date.places(names[0]))
+            # Two numbers may be hours and minutes, or minutes and seconds.
+            return _Clock(times, certain=len(time.signs) != 1, places=places)
     return None
 
 
@@ -423,6 +426,16 @@ def _by_clock(names: Sequence[str], columns: Sequence[_Column], clock: _Clock) -
             [_shown(names, o) for o in (order, other)],
             remedy="Put the date before the time (20240131_235958), or number the files (t0000, t0001, …).",
         )
+    if clock.certain and len({time // DAY_S for time in times}) == 1 and min(times) >= DAY_S:
+        other = turned([time % DAY_S for time in times])
+        if other is not None:
+            order = sorted(range(len(names)), key=lambda n: times[n])
+            raise UncertainOrderError(
+                "times of one day, which may go on over midnight, or over noon by a clock of twelve hours",
+                [_shown(names, o) for o in (order, other)],
+                remedy="Correct the date of what was taken on another day and write hours from 00 to 23, or "
+                "number the files (t0000, t0001, …).",
+            )
     _refuse_exposures(names, times)
     loops = (FIRST_LABEL, *TIME_LABELS)
     _refuse_other_things(names, [c for c in columns if c.label not in loops], times, None)
@@ -532,9 +545,10 @@ def _ways(names: Sequence[str], readings: Sequence[Sequence[_Column]]) -> str:
 def _pattern(names: Sequence[str], *columns: _Column) -> str:
     """A pattern that finds some numbers, if they tell all files apart."""
     unique = len(set(zip(*(column.values for column in columns), strict=True))) == len(names)
-    if not columns:
-        return ""
-    return pattern_of(names, [column.place for column in columns]) if unique else ""
+    order = sorted(range(len(names)), key=lambda n: [column.values[n] for column in columns])
+    if any(_other_orders(names, column, order=order) for column in columns if not column.tokens[0].clock):
+        return ""  # what may be a date, or go on over midnight, is put in order by no pattern
+    return pattern_of(names, [column.place for column in columns]) if unique and columns else ""
 
 
 def _counted(names: Sequence[str], column: _Column, is_time: bool) -> Series:
@@ -577,7 +591,10 @@ def _counted(names: Sequence[str], column: _Column, is_time: bool) -> Series:
 
 
 def _other_orders(
-    names: Sequence[str], column: _Column, within: Sequence[int] | None = None
+    names: Sequence[str],
+    column: _Column,
+    within: Sequence[int] | None = None,
+    order: Sequence[int] = (),
 ) -> list[list[int]]:
     """Orders in which names stand if a number is a part of a date or a time of day, or begins again.
 
@@ -585,20 +602,28 @@ def _other_orders(
     ----------
     within
         Places of the only numbers that it may be made of; by default those beside it.
+    order
+        In which they stand otherwise; by default that of the number.
     """
     orders = []
-    for fields in fields_of(names):
+    groups = fields_of(names)
+    for fields in groups:
         places = fields.places(names[0])
         if column.place not in places or not any(fields.runs) or within not in (None, places):
             continue
         texts, seconds = fields.date_texts(), fields.seconds()
-        if texts is not None and len({len(text) for text in texts}) == 1:
+        counts = not fields.signs and is_dense([float(row[0]) for row in fields.texts])
+        if texts is not None and len({len(text) for text in texts}) == 1 and not counts:
             orders += date_orders(texts)
         orders += orders_of_year(fields)
-        for other in (turned(seconds) if seconds is not None else None, wrapped(fields)):
-            orders += [other] if other is not None else []
-    order = sorted(range(len(names)), key=lambda n: column.values[n])
-    return [other for other in orders if other != order]
+        whole = not any(fields.is_part_of(other) for other in groups if other.seconds() is not None)
+        if seconds is not None and whole:
+            orders += [turned(seconds) or []]
+        if fields.are_minutes() and whole:
+            orders += [over_the_hour([60 * float(a) + float(b) for a, b in fields.texts]) or []]
+        orders += [wrapped(fields) or []]
+    own = list(order) or sorted(range(len(names)), key=lambda n: column.values[n])
+    return [other for other in orders if other and other != own]
 
 
 def _refuse_orders(names: Sequence[str], column: _Column, others: Sequence[list[int]]) -> None:
@@ -613,7 +638,8 @@ def _refuse_fields(names: Sequence[str], single: _Column, clock: _Clock) -> None
     """Refuse a number that may be the fine part of a time or date: with the others it gives another order."""
     order = sorted(range(len(names)), key=lambda n: single.values[n])
     columns = [c for c in _columns(names) if c.place not in clock.places and len(set(c.values)) > 1]
-    running = [c for c in columns if not c.counts_things]
+    columns = [c for c in columns if not c.tokens[0].clock or c.tokens[0].unit not in ("", HOURS)]
+    running = [c for c in columns if c.label not in OTHER_LABELS]
     for several in (running, running[::-1]):
         other = sorted(range(len(names)), key=lambda n: [column.values[n] for column in several])
         if other != order:
@@ -643,6 +669,11 @@ def _refuse_other_things(
     things += [c for c in _columns(names) if _stands(c, order)]
     if not things:
         return
+    plain = [c for c in things if time and not c.counts_things and c.label not in SLOW_LABELS]
+    before = [c for c in plain if c.place < time.place] if time else []
+    whole = sorted(range(len(names)), key=lambda n: [*(c.values[n] for c in before), times[n]])
+    if time and before and whole != order:
+        raise _different_orders(names, [order, whole], remedy=_ways(names, [[time], [*before, time]]))
     spans = "; ".join(_spans(names, thing, order, time) for thing in things)
     globs = globs_of(names, [thing.place for thing in things])
     readings = [f"as {len(globs)} movies or channels, one for each of them"] if globs else []
