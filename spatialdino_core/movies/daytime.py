@@ -26,6 +26,8 @@ PAUSE = 2.0
 """Usual steps beyond which a gap may be the day between a morning and an evening."""
 FORMATS = {8: ("%Y%m%d", "%d%m%Y", "%m%d%Y"), 6: ("%y%m%d", "%d%m%y", "%m%d%y")}
 YEARS = (1980, 2100)
+WHOLE, YEAR = 8, 366
+"""Digits of a date with its whole year; days."""
 EPOCH = datetime(1970, 1, 1).toordinal()
 
 _COMPACT = re.compile(r"([01]\d|2[0-3])([0-5]\d)(?:([0-5]\d)(\d{3})?)?")
@@ -45,6 +47,8 @@ class Daytime:
         Where it stands in the first name.
     signs
         What stands between them.
+    digits
+        Of each name, those of a time of several numbers, which may be a date.
     """
 
     seconds: tuple[float, ...]
@@ -52,6 +56,7 @@ class Daytime:
     start: int
     end: int
     signs: tuple[str, ...] = ()
+    digits: tuple[str, ...] = ()
 
 
 def daytimes_of(names: Sequence[str]) -> Iterator[Daytime]:
@@ -65,7 +70,8 @@ def daytimes_of(names: Sequence[str]) -> Iterator[Daytime]:
         seconds = fields.seconds()
         if seconds is not None and any(fields.runs[:-1]):
             places = frozenset(fields.places(names[0]))
-            yield Daytime(seconds, places, fields.start, fields.end, fields.signs)
+            digits = tuple(fields.date_texts() or [""] * len(names))
+            yield Daytime(seconds, places, fields.start, fields.end, fields.signs, digits)
 
 
 def dates_of(names: Sequence[str]) -> Iterator[tuple[list[str], Fields]]:
@@ -203,5 +209,8 @@ def _dates(texts: Sequence[str]) -> Iterator[list[int]]:
             moments = [datetime.strptime(text, form) for text in texts]
         except ValueError:
             continue
-        if all(YEARS[0] <= moment.year < YEARS[1] for moment in moments):
-            yield [moment.toordinal() - EPOCH for moment in moments]
+        days = [moment.toordinal() - EPOCH for moment in moments]
+        # With two digits of the year, days that lie years apart are no dates.
+        near = len(texts[0]) == WHOLE or max((b - a for a, b in pairwise(sorted(days))), default=0) < YEAR
+        if near and all(YEARS[0] <= moment.year < YEARS[1] for moment in moments):
+            yield days

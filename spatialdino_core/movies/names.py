@@ -48,13 +48,14 @@ _VIEWS = (
     "section",
     "layer",
 )
-_VERSIONS = ("v", "version", "it", "coverslip", "slide", "plate", "chamber")
+_VERSIONS = ("v", "version", "it", "coverslip", "slide", "plate", "chamber", "stage")
 OTHER_LABELS = frozenset((*_CHANNELS, *_PLACES, *_VIEWS, *PLANE_LABELS, *_VERSIONS))
 """Words whose number counts something else than time."""
 AXES = ("x", "y", "z")
 """Letters right after the number of a tile: ``001x_000y_000z``."""
 _MEASURE = re.compile(
-    r"%|pct|percent|[°º]?[CK]|deg|[fpnuµμm]?M|[pnuµμmc]m|[nuµμmk]?W|[kM]?Hz|k?Pa|[nuµμmk]?V|[XYZxyz]|px|[nuµμm]g"
+    r"%|pct|percent|[°º]?[CK]|deg|[fpnuµμm]?M|[pnuµμmc]m|[nuµμmk]?W|[kM]?Hz|k?Pa|[nuµμmk]?V|px|[nuµμm]g"
+    r"|[XYZxyz]"
 )
 VISIBLE_NM = (350, 900)
 """Numbers that may be wavelengths."""

@@ -17,6 +17,7 @@ from itertools import groupby, pairwise
 from spatialdino_core.movies.daytime import (
     DAY_S,
     SPARSE,
+    WHOLE,
     Daytime,
     ascends,
     date_orders,
@@ -55,21 +56,22 @@ TIME_FIELDS = ("hr", "hour", "min", "minute")
 both are there, for alone they can be anything."""
 SLOW_LABELS = (*TIME_LABELS, "day", "date")
 """Words before the number of a slower loop, which may stand still and rise."""
-SPECIMENS = frozenset(
-    "animal cell colony condition control ctrl dish donor embryo ex exp experiment fish ko larva mouse mut mutant "
-    "nuclei nucleus organoid patient rep repl replicate sample spheroid worm wt".split()
+SPECIMENS = (
+    *("animal", "cell", "colony", "condition", "control", "ctrl", "dish", "donor", "embryo", "ex", "exp"),
+    *("experiment", "fish", "ko", "larva", "mouse", "mut", "mutant", "nuclei", "nucleus", "organoid"),
+    *("patient", "rep", "repl", "replicate", "sample", "spheroid", "worm", "wt"),
 )
 """Words before the number of a thing, which counts no time."""
+YEARS_S = 3e8
+"""Times beyond are those of a date, since 1970."""
 AGES = ("hpf", "dpf", "hpi", "dpi", "hpt")
 """Hours or days after something, right after a number."""
 FRAME_DIGITS, MOST_THINGS = 3, 10_000
-"""Digits of a number from 0 that counts frames after such a word (``cell000``); numbers that count no things."""
+"""Digits of a number from 0 that counts frames after such a word (``cell000``); numbers beyond things."""
 FEW_TIMES = 3
 """Times that are as many as the exposures or doses that are tried."""
 BETWEEN = re.compile(r"[T_. -]| at ")
 """What stands between a date and the time of day."""
-YEAR_FIRST = 8
-"""Digits of a date with its whole year."""
 YEAR_REMEDY = (
     "Rename the files with the whole date before the time, the year first (20240131_235958), or number them "
     "in order of time (t0000, t0001, …)."
@@ -275,12 +277,15 @@ def _daily_clock(names: Sequence[str]) -> _Clock:
 def _dated(names: Sequence[str], time: Daytime, dates: Sequence[tuple[list[str], Fields]]) -> _Clock | None:
     """Time and date: of a date that changes from day to day, or of one that stands right before the time."""
     for texts, date in dates:
-        days, between = days_of(texts), names[0][date.end : time.start]
-        beside = date.end < time.start and BETWEEN.fullmatch(between) is not None
-        if (date.start < time.end and time.start < date.end) or not (beside or days is not None):
+        days = days_of(texts)
+        if date.start < time.end and time.start < date.end:
+            continue
+        before = BETWEEN.fullmatch(names[0][date.end : time.start]) is not None
+        after = BETWEEN.fullmatch(names[0][time.end : date.start]) is not None
+        if not before and (days is None or (time.signs and not after)):
             continue
         if days is None:
-            days = first_day(texts) if len(texts[0]) == YEAR_FIRST else None
+            days = first_day(texts) if len(texts[0]) == WHOLE else None
         if days is None or (len(set(days)) == 1 and not time.signs):
             continue
         times = tuple(DAY_S * day + second for day, second in zip(days, time.seconds, strict=True))
@@ -298,6 +303,14 @@ def _undated(names: Sequence[str], time: Daytime) -> _Clock | None:
     if len(time.signs) == 1:
         return None
     if time.signs:
+        own = sorted(range(len(names)), key=lambda n: time.seconds[n])
+        first_label = tokens(names[0])[min(time.places)].label
+        sign = re.escape(time.signs[0])
+        longer = re.search(rf"\d{sign}$", names[0][: time.start]) or re.match(
+            rf"{sign}\d", names[0][time.end :]
+        )
+        if longer or first_label in OTHER_LABELS or any(o != own for o in date_orders(time.digits)):
+            return None
         telling = is_steady(time.seconds)
     else:
         # Digits that are in even steps as a time only are one.
@@ -332,21 +345,23 @@ def _by_pattern(names: Sequence[str], pattern: str) -> Series:
 
 def _refuse_part_of_time(names: Sequence[str], pattern: str) -> None:
     """Refuse a pattern for the minutes or seconds alone of times whose hours or minutes change too."""
-    found = [place_of(pattern, name) for name in names]
-    if len({template(name) for name in names}) > 1 or len(set(found)) > 1 or found[0] is None:
+    found = {place_of(pattern, name) for name in names}
+    place = found.pop()
+    if len({template(name) for name in names}) > 1 or found or place is None:
         return
     columns = {column.place: column for column in _running(names)}
-    slower = [p for p in _parts(names, found[0]) if p < found[0] and p in columns]
-    if not slower or found[0] not in columns:
+    slower = [columns[p] for p in _parts(names, place) if p < place and p in columns]
+    if not slower or place not in columns:
         return
-    values = columns[found[0]].values
-    order = sorted(range(len(names)), key=lambda n: values[n])
-    whole = sorted(range(len(names)), key=lambda n: [columns[p].values[n] for p in (*slower, found[0])])
+    given = columns[place]
+    order = sorted(range(len(names)), key=lambda n: given.values[n])
+    slower = [c for c in columns.values() if c.place < place and (c in slower or not c.label)]
+    whole = sorted(range(len(names)), key=lambda n: [c.values[n] for c in (*slower, given)])
     if whole != order:
         raise UncertainOrderError(
             f"the pattern {pattern!r}, which finds one part of what may be a time; a slower part runs too",
             [_shown(names, o) for o in (whole, order)],
-            pattern=pattern_of(names, [*slower, found[0]]),
+            pattern=_pattern(names, *slower, given),
         )
 
 
@@ -426,7 +441,7 @@ def _by_clock(names: Sequence[str], columns: Sequence[_Column], clock: _Clock) -
             [_shown(names, o) for o in (order, other)],
             remedy="Put the date before the time (20240131_235958), or number the files (t0000, t0001, …).",
         )
-    if clock.certain and len({time // DAY_S for time in times}) == 1 and min(times) >= DAY_S:
+    if len({time // DAY_S for time in times}) == 1 and min(times) >= YEARS_S:
         other = turned([time % DAY_S for time in times])
         if other is not None:
             order = sorted(range(len(names)), key=lambda n: times[n])
@@ -523,7 +538,8 @@ def _refuse_still_time(names: Sequence[str], single: _Column) -> None:
     ]
     if still and single.label not in ("", *loops):
         raise UncertainOrderError(
-            f"names in which the number after '{still[0].label}' stays 0, and another runs: {_described(single)}",
+            f"names in which the number after '{still[0].label}' stays 0, and another runs: "
+            f"{_described(single)}",
             [f"as {len(names)} movies, one for each of them", "as one movie"],
             globs=globs_of(names, [single.place]),
             pattern=_pattern(names, single),
@@ -609,14 +625,19 @@ def _other_orders(
     groups = fields_of(names)
     for fields in groups:
         places = fields.places(names[0])
-        if column.place not in places or not any(fields.runs) or within not in (None, places):
+        if (
+            column.place not in places
+            or not any(fields.runs)
+            or (within not in (None, places) and len(fields.signs) < 2)
+        ):
             continue
         texts, seconds = fields.date_texts(), fields.seconds()
         counts = not fields.signs and is_dense([float(row[0]) for row in fields.texts])
         if texts is not None and len({len(text) for text in texts}) == 1 and not counts:
             orders += date_orders(texts)
         orders += orders_of_year(fields)
-        whole = not any(fields.is_part_of(other) for other in groups if other.seconds() is not None)
+        wholes = (other for other in groups if other.runs[0] and other.seconds() is not None)
+        whole = not any(fields.is_part_of(other) for other in wholes)
         if seconds is not None and whole:
             orders += [turned(seconds) or []]
         if fields.are_minutes() and whole:

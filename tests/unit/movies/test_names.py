@@ -165,6 +165,16 @@ UNCERTAIN = {
     "times over midnight, letters": ([f"c_{n}.tif" for n in ("23h59m58s", "0h00m00s")], "over midnight"),
     "times with dots over midnight": ([f"c_{n}.tif" for n in ("23.59.58", "00.00.00")], "over midnight"),
     "a counter that begins again": ([f"c_{n}.tif" for n in ("98", "99", "00", "01")], "different orders"),
+    "dates that change, and times": (
+        [f"2024.03.{n}.tif" for n in ("14_18_01_07", "16_02_26_30", "17_04_37_39", "18_10_30_01")],
+        "different orders",
+    ),
+    "times over the hour": ([f"c_{n}.tif" for n in ("59-50", "59-58", "00-06")], "different orders"),
+    "one date, times over noon": ([f"2024-01-31_{n}.tif" for n in ("125956", "125958", "010000")], "noon"),
+    "dates and times without a sign": (
+        [f"img_{n}.tif" for n in ("30122024.2350", "02012025.0037", "04012025.0358")],
+        "different orders",
+    ),
     "two of one time": (["c_stack0001.tif", "c_stack0001_again.tif"], "without a number"),
 }
 
@@ -244,18 +254,10 @@ def test_names_that_differ_in_case_are_two_things() -> None:
 @pytest.mark.parametrize(
     "scheme",
     [
-        "img{}",
-        "image_00{}",
-        "frame{}",
-        "t{}",
-        "stack{}",
-        "time{}",
-        "movie_000{}",
-        "a_{}",
-        "{}",
-        "cell00{}.nd2",
-    ]
-    + ["time_point_{}", "cell_t{}_37C", "fish_2{}hpf", "cell_488_{}s", "volume_{}", "c_{}_512x512x101"],
+        *("img{}", "image_00{}", "frame{}", "t{}", "stack{}", "time{}", "movie_000{}", "a_{}", "{}"),
+        *("cell00{}.nd2", "time_point_{}", "cell_t{}_37C", "fish_2{}hpf", "cell_488_{}s", "volume_{}"),
+        "c_{}_512x512x101",
+    ],
 )
 def test_what_may_count_time_is_a_movie(scheme: str) -> None:
     names = [f"{scheme.format(n)}.tif" for n in range(4)]
