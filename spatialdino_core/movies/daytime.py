@@ -192,9 +192,11 @@ def days_of(texts: Sequence[str]) -> list[int] | None:
     return None
 
 
-def first_day(texts: Sequence[str]) -> list[int] | None:
-    """Dates as days since 1970, as the first way to read them has it."""
-    return next(_dates(texts), None)
+def certain_days(texts: Sequence[str]) -> list[int] | None:
+    """Dates as days since 1970, if they can be read in one way, or are one date."""
+    ways = list(_dates(texts))
+    certain = len(ways) == 1 or len(set(texts)) == 1
+    return ways[0] if ways and certain else None
 
 
 def date_orders(texts: Sequence[str]) -> list[list[int]]:

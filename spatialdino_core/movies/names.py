@@ -78,7 +78,8 @@ _CLOCK = re.compile(
 HOURS = "h:m"
 """Unit of a time in hours, minutes and seconds."""
 _ELAPSED = re.compile(
-    r"(?:(?P<d>\d+)d[ _]?)?(?P<h>\d{1,3})h[ _]?(?P<m>[0-5]?\d)m(?:ins?)?(?:[ _]?(?P<s>[0-5]?\d)s?)?(?![A-Za-z0-9])"
+    r"(?:(?P<d>\d+)d[ _]?)?(?P<h>\d{1,3})h[ _]?(?P<m>[0-5]?\d)m(?:ins?)?"
+    r"(?:[ _]?(?P<s>[0-5]?\d)s?)?(?![A-Za-z0-9])"
     r"|(?P<min>\d+)m(?:ins?)?[ _]?(?P<sec>[0-5]?\d)s(?![A-Za-z0-9])"
 )
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")

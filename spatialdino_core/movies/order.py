@@ -24,7 +24,7 @@ from spatialdino_core.movies.daytime import (
     dates_of,
     days_of,
     daytimes_of,
-    first_day,
+    certain_days,
     is_dense,
     is_even,
     is_steady,
@@ -285,7 +285,7 @@ def _dated(names: Sequence[str], time: Daytime, dates: Sequence[tuple[list[str],
         if not before and (days is None or (time.signs and not after)):
             continue
         if days is None:
-            days = first_day(texts) if len(texts[0]) == WHOLE else None
+            days = certain_days(texts) if len(texts[0]) == WHOLE else None
         if days is None or (len(set(days)) == 1 and not time.signs):
             continue
         times = tuple(DAY_S * day + second for day, second in zip(days, time.seconds, strict=True))

@@ -94,6 +94,10 @@ SCHEMES = {
         f"{day}.2024 {time}.tif"
         for day, time in (("31.01", "23-59-58"), ("01.02", "00-00-00"), ("01.02", "00-00-02"))
     ],
+    "days apart with times": [
+        f"2024.03.{n}.tif" for n in ("14_18_01_07", "16_02_26_30", "17_04_37_39", "18_10_30_01")
+    ],
+    "short dates, the year first": ["241130_c.tif", "241201_c.tif", "241202_c.tif"],
     "decimals of one length": ["c_0.10.tif", "c_0.20.tif", "c_1.20.tif"],
 }
 
@@ -165,15 +169,15 @@ UNCERTAIN = {
     "times over midnight, letters": ([f"c_{n}.tif" for n in ("23h59m58s", "0h00m00s")], "over midnight"),
     "times with dots over midnight": ([f"c_{n}.tif" for n in ("23.59.58", "00.00.00")], "over midnight"),
     "a counter that begins again": ([f"c_{n}.tif" for n in ("98", "99", "00", "01")], "different orders"),
-    "dates that change, and times": (
-        [f"2024.03.{n}.tif" for n in ("14_18_01_07", "16_02_26_30", "17_04_37_39", "18_10_30_01")],
-        "different orders",
-    ),
     "times over the hour": ([f"c_{n}.tif" for n in ("59-50", "59-58", "00-06")], "different orders"),
     "one date, times over noon": ([f"2024-01-31_{n}.tif" for n in ("125956", "125958", "010000")], "noon"),
     "dates and times without a sign": (
         [f"img_{n}.tif" for n in ("30122024.2350", "02012025.0037", "04012025.0358")],
         "different orders",
+    ),
+    "days and months with times": (
+        [f"{n}.2024_12-05-00.tif" for n in ("05.06", "07.06", "06.07")],
+        "different orders|another number",
     ),
     "two of one time": (["c_stack0001.tif", "c_stack0001_again.tif"], "without a number"),
 }
