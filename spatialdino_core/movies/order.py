@@ -20,11 +20,11 @@ from spatialdino_core.movies.daytime import (
     WHOLE,
     Daytime,
     ascends,
+    certain_days,
     date_orders,
     dates_of,
     days_of,
     daytimes_of,
-    certain_days,
     is_dense,
     is_even,
     is_steady,
@@ -564,6 +564,17 @@ def _pattern(names: Sequence[str], *columns: _Column) -> str:
     order = sorted(range(len(names)), key=lambda n: [column.values[n] for column in columns])
     if any(_other_orders(names, column, order=order) for column in columns if not column.tokens[0].clock):
         return ""  # what may be a date, or go on over midnight, is put in order by no pattern
+    given = {column.place for column in columns}
+    parts = {place for column in columns for place in _parts(names, column.place)}
+    first = min(given, default=0)
+    slower = [
+        c
+        for c in _running(names)
+        if c.place < first and (c.place in parts or date_orders([token.text for token in c.tokens]))
+    ]
+    whole = sorted(range(len(names)), key=lambda n: [c.values[n] for c in (*slower, *columns)])
+    if whole != order:
+        return ""  # nor are the minutes of other hours, or the hours of other days
     return pattern_of(names, [column.place for column in columns]) if unique and columns else ""
 
 

@@ -296,6 +296,21 @@ def test_the_pattern_of_a_time_has_all_of_its_numbers(names: list[str]) -> None:
     assert order(names, uncertain.value.pattern) == names
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"cell_{n}.tif" for n in ("00_59_58", "01_00_28", "01_03_58", "01_09_10", "01_09_12")],
+        ["c02112024-2350.tif", "c05112024-0150.tif", "c03122024-0250.tif"],
+        [f"c_{n}.tif" for n in ("11-58", "12-28", "12-58", "1-28", "1-58")],
+    ],
+)
+def test_no_pattern_is_offered_that_gives_another_order(names: list[str]) -> None:
+    with pytest.raises(UncertainOrderError) as uncertain:
+        series_of(names)
+    pattern = uncertain.value.pattern
+    assert not pattern or order(names, pattern) == names
+
+
 @pytest.mark.parametrize("pattern", [r"_\d+-\d+-(\d+)", r"_\d+-\d+-(?P<order>\d+)"])
 def test_a_pattern_for_the_seconds_alone_is_refused(pattern: str) -> None:
     names = ["c_12-05-56.tif", "c_12-05-58.tif", "c_12-06-00.tif"]
