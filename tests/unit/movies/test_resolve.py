@@ -357,6 +357,9 @@ def test_what_the_file_calls_its_only_channel(tmp_path: Path, channel: str, said
     [
         (("a_488nm_t{n}.tif", "a_560nm_t{n}.tif"), ("488", "560")),
         (("a_GFP_{n}.tif", "a_RFP_{n}.tif"), ("GFP", "RFP")),
+        (("a_EGFP_{n}.tif", "a_mRFP_{n}.tif"), ("GFP", "RFP")),
+        (("a_w1488_s1_t{n}.tif", "a_w2561_s1_t{n}.tif"), ("488nm", "561nm")),
+        (("a_Laser488_t{n}.tif", "a_Laser561_t{n}.tif"), ("488", "561")),
         (("488/t{n}.tif", "560/t{n}.tif"), ("488 nm", "560nm")),
     ],
 )
@@ -376,10 +379,10 @@ def test_rows_whose_paths_are_exchanged(
     assert f"channel '{channels[0]}'" in message
     assert f"files whose names say '{channels[1]}'" in message
     # The other remedy: the names are wrong.
-    assert f"write '{channels[1]}' into the column 'file_channel'" in message
-    meant = [
-        r.model_copy(update=dict(file_channel=c)) for r, c in zip(exchanged, channels[::-1], strict=True)
+    said = [
+        raw.problem(rows).partition("write '")[2].partition("'")[0] for rows in (exchanged, exchanged[::-1])
     ]
+    meant = [r.model_copy(update=dict(file_channel=c)) for r, c in zip(exchanged, said, strict=True)]
     assert_is(frames_of(meant, "fail"), data[1])
 
 
