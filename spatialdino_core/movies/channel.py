@@ -95,18 +95,32 @@ def refuse_names_of_other_rows(channels: Sequence[Channel]) -> None:
         row = channel.row
         own = [names[file] for file in channel.opened.files]
         single = channel.image.channels == 1 and row.file_channel is None
-        if not single or any(mentions(name, row.channel) for name in own):
+        if not single or any(_says(name, row.channel) for name in own):
             continue
         others = [o for o in channels if o is not channel and _tells(o, names)]
-        said = next((o.row.channel for o in others if all(mentions(n, o.row.channel) for n in own)), None)
+        said = next((o.row.channel for o in others if all(_says(n, o.row.channel) for n in own)), None)
         if said is not None:
             raise BadInputError(
                 f"movie '{row.movie}', channel '{row.channel}' ({row.path})",
                 found=f"files whose names say '{said}', which is another row: {own[0]}",
                 expected=f"names that say '{row.channel}', or no channel",
                 remedy="Exchange the paths, or the names of the channels; if the names of the files are "
-                f"wrong, write '{said}' into the column 'file_channel'.",
+                f"wrong, write '{_word(own[0], said)}' into the column 'file_channel'.",
             )
+
+
+def _says(name: str, channel: str) -> bool:
+    """Whether a file's name holds a channel's as a word, or at the end of one: ``w1488``, ``EGFP``."""
+    plain = normalised(channel)
+    ends = len(plain) >= 3 and any(normalised(word).endswith(plain) for word in words(name))
+    return ends or mentions(name, channel)
+
+
+def _word(name: str, channel: str) -> str:
+    """The word of a file's name that says a channel."""
+    if mentions(name, channel):
+        return channel
+    return next(word for word in words(name) if normalised(word).endswith(normalised(channel)))
 
 
 def _tells(channel: Channel, names: Mapping[Path, str]) -> bool:

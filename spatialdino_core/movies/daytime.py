@@ -13,9 +13,12 @@ from datetime import datetime
 from itertools import pairwise
 from statistics import median
 
+from spatialdino_core.movies.moments import Fields, fields_of
 from spatialdino_core.movies.names import Token, columns_of
 
 DAY_S = 86_400.0
+NOON_S = DAY_S / 2
+HOUR_S = 3600.0
 MINUTE_S = 60.0
 SPARSE = 2.0
 """Times as many numbers as files: then they count no frames."""
@@ -23,11 +26,11 @@ PAUSE = 2.0
 """Usual steps beyond which a gap may be the day between a morning and an evening."""
 FORMATS = {8: ("%Y%m%d", "%d%m%Y", "%m%d%Y"), 6: ("%y%m%d", "%d%m%y", "%m%d%y")}
 YEARS = (1980, 2100)
+WHOLE, YEAR = 8, 366
+"""Digits of a date with its whole year; days."""
 EPOCH = datetime(1970, 1, 1).toordinal()
 
 _COMPACT = re.compile(r"([01]\d|2[0-3])([0-5]\d)(?:([0-5]\d)(\d{3})?)?")
-_PAIRS = (re.compile(r"[01]\d|2[0-3]"), re.compile(r"[0-5]\d"), re.compile(r"[0-5]\d"))
-_SEPARATOR = re.compile(r"[-_:hm]")
 
 
 @dataclass(frozen=True)
@@ -40,24 +43,43 @@ class Daytime:
         Of each name, s after midnight.
     places
         Of the numbers that it is made of.
+    start, end
+        Where it stands in the first name.
+    signs
+        What stands between them.
+    digits
+        Of each name, those of a time of several numbers, which may be a date.
     """
 
     seconds: tuple[float, ...]
     places: frozenset[int]
+    start: int
+    end: int
+    signs: tuple[str, ...] = ()
+    digits: tuple[str, ...] = ()
 
 
-def daytime_of(names: Sequence[str]) -> Daytime | None:
+def daytimes_of(names: Sequence[str]) -> Iterator[Daytime]:
     """What may be the time of day in names that are alike but for numbers."""
     columns = columns_of(names)
     for place in range(len(columns)):
         found = _compact(columns[place], place)
         if found is not None:
-            return found
-        found = _fields(names, columns, place)
-        # Three numbers can be anything else, and are left to be told by themselves but where that goes wrong.
-        if found is not None and goes_over_midnight(found.seconds):
-            return found
-    return None
+            yield found
+    for fields in sorted(fields_of(names), key=lambda fields: -len(fields.signs)):
+        seconds = fields.seconds()
+        if seconds is not None and any(fields.runs[:-1]):
+            places = frozenset(fields.places(names[0]))
+            digits = tuple(fields.date_texts() or [""] * len(names))
+            yield Daytime(seconds, places, fields.start, fields.end, fields.signs, digits)
+
+
+def dates_of(names: Sequence[str]) -> Iterator[tuple[list[str], Fields]]:
+    """Digits that may be dates, of one number or three."""
+    for fields in fields_of(names):
+        texts = fields.date_texts()
+        if texts is not None and len({len(text) for text in texts}) == 1:
+            yield texts, fields
 
 
 def _compact(column: Sequence[Token], place: int) -> Daytime | None:
@@ -67,7 +89,7 @@ def _compact(column: Sequence[Token], place: int) -> Daytime | None:
         return None
     if is_dense([token.value for token in column]):
         return None  # a count
-    return Daytime(tuple(seconds), frozenset([place]))
+    return Daytime(tuple(seconds), frozenset([place]), column[0].start, column[0].end)
 
 
 def is_dense(values: Sequence[float]) -> bool:
@@ -86,49 +108,68 @@ def _seconds(column: Sequence[Token]) -> list[float] | None:
     return [3600 * h + 60 * m + s + ms / 1000 for h, m, s, ms in parts] if len(parts) == len(column) else None
 
 
-def _fields(names: Sequence[str], columns: Sequence[Sequence[Token]], place: int) -> Daytime | None:
-    """``HH-MM-SS``: three numbers of two digits with one sign between."""
-    three = columns[place : place + 3]
-    if len(three) < 3 or any(token.clock for column in three for token in column):
-        return None
-    if not all(kind.fullmatch(t.text) for kind, c in zip(_PAIRS, three, strict=True) for t in c):
-        return None
-    rows = list(zip(*three, strict=True))
-    between = [name[a.end : b.start] for name, row in zip(names, rows, strict=True) for a, b in pairwise(row)]
-    if not all(_SEPARATOR.fullmatch(text) for text in between):
-        return None
-    seconds = tuple(3600 * h.value + 60 * m.value + s.value for h, m, s in rows)
-    return Daytime(seconds, frozenset(range(place, place + 3)))
-
-
 def is_even(times: Sequence[float]) -> bool:
     """Whether no step between times is much longer than the usual one."""
     steps = [b - a for a, b in pairwise(sorted(times))]
     return max(steps) <= PAUSE * median(steps)
 
 
-def goes_over_midnight(seconds: Sequence[float]) -> bool:
-    """Whether times may begin in the evening and end after midnight: the longest pause is within the day."""
-    ordered = sorted(second % DAY_S for second in seconds)
-    steps = [b - a for a, b in pairwise(ordered)]
-    if not steps or max(seconds) - min(seconds) >= DAY_S:
-        return False
+def is_steady(times: Sequence[float]) -> bool:
+    """Whether no step between times is much longer than any other, by a clock that shows whole steps."""
+    steps = [b - a for a, b in pairwise(sorted(times))]
+    return max(steps) <= PAUSE * min(steps)
+
+
+def turned(seconds: Sequence[float]) -> list[int] | None:
+    """The order of times that may begin in the evening, or at noon by a clock of twelve hours.
+
+    Returns
+    -------
+    list of int or None
+        Numbers of the times in that order; ``None`` if they are in their own order.
+    """
+    if max(seconds) - min(seconds) >= DAY_S or len(seconds) < 2:
+        return None
+    plain = sorted(range(len(seconds)), key=lambda n: seconds[n])
+    steps = [seconds[b] - seconds[a] for a, b in pairwise(plain)]
     usual = median([step for step in steps if step < max(steps)] or [MINUTE_S])
-    return max(steps) > ordered[0] + DAY_S - ordered[-1] and max(steps) > PAUSE * usual
+    over = seconds[plain[0]] % DAY_S + DAY_S - seconds[plain[-1]]
+    cut = steps.index(max(steps)) + 1
+    if max(steps) > over and max(steps) >= PAUSE * usual:
+        return plain[cut:] + plain[:cut]
+    if not all(HOUR_S <= second < 13 * HOUR_S for second in seconds):
+        return None
+    # From 12:59 to 1:00 by a clock of twelve hours.
+    noon = sorted(plain, key=lambda n: seconds[n] % NOON_S)
+    times = [seconds[n] % NOON_S for n in noon]
+    own = [b - a for a, b in pairwise(times)]
+    cut = own.index(max(own)) + 1
+    if max(own) > times[0] + NOON_S - times[-1]:
+        noon = noon[cut:] + noon[:cut]
+        own = [*own[: cut - 1], *own[cut:], times[0] + NOON_S - times[-1]]
+    return noon if noon != plain and max(steps) > PAUSE * max(own) else None
+
+
+def over_the_hour(seconds: Sequence[float]) -> list[int] | None:
+    """The order of minutes and seconds that may begin before the full hour and end after it."""
+    order = sorted(range(len(seconds)), key=lambda n: seconds[n])
+    steps = [seconds[b] - seconds[a] for a, b in pairwise(order)]
+    cut = steps.index(max(steps)) + 1
+    over = seconds[order[0]] + HOUR_S - seconds[order[-1]]
+    return order[cut:] + order[:cut] if 0 < over < max(steps) else None
 
 
 def ascends(names: Sequence[str], place: int) -> bool:
     """Whether a number is a part of a time of day that goes on from name to name, over midnight or not."""
     columns = columns_of(names)
-    for first in range(max(place - 2, 0), place + 1):
-        found = _fields(names, columns, first)
-        seconds = found.seconds if found is not None and place in found.places else None
-        if first == place and seconds is None:
-            compact = _seconds(columns[place])
-            seconds = tuple(compact) if compact is not None else None
-        if seconds is not None and all(b >= a or a - b > DAY_S / 2 for a, b in pairwise(seconds)):
-            return True
-    return False
+    times = [
+        seconds
+        for fields in fields_of(names)
+        if place in fields.places(names[0]) and (seconds := fields.seconds()) is not None
+    ]
+    compact = _seconds(columns[place])
+    times += [tuple(compact)] if compact is not None else []
+    return any(all(b >= a or a - b > DAY_S / 2 for a, b in pairwise(seconds)) for seconds in times)
 
 
 def days_of(texts: Sequence[str]) -> list[int] | None:
@@ -151,6 +192,13 @@ def days_of(texts: Sequence[str]) -> list[int] | None:
     return None
 
 
+def certain_days(texts: Sequence[str]) -> list[int] | None:
+    """Dates as days since 1970, if they can be read in one way, or are one date."""
+    ways = list(_dates(texts))
+    certain = len(ways) == 1 or len(set(texts)) == 1
+    return ways[0] if ways and certain else None
+
+
 def date_orders(texts: Sequence[str]) -> list[list[int]]:
     """The orders in which numbers can stand if they are dates, in every way in which they can be."""
     return [sorted(range(len(days)), key=lambda n: days[n]) for days in _dates(texts)]
@@ -163,5 +211,8 @@ def _dates(texts: Sequence[str]) -> Iterator[list[int]]:
             moments = [datetime.strptime(text, form) for text in texts]
         except ValueError:
             continue
-        if all(YEARS[0] <= moment.year < YEARS[1] for moment in moments):
-            yield [moment.toordinal() - EPOCH for moment in moments]
+        days = [moment.toordinal() - EPOCH for moment in moments]
+        # With two digits of the year, days that lie years apart are no dates.
+        near = len(texts[0]) == WHOLE or max((b - a for a, b in pairwise(sorted(days))), default=0) < YEAR
+        if near and all(YEARS[0] <= moment.year < YEARS[1] for moment in moments):
+            yield days

@@ -84,11 +84,13 @@ def pattern_of(names: Sequence[str], places: Sequence[int], counts: bool = True)
     '_t(\\\\d+)'
     """
     columns = columns_of(names)
+    if any(not _is_number(token.text) for p in places for token in columns[p]):
+        return ""
     wanted = [tuple(float(columns[p][n].text) for p in places) for n in range(len(names))]
     opening = "(" if counts else f"(?P<{ORDER}>"
     inner = _between(names[0], columns, places, opening)
     before = names[0][columns[places[0] - 1][0].end if places[0] else 0 : columns[places[0]][0].start]
-    after = names[0][columns[places[-1]][0].end :]
+    after = names[0][_end(names[0], columns[places[-1]][0]) :]
     lead = re.escape(before.rpartition("/")[2])
     word = re.search(r"[A-Za-z]*[^A-Za-z0-9/]*$", before)
     prefixes = [re.escape(word[0]) if word else "", lead, f"{_whole(names[0], columns, places[0])}{lead}"]
@@ -108,7 +110,7 @@ def _between(name: str, columns: Sequence[Sequence[Token]], places: Sequence[int
         number = r"[\d.]+" if any("." in t.text for t in columns[place]) else r"\d+"
         text += f"{opening}{number})" if place in places else number
         if place < places[-1]:
-            text += re.escape(name[token.end : columns[place + 1][0].start])
+            text += re.escape(name[_end(name, token) : columns[place + 1][0].start])
     return text
 
 
@@ -117,5 +119,15 @@ def _whole(name: str, columns: Sequence[Sequence[Token]], until: int) -> str:
     text, end = "^", 0
     for column in columns[:until]:
         text += re.escape(name[end : column[0].start]) + r"[\d.]+"
-        end = column[0].end
-    return text
+        end = _end(name, column[0])
+    return text + re.escape(name[end : columns[until - 1][0].end] if until else "")
+
+
+def _is_number(text: str) -> bool:
+    """Whether a text is digits, of a decimal too, and no time stamp."""
+    return re.fullmatch(r"[\d.,]+", text) is not None and text.count(".") + text.count(",") < 2
+
+
+def _end(name: str, token: Token) -> int:
+    """Where the digits of a number end, before its unit."""
+    return token.start + len(token.text) if name.startswith(token.text, token.start) else token.end

@@ -19,10 +19,45 @@ TIME_LABELS = ("t", "tp", "time", "timepoint", "frame", "iter", "iteration", "cy
 PLANE_LABELS = ("z", "slice", "zslice", "plane", "zplane", "zpos")
 _CHANNELS = ("c", "ch", "channel", "cam", "camera", "w", "wave", "wavelength")
 WELL = "well"
-_PLACES = ("x", "xy", "y", "s", "series", "site", "pos", "position", WELL, "field")
-_VIEWS = ("scene", "fov", "roi", "tile", "view", "angle", "spot")
-OTHER_LABELS = frozenset((*_CHANNELS, *_PLACES, *_VIEWS, *PLANE_LABELS))
+_PLACES = (
+    "x",
+    "xy",
+    "y",
+    "s",
+    "series",
+    "site",
+    "p",
+    "pos",
+    "position",
+    WELL,
+    "f",
+    "field",
+    "point",
+    "stage",
+)
+_VIEWS = (
+    "scene",
+    "fov",
+    "roi",
+    "tile",
+    "view",
+    "angle",
+    "spot",
+    "area",
+    "region",
+    "crop",
+    "section",
+    "layer",
+)
+_VERSIONS = ("v", "version", "it", "coverslip", "slide", "plate", "chamber", "stage")
+OTHER_LABELS = frozenset((*_CHANNELS, *_PLACES, *_VIEWS, *PLANE_LABELS, *_VERSIONS))
 """Words whose number counts something else than time."""
+AXES = ("x", "y", "z")
+"""Letters right after the number of a tile: ``001x_000y_000z``."""
+_MEASURE = re.compile(
+    r"%|pct|percent|[°º]?[CK]|deg|[fpnuµμm]?M|[pnuµμmc]m|[nuµμmk]?W|[kM]?Hz|k?Pa|[nuµμmk]?V|px|[nuµμm]g"
+    r"|[XYZxyz]"
+)
 VISIBLE_NM = (350, 900)
 """Numbers that may be wavelengths."""
 MOST_COLUMNS_OF_A_PLATE = 24
@@ -41,8 +76,16 @@ _CLOCK = re.compile(
     r"|(?:msecAbs|msecs?|ms|secs?|s)(?![A-Za-z0-9]))",
     re.IGNORECASE,
 )
+HOURS = "h:m"
+"""Unit of a time in hours, minutes and seconds."""
+_ELAPSED = re.compile(
+    r"(?:(?P<d>\d+)d[ _]?)?(?P<h>\d{1,3})h[ _]?(?P<m>[0-5]?\d)m(?:ins?)?"
+    r"(?:[ _]?(?P<s>[0-5]?\d)s?)?(?![A-Za-z0-9])"
+    r"|(?P<min>\d+)m(?:ins?)?[ _]?(?P<sec>[0-5]?\d)s(?![A-Za-z0-9])"
+)
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _LABEL = re.compile(r"([A-Za-z]+)([^A-Za-z0-9/]*)$")
+_TIME_POINT = re.compile(r"time[ _-]point[^A-Za-z0-9/]*$", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z]*\d+[A-Za-z]*|[A-Za-z]+")
 
 
@@ -62,6 +105,8 @@ class Token:
         ``""`` for a number; ``absolute`` or ``relative`` for a time with its ``unit``.
     signed
         Whether it may be meant as a negative number.
+    after
+        The letters right after it.
     """
 
     text: str
@@ -72,6 +117,12 @@ class Token:
     clock: str = ""
     unit: str = ""
     signed: bool = False
+    after: str = ""
+
+    @property
+    def measures(self) -> bool:
+        """Whether the number has a unit that is none of time: ``10mW``, ``37C``, a tile's ``001x``."""
+        return _MEASURE.fullmatch(self.after) is not None
 
 
 def natural(text: str) -> list[tuple[int, float, str]]:
@@ -131,9 +182,12 @@ def words(name: str) -> list[str]:
 @lru_cache(MOST_NAMES)
 def template(name: str) -> str:
     """A name with every number, clock time and time stamp replaced: alike in all files of a series."""
-    for kind in (_STAMP, _DATE, _CLOCK, _NUMBER):
-        name = kind.sub("\0", name)
-    return name.casefold()
+    place, text = 0, ""
+    for token in tokens(name):
+        text += name[place : token.start] + "\0"
+        place = token.end
+    stem, dot, kind = (text + name[place:]).rpartition(".")
+    return stem + dot + kind.casefold()
 
 
 @lru_cache(MOST_NAMES)
@@ -158,6 +212,8 @@ def _token(name: str, place: int, number: re.Match[str]) -> Token:
     start = number.start()
     before = _LABEL.search(name[place:start])
     label = _label(before[1].casefold(), before[2]) if before else ""
+    if label == "point" and _TIME_POINT.search(name[:start]):
+        label = "timepoint"
     stamp, date, clock = (kind.match(name, start) for kind in (_STAMP, _DATE, _CLOCK))
     seconds = _seconds(stamp) if stamp else None
     if stamp and seconds is not None:
@@ -166,6 +222,12 @@ def _token(name: str, place: int, number: re.Match[str]) -> Token:
         text = "".join(date.groups())
         return Token(text, float(text), label, start, date.end())
     signed = _is_signed(name, start)
+    if elapsed := _ELAPSED.match(name, start):
+        parts = {unit: float(part or 0) for unit, part in elapsed.groupdict().items()}
+        minutes = 60 * (24 * parts["d"] + parts["h"]) + parts["m"] + parts["min"]
+        seconds = 60 * minutes + parts["s"] + parts["sec"]
+        unit = HOURS if elapsed["h"] and not elapsed["d"] else ""
+        return Token(elapsed[0], seconds, label, start, elapsed.end(), "relative", unit, signed)
     if clock:
         unit = clock[2].casefold()
         kind = "absolute" if unit == "msecabs" else "relative"
@@ -173,7 +235,9 @@ def _token(name: str, place: int, number: re.Match[str]) -> Token:
         seconds = float(clock[1].replace(",", ".")) * per_unit
         return Token(clock[1], seconds, label, start, clock.end(), kind, unit, signed)
     label = WELL if label not in OTHER_LABELS and _is_well(name, number) else label
-    return Token(number[0], float(number[0]), label, start, number.end(), signed=signed)
+    after = re.match(r"[^\W\d_]*[%°º]?[CK]?", name[number.end() :])
+    text = after[0] if after and not name[number.end() + after.end() :][:1].isdigit() else ""
+    return Token(number[0], float(number[0]), label, start, number.end(), signed=signed, after=text)
 
 
 def _is_signed(name: str, start: int) -> bool:
@@ -211,6 +275,19 @@ def matched(pattern: str, name: str) -> tuple[float, ...]:
     except (TypeError, ValueError):
         return ()
     return numbers if all(map(math.isfinite, numbers)) else ()
+
+
+def place_of(pattern: str, name: str) -> int | None:
+    """Place of the number that the only group of a pattern finds in a name; ``None`` for several groups."""
+    file = len(name.rpartition("/")[0]) + ("/" in name)
+    match, start = re.search(pattern, name[file:]), file
+    if match is None:
+        match, start = re.search(pattern, name), 0
+    if match is None or len(match.groups()) != 1:
+        return None
+    begin, end = match.start(1) + start, match.end(1) + start
+    places = [p for p, token in enumerate(tokens(name)) if token.start < end and begin < token.end]
+    return places[0] if len(places) == 1 else None
 
 
 def columns_of(names: Sequence[str]) -> list[tuple[Token, ...]]:

@@ -185,6 +185,8 @@ def _by_key(channels: Sequence[Channel]) -> bool:
     first = channels[0]
     if not all(channel.opened.keys for channel in channels) or len(channels) == 1:
         return False
+    if _take_turns(channels):
+        return False
     own = set(first.opened.keys)
     for channel in channels[1:]:
         keys = set(channel.opened.keys)
@@ -205,6 +207,17 @@ def _by_key(channels: Sequence[Channel]) -> bool:
     return True
 
 
+def _take_turns(channels: Sequence[Channel]) -> bool:
+    """Whether one counter from 0 goes from channel to channel: 0, 2, 4, … and 1, 3, 5, …"""
+    every = len(channels)
+    begins = sorted(min(channel.opened.keys) for channel in channels)
+    return begins == [(n,) for n in range(every)] and all(
+        list(channel.opened.keys) == [(min(channel.opened.keys)[0] + n * every,) for n in range(frames)]
+        for frames in [len(channels[0].opened.keys)]
+        for channel in channels
+    )
+
+
 def _shift(first: Channel, other: Channel) -> int:
     """What must be added to the numbers of a channel's time points to make them those of the first."""
     a, b = first.points, other.points
@@ -220,12 +233,19 @@ def _shift(first: Channel, other: Channel) -> int:
         return by_clock
     if not later:
         return 0
+    apart = math.gcd(*(y - x for x, y in pairwise(a))) > 1 and len(a) == len(b)
+    pattern = other.opened.pattern if apart else ""
     raise BadInputError(
         f"movie '{first.row.movie}'",
         found=f"time points {a[0]}–{a[-1]} in channel '{first.row.channel}' and {b[0]}–{b[-1]} in "
         f"'{other.row.channel}': read by number, or each from its first ({b[0] - a[0]} apart)",
         expected="the same numbers, or clock times that tell",
-        remedy="Rename the files of one channel, or say in 'time_point' which number counts in each.",
+        remedy="Rename the files of one channel, or say in 'time_point' which number counts in each."
+        + (
+            f" If one counter goes from channel to channel, say in the column 'time_point' of each: {pattern}"
+            if pattern
+            else ""
+        ),
     )
 
 

@@ -65,6 +65,39 @@ SCHEMES = {
     "over midnight with short dates": ["240131_235958.tif", "240201_000001.tif"],
     "two nights": [f"202401{d}_c_{h}0000.tif" for d, h in ((30, 22), (31, 10), (31, 22))],
     "loops that go on": [f"Iter{n // 3}_stack{n}.tif" for n in range(6)],
+    "within a day": ["c_12-59-56.tif", "c_12-59-58.tif", "c_13-00-00.tif", "c_13-00-02.tif"],
+    "elapsed": ["c_00-00-56.tif", "c_00-00-58.tif", "c_00-01-00.tif", "c_00-01-02.tif"],
+    "elapsed, with letters": ["c_00h00m58s.tif", "c_00h01m00s.tif", "c_00h01m30s.tif", "c_01h00m00s.tif"],
+    "days, hours and minutes": ["c_00d00h30m.tif", "c_00d01h00m.tif", "c_01d00h00m.tif"],
+    "hours and minutes with letters": [f"c_{n // 2}h{n % 2 * 30:02d}m.tif" for n in range(5)],
+    "minutes and seconds with letters": [f"c_{n // 2}m{n % 2 * 30:02d}s.tif" for n in range(5)],
+    "a counter before times over midnight": ["0_235956.tif", "1_235958.tif", "2_000000.tif"],
+    "date and time, all low lines": [
+        f"c_2024_01_31_12_{n}.tif" for n in ("05_56", "05_58", "06_00", "06_02")
+    ],
+    "date and minutes": [f"c_2024_01_31_{n}.tif" for n in ("11_50", "11_55", "12_00", "12_05")],
+    "date and minutes, compact": [f"20240131_{n}.tif" for n in ("1150", "1155", "1200", "1205")],
+    "date and minutes, dash": [f"2024-01-31 {n}.tif" for n in ("11-50", "11-55", "12-00", "12-05")],
+    "date, dot, time": [f"c_2024-01-31.{n}.tif" for n in ("12-59-58", "13-00-00", "13-00-02")],
+    "date at time": [f"Image 2024-01-31 at 12.{n}.tif" for n in ("05.54", "05.58", "06.02", "06.30")],
+    "a counter that begins again, and a clock": [
+        f"c_stack{(9998 + n) % 10000:04d}_{2000 * n:07d}msec.tif" for n in range(4)
+    ],
+    **{
+        f"date and time over midnight {sign!r}": [
+            f"c_2024.{day}{sign}{time}.tif"
+            for day, time in (("01.31", "23.59.58"), ("02.01", "00.00.00"), ("02.01", "00.00.02"))
+        ]
+        for sign in "_-T ."
+    },
+    "day.month.year and time": [
+        f"{day}.2024 {time}.tif"
+        for day, time in (("31.01", "23-59-58"), ("01.02", "00-00-00"), ("01.02", "00-00-02"))
+    ],
+    "days apart with times": [
+        f"2024.03.{n}.tif" for n in ("14_18_01_07", "16_02_26_30", "17_04_37_39", "18_10_30_01")
+    ],
+    "short dates, the year first": ["241130_c.tif", "241201_c.tif", "241202_c.tif"],
     "decimals of one length": ["c_0.10.tif", "c_0.20.tif", "c_1.20.tif"],
 }
 
@@ -87,7 +120,6 @@ UNCERTAIN = {
     ),
     "hours and minutes": (["a_00h30.tif", "a_01h00.tif", "a_01h15.tif"], "different orders"),
     "days and months": (["c_30-01.tif", "c_31-01.tif", "c_01-02.tif"], "different orders"),
-    "time of day": (["c_09-59-58.tif", "c_09-59-59.tif", "c_10-00-00.tif"], "different orders"),
     "signs": (["c_t-3.tif", "c_t-2.tif", "c_t-1.tif"], "a sign"),
     "two makes": (["CamA_stack0000.tif", "CamB_stack0001.tif"], "without a number"),
     "no count": ([f"c_t{n}.tif" for n in (0, 1, 99999999)], "run from 0 to 99999999"),
@@ -116,6 +148,37 @@ UNCERTAIN = {
     "one day for two": (["20240131_a_235958.tif", "20240131_a_000001.tif"], "over midnight"),
     "days turned round": (["img_31012024.tif", "img_01022024.tif"], "different orders"),
     "a number against the time of day": (["3_a_095958.tif", "2_a_100002.tif", "1_a_100005.tif"], "different"),
+    "dates with dots": (["30.11.2024.tif", "01.12.2024.tif", "02.12.2024.tif"], "different orders"),
+    "dates with dots, not padded": (["c_30.11.2024.tif", "c_1.12.2024.tif"], "different orders"),
+    "dates with dots, short": (["30.11.24.tif", "01.12.24.tif"], "different orders"),
+    "dates of folders": (["30.11.2024/c.tif", "01.12.2024/c.tif"], "different orders"),
+    "dates with dots and one time": (["30.11.2024 12.00.00.tif", "01.12.2024 12.00.00.tif"], "different"),
+    "day.month": (["c_30.11.tif", "c_03.12.tif", "c_09.12.tif"], "different orders"),
+    "day and month": (["c_3011.tif", "c_0112.tif", "c_0212.tif"], "different orders"),
+    "month and day over new year": (["c_1230.tif", "c_1231.tif", "c_0101.tif"], "over noon"),
+    "month and day over new year, dash": (["c_12-30.tif", "c_12-31.tif", "c_01-01.tif"], "different orders"),
+    "times with a dot over midnight": (
+        [f"c_{n}.tif" for n in ("23.40", "23.50", "0.00")],
+        "different orders",
+    ),
+    "times with a dot over noon": ([f"c_{n}.tif" for n in ("12.40", "12.50", "1.00")], "different orders"),
+    "times after t over noon": ([f"t_{n}.tif" for n in ("12.40", "12.50", "1.00")], "different orders"),
+    "times over noon": ([f"c_{n}.tif" for n in ("1240", "1250", "0100", "0110")], "over noon"),
+    "times over noon, to the second": ([f"c_{n}.tif" for n in ("12-59-58", "01-00-00")], "over noon"),
+    "times over noon, letters": ([f"c_{n}.tif" for n in ("12h59m", "1h00m", "1h01m")], "over noon"),
+    "times over midnight, letters": ([f"c_{n}.tif" for n in ("23h59m58s", "0h00m00s")], "over midnight"),
+    "times with dots over midnight": ([f"c_{n}.tif" for n in ("23.59.58", "00.00.00")], "over midnight"),
+    "a counter that begins again": ([f"c_{n}.tif" for n in ("98", "99", "00", "01")], "different orders"),
+    "times over the hour": ([f"c_{n}.tif" for n in ("59-50", "59-58", "00-06")], "different orders"),
+    "one date, times over noon": ([f"2024-01-31_{n}.tif" for n in ("125956", "125958", "010000")], "noon"),
+    "dates and times without a sign": (
+        [f"img_{n}.tif" for n in ("30122024.2350", "02012025.0037", "04012025.0358")],
+        "different orders",
+    ),
+    "days and months with times": (
+        [f"{n}.2024_12-05-00.tif" for n in ("05.06", "07.06", "06.07")],
+        "different orders|another number",
+    ),
     "two of one time": (["c_stack0001.tif", "c_stack0001_again.tif"], "without a number"),
 }
 
@@ -125,6 +188,84 @@ def test_what_is_not_certain_is_refused_with_its_readings(case: str) -> None:
     names, found = UNCERTAIN[case]
     with pytest.raises(UncertainOrderError, match=found):
         series_of(names)
+
+
+COUNTED = [
+    *(
+        "cell{}",
+        "Cell {} 488nm",
+        "wt{}",
+        "embryo_{}",
+        "replicate_{}",
+        "dish{}",
+        "sample{}",
+        "fish{}",
+        "worm{}",
+    ),
+    *("mouse{}", "nucleus{}", "coverslip{}", "area{}", "region{}", "Point000{}", "section{}", "layer{}"),
+    *("stage{}", "exp{}", "c_v{}", "organoid{}", "m_p{}", "m_f{}", "cell{}/488", "cell{}_t000"),
+    *(
+        "cell{}_ch0_stack0000",
+        "run{}_stack0000",
+        "cell_{}0pct",
+        "cell_3{}C",
+        "{}uM",
+        "cell_{}um",
+        "cell_{}deg",
+    ),
+    *("cell_{}0mW", "{}x", "c_{}00nm", "scan_00{}x_000y_000z_0000t", "c_{}0ms", "c_{}0ms_stack0000"),
+]
+
+
+@pytest.mark.parametrize("scheme", COUNTED)
+def test_what_counts_or_measures_a_thing_is_no_movie(scheme: str) -> None:
+    names = [f"{scheme.format(n)}.tif" for n in (1, 2, 5)]
+    with pytest.raises(UncertainOrderError) as uncertain:
+        series_of(names)
+    # Both remedies work: a movie of each, and one of all.
+    assert len(uncertain.value.globs) == len(names)
+    assert order(names, uncertain.value.pattern) == names
+
+
+THINGS_WITH_TIMES = {
+    "cells": [f"cell{n}_ch0_stack0000_488nm_0000000msec_{10000 * n:010d}msecAbs.tif" for n in range(3)],
+    "tiles": [
+        LLSM.format(prefix="c", n=0, ms=0, abs=2000 * n).replace("000x", f"{n:03d}x") for n in range(3)
+    ],
+    "exposures": [f"exp{10 + n // 3 * 10}ms_t{n}.tif" for n in range(6)],
+    "doses": [f"{10 + n // 3 * 10}s_{n:04d}.tif" for n in range(6)],
+    "uneven durations": [f"bead_{n}s.tif" for n in (1, 2, 5, 10, 20)],
+}
+
+
+@pytest.mark.parametrize("kind", THINGS_WITH_TIMES)
+def test_things_each_with_a_time_are_no_movie(kind: str) -> None:
+    names = THINGS_WITH_TIMES[kind]
+    with pytest.raises(UncertainOrderError) as uncertain:
+        series_of(names)
+    assert uncertain.value.globs or kind == "tiles"
+    assert order(names, uncertain.value.pattern) == names
+
+
+def test_names_that_differ_in_case_are_two_things() -> None:
+    names = [f"{name}_t{n}.tif" for n, name in enumerate(("wt", "wt", "WT", "WT"))]
+    with pytest.raises(UncertainOrderError, match="without a number") as uncertain:
+        series_of(names)
+    assert uncertain.value.globs == ["wt_t*.tif", "WT_t*.tif"]
+    assert order(["c_t0.tif", "c_t1.TIF", "c_t2.tif"]) == ["c_t0.tif", "c_t1.TIF", "c_t2.tif"]
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        *("img{}", "image_00{}", "frame{}", "t{}", "stack{}", "time{}", "movie_000{}", "a_{}", "{}"),
+        *("cell00{}.nd2", "time_point_{}", "cell_t{}_37C", "fish_2{}hpf", "cell_488_{}s", "volume_{}"),
+        "c_{}_512x512x101",
+    ],
+)
+def test_what_may_count_time_is_a_movie(scheme: str) -> None:
+    names = [f"{scheme.format(n)}.tif" for n in range(4)]
+    assert order(names) == names
 
 
 def test_a_pattern_decides_what_names_leave_open() -> None:
@@ -138,6 +279,46 @@ def test_a_pattern_decides_what_names_leave_open() -> None:
         series_of(loops, "frame(\\d+)")
     with pytest.raises(UncertainOrderError, match="both time point 0"):
         series_of(loops, r"Iter(\d+)")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["c_12-59.tif", "c_13-00.tif", "c_13-01.tif"],
+        ["c_00h30.tif", "c_01h00.tif", "c_01h15.tif"],
+        ["c_09-00-00.tif", "c_09-58-10.tif", "c_09-59-11.tif", "c_10-00-05.tif"],
+        ["c_2024_01_31_09_00_00.tif", "c_2024_01_31_09_58_10.tif", "c_2024_01_31_10_00_05.tif"],
+    ],
+)
+def test_the_pattern_of_a_time_has_all_of_its_numbers(names: list[str]) -> None:
+    with pytest.raises(UncertainOrderError, match="different orders") as uncertain:
+        series_of(names)
+    assert order(names, uncertain.value.pattern) == names
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"cell_{n}.tif" for n in ("00_59_58", "01_00_28", "01_03_58", "01_09_10", "01_09_12")],
+        ["c02112024-2350.tif", "c05112024-0150.tif", "c03122024-0250.tif"],
+        [f"c_{n}.tif" for n in ("11-58", "12-28", "12-58", "1-28", "1-58")],
+    ],
+)
+def test_no_pattern_is_offered_that_gives_another_order(names: list[str]) -> None:
+    with pytest.raises(UncertainOrderError) as uncertain:
+        series_of(names)
+    pattern = uncertain.value.pattern
+    assert not pattern or order(names, pattern) == names
+
+
+@pytest.mark.parametrize("pattern", [r"_\d+-\d+-(\d+)", r"_\d+-\d+-(?P<order>\d+)"])
+def test_a_pattern_for_the_seconds_alone_is_refused(pattern: str) -> None:
+    names = ["c_12-05-56.tif", "c_12-05-58.tif", "c_12-06-00.tif"]
+    with pytest.raises(UncertainOrderError, match="one part of what may be a time") as uncertain:
+        series_of(names, pattern)
+    assert order(names, uncertain.value.pattern) == names
+    # Within a minute it tells the order.
+    assert order(names[:2], pattern) == names[:2]
 
 
 def test_numbers_that_count_frames_show_what_is_missing() -> None:

@@ -205,6 +205,23 @@ def test_channels_that_count_differently_need_a_clock(tmp_path: Path) -> None:
         np.testing.assert_array_equal(raw.sources(rows)[1].read(frame), other[frame])
 
 
+def test_one_counter_for_two_channels_is_read_where_the_sheet_says_so(tmp_path: Path) -> None:
+    one, other = movie(4), movie(4, seed=1)
+    series(tmp_path, one, "a_488nm_stack{n:04d}.tif", range(0, 8, 2))
+    series(tmp_path, other, "a_560nm_stack{n:04d}.tif", range(1, 8, 2))
+    rows = [row(tmp_path / f"a_{c}_*.tif", channel=c) for c in ("488nm", "560nm")]
+    pattern = raw.problem(rows).rpartition(" ")[2]
+    assert pattern == r"stack(?P<order>\d+)"
+    said = [own.model_copy(update=dict(time_point=pattern)) for own in rows]
+    assert raw.registered(said).frames == 4
+    for frame in range(4):
+        for source, data in zip(raw.sources(said), (one, other), strict=True):
+            np.testing.assert_array_equal(source.read(frame), data[frame])
+    # Where a file is lost, nobody knows which go together.
+    (tmp_path / "a_488nm_stack0000.tif").unlink()
+    assert "by other values in each" in raw.problem(said)
+
+
 @pytest.mark.parametrize("name", ["a_{c}_{n:03d}.tif", "a_{c}_{n}ms.tif", "a_{c}_20240101T1200{n:02d}.tif"])
 def test_channels_that_lost_different_files_stay_together(tmp_path: Path, name: str) -> None:
     data = movie(6)
@@ -343,6 +360,9 @@ def test_what_the_file_calls_its_only_channel(tmp_path: Path, channel: str, said
     [
         (("a_488nm_t{n}.tif", "a_560nm_t{n}.tif"), ("488", "560")),
         (("a_GFP_{n}.tif", "a_RFP_{n}.tif"), ("GFP", "RFP")),
+        (("a_EGFP_{n}.tif", "a_mRFP_{n}.tif"), ("GFP", "RFP")),
+        (("a_w1488_s1_t{n}.tif", "a_w2561_s1_t{n}.tif"), ("488nm", "561nm")),
+        (("a_Laser488_t{n}.tif", "a_Laser561_t{n}.tif"), ("488", "561")),
         (("488/t{n}.tif", "560/t{n}.tif"), ("488 nm", "560nm")),
     ],
 )
@@ -362,10 +382,10 @@ def test_rows_whose_paths_are_exchanged(
     assert f"channel '{channels[0]}'" in message
     assert f"files whose names say '{channels[1]}'" in message
     # The other remedy: the names are wrong.
-    assert f"write '{channels[1]}' into the column 'file_channel'" in message
-    meant = [
-        r.model_copy(update=dict(file_channel=c)) for r, c in zip(exchanged, channels[::-1], strict=True)
+    said = [
+        raw.problem(rows).partition("write '")[2].partition("'")[0] for rows in (exchanged, exchanged[::-1])
     ]
+    meant = [r.model_copy(update=dict(file_channel=c)) for r, c in zip(exchanged, said, strict=True)]
     assert_is(frames_of(meant, "fail"), data[1])
 
 

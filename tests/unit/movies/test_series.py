@@ -254,7 +254,7 @@ def test_a_clock_that_begins_again_is_not_taken(tmp_path: Path) -> None:
 
 def test_files_that_may_be_movies_of_their_own_are_not_joined(tmp_path: Path) -> None:
     data = movie(4)
-    parts(tmp_path, ["cell_1.tif", "cell_2.tif"], data)
+    parts(tmp_path, ["movie_1.tif", "movie_2.tif"], data)
     message = raw.problem([row(tmp_path / "*.tif")])
     assert "movies of their own, or parts of one that goes on" in message
     for number, glob in enumerate(globs_in(message)):
