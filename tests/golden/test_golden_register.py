@@ -678,6 +678,43 @@ def stores_of_all_kinds(folder: Path) -> dict[str, Any]:
 
 
 @STAGE.scene
+def shards_and_odd_pages(folder: Path) -> dict[str, Any]:
+    """Chunks that shards lack, signed counts of ImageJ, appended planes, links, a time point cut short."""
+    data = counts(3, (3, *SHAPE))
+    found: dict[str, Any] = {}
+    options: dict[str, Any] = dict(chunks=(1, 2, 10, 12), shards=(1, 4, 20, 24), dtype=data.dtype)
+    for name, harmed in (("whole", False), ("lacking", True)):
+        array = zarr.create_array(
+            folder / f"{name}.zarr", shape=data.shape, dimension_names=["t", "z", "y", "x"], **options
+        )
+        array[:] = data
+        if harmed:
+            array[1, :2, :10, :12] = 0
+        found[name] = [
+            opened([sheet_row(folder / f"{name}.zarr", missing_chunks=m)]) for m in (None, "zeros")
+        ]
+    (folder / "lacking.zarr" / "c" / "2" / "0" / "0" / "0").write_bytes(b"short")
+    found["cut"] = opened([sheet_row(folder / "lacking.zarr")])
+    signs = dict(axes="ZYX", cf=0, c0=-32768, c1=1)
+    tifffile.imwrite(folder / "signed.tif", data[0] + np.uint16(32768), imagej=True, metadata=signs)
+    found["signed"] = opened([sheet_row(folder / "signed.tif", interval_s=None)])
+    for plane in data[0]:
+        tifffile.imwrite(folder / "appended.tif", plane, append=True, photometric="minisblack")
+    found["appended"] = opened([sheet_row(folder / "appended.tif", interval_s=None)])
+    flat = data.reshape(-1, 20, 23)[:-1]
+    tifffile.imwrite(folder / "stopped.tif", flat, photometric="minisblack", metadata=None)
+    found["stopped"] = registered([sheet_row(folder / "stopped.tif", axes="t3z4yx")], "skip")
+    for n, stack in enumerate(data):
+        tifffile.imwrite(folder / f"s_t{n}.tif", stack, photometric="minisblack", metadata=None)
+    (folder / "s_t3.tif").symlink_to("nowhere.tif")
+    found["link"] = registered([sheet_row(folder / "s_t*.tif")], "skip")
+    (folder / "s_t3.tif").unlink()
+    (folder / "s_t3.tif").symlink_to("s_t0.tif")
+    found["twice"] = opened([sheet_row(folder / "s_t*.tif")])
+    return found
+
+
+@STAGE.scene
 def the_table(folder: Path) -> dict[str, Any]:
     """What is written is what is read."""
     (folder / "a\tb").mkdir()
