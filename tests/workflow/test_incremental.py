@@ -14,7 +14,7 @@ import safetensors
 import safetensors.torch
 
 from spatialdino_core import versions
-from tests.workflow.conftest import FRAMES, ROOT, Project
+from tests.workflow.conftest import ROOT, Project
 
 pytestmark = pytest.mark.workflow
 TRACKING = {"track": 2, "report": 2, "summary": 1}
@@ -74,13 +74,6 @@ def shared_copy(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> 
 def planned(shared_copy: Project, finished: Project) -> Project:
     shutil.copy2(finished.folder / "settings.yaml", shared_copy.folder)
     return shared_copy
-
-
-def test_a_changed_parameter_computes_frames_of_its_stage_and_the_next(copy: Project) -> None:
-    copy.set("features", bright_percentile=80.0)
-    copy.run()
-    for movie in ("series", "single"):
-        assert [copy.computed(stage, movie) for stage in STAGES] == [FRAMES, 2 * FRAMES, 2 * FRAMES]
 
 
 def test_another_model_file_costs_features_and_what_follows(copy: Project) -> None:
