@@ -6,7 +6,7 @@ import math
 import shutil
 from types import SimpleNamespace
 
-from workflow_scripts.budgets import (
+from spatialdino_core.needs import (
     Candidate,
     Needs,
     encoder_shape,
@@ -15,7 +15,7 @@ from workflow_scripts.budgets import (
     request_mb,
     too_large,
 )
-from workflow_scripts.machine import available_memory_mb
+from workflow_scripts.free_memory import available_memory_mb
 
 SIGNAL_SECONDS = 300
 FRAME_STAGES = {

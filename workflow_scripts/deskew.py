@@ -9,8 +9,8 @@ from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.part import Part
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.sheet import read_sheet
+from spatialdino_core.needs import check_disk, movie_shape
 from workflow_scripts.arguments import Arguments, run
-from workflow_scripts.budgets import check_disk, movie_shape
 
 
 def main(a: Arguments) -> None:

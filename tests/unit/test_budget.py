@@ -30,7 +30,7 @@ from spatialdino_core.features.basis import fit_basis
 from spatialdino_core.files import read_json
 from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.movies.store import FrameStore, StoreLayout
-from workflow_scripts.budgets import Needs, encoder_shape, movie_shape
+from spatialdino_core.needs import Needs, encoder_shape, movie_shape
 
 ROOT = Path(__file__).parents[2]
 PIXEL_UM = 0.104

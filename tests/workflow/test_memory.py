@@ -20,10 +20,10 @@ import tifffile
 from spatialdino_core.config import load_config
 from spatialdino_core.files import read_json
 from spatialdino_core.geometry.parameters import DeskewParameters
+from spatialdino_core.needs import Needs, encoder_shape, movie_shape
 from spatialdino_core.quality.decisions import standings
 from tests.workflow.conftest import ROOT, Project
 from tests.workflow.small_movies import SETTINGS, row, stack, write_project, write_series
-from workflow_scripts.budgets import Needs, encoder_shape, movie_shape
 
 pytestmark = pytest.mark.workflow
 SLOW = ("deskew", "features", "segment", "track", "report", "repair", "summary")

@@ -13,9 +13,9 @@ import yaml
 from spatialdino_core import budget
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.geometry.parameters import DeskewParameters
+from spatialdino_core.needs import Candidate, check_disk, movie_shape, too_large
 from tests.workflow.conftest import ROOT
-from workflow_scripts.budgets import Candidate, check_disk, movie_shape, too_large
-from workflow_scripts.machine import available_memory_mb
+from workflow_scripts.free_memory import available_memory_mb
 from workflow_scripts.one_of_several_nodes import rendezvous
 
 MOVIE = SimpleNamespace(movie="cell")
