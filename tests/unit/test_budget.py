@@ -115,7 +115,7 @@ class Movies:
         ]
         print(stage, peaks, formula)
         assert formula == pytest.approx(peaks, rel=TOLERANCE)
-        # What the allocator gives back between steps differs from run to run: too little must not be asked for.
+        # What the allocator gives back differs from run to run: too little must not be asked for.
         assert formula[1] - formula[0] >= (1 - TOLERANCE) * (peaks[1] - peaks[0])
 
 
