@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spatialdino_core.files import sound_json
+from spatialdino_core.made import made_of
 from spatialdino_core.movies.provenance import RerunOn, identity, stage_code
 
 RECORDS = {
@@ -27,12 +28,15 @@ def of_other_software(results: str, movies: Iterable[str], rerun_on: RerunOn) ->
     """
     recomputed: Counter[str] = Counter()
     earlier: set[str] = set()
+    unrecorded: set[str] = set()
     differing = set()
     for movie in movies:
         for stage, name in RECORDS.items():
             about = _about(Path(results, movie, name))
             if about is None:
                 continue
+            if "results_version" in about and made_of(str(Path(results, movie, name))) is None:
+                unrecorded.add(movie)
             if "results_version" not in about:
                 earlier.add(movie)
             elif about["results_version"] != identity(stage):
@@ -43,6 +47,11 @@ def of_other_software(results: str, movies: Iterable[str], rerun_on: RerunOn) ->
         yield (
             f"Results of {len(earlier)} movie(s) are of an earlier release: all of them are computed again, "
             "from the register on."
+        )
+    if unrecorded:
+        yield (
+            f"Results of {len(unrecorded)} movie(s) lack a record of what they were made of: their jobs start "
+            "once and look, and no frame that is finished and current is computed again."
         )
     for stage in [stage for stage in RECORDS if recomputed[stage]]:
         yield f"{stage}: results of {recomputed[stage]} movie(s) are computed again, and what follows."

@@ -69,13 +69,18 @@ def test_new_settings_count_for_results_of_another_place_and_date(finished: Proj
     assert jobs(project) == {}
 
 
-def test_harmed_records_are_made_again(copy: Project) -> None:
+def test_harmed_records_are_made_again(finished: Project, copy: Project) -> None:
     movie = copy.results / "series"
     before = tables(copy)
     (movie / "deskewed.json").unlink()
     (movie / "labels.json").write_bytes(b"")
     # As if the wrong folder had been copied.
     shutil.copy(copy.results / "single" / "tracks.csv", movie)
+    plan = copy.run("--dry-run", "--quiet", "rules").stdout
+    assert "lack a record" not in plan
+    shutil.rmtree(movie / ".made")
+    assert "Results of 1 movie(s) lack a record" in copy.run("--dry-run", "--quiet", "rules").stdout
+    shutil.copytree(finished.results / "series" / ".made", movie / ".made")
     assert jobs(copy) == dict.fromkeys(("deskew", "features", "segment", "track", "report", "summary"), 1)
     copy.run()
     assert tables(copy) == before
