@@ -50,8 +50,8 @@ def of_other_software(results: str, movies: Iterable[str], rerun_on: RerunOn) ->
         )
     if unrecorded:
         yield (
-            f"Results of {len(unrecorded)} movie(s) lack a record of what they were made of: their jobs start "
-            "once and look, and no frame that is finished and current is computed again."
+            f"Results of {len(unrecorded)} movie(s) lack a record of what they were made of: their jobs "
+            "start once and look, and no frame that is finished and current is computed again."
         )
     for stage in [stage for stage in RECORDS if recomputed[stage]]:
         yield f"{stage}: results of {recomputed[stage]} movie(s) are computed again, and what follows."
