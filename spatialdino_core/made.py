@@ -22,8 +22,12 @@ from pathlib import Path
 from spatialdino_core.files import sound_json, write_json, write_text
 
 FOLDER = ".made"
-CHANGED = ".changed"
-"""File of the results that is newer than any result: an input of each job whose results are not current."""
+CHANGED = Path(FOLDER, ".changed")
+"""File of the results that is newer than any result: an input of each job whose results are not current.
+
+In a folder of its own: Snakemake lists a folder once, when it first looks for a file of it, and would not see
+one in the folder of the results that is written later.
+"""
 MOMENT = 10**9  # ns
 LARGE = 2**20  # bytes
 WEIGHTS = ".safetensors"
@@ -56,7 +60,7 @@ def remember(recipe: str, inputs: Iterable[str], outputs: Iterable[str]) -> None
         made = Made(
             recipe,
             # One that vanished since its content was read is found missing by the next plan.
-            {os.path.relpath(i, folder): content(i) or "" for i in inputs if Path(i).name != CHANGED},
+            {os.path.relpath(i, folder): content(i) or "" for i in inputs if Path(i).name != CHANGED.name},
             {os.path.relpath(o, folder): (Path(o).stat().st_size, _digest(o)) for o in outputs},
         )
         write_json(_place(output), asdict(made))
@@ -156,10 +160,10 @@ class Plan:
         try:
             write_text(self.changed, text)
         except OSError:  # a plan of results that may be read only
-            descriptor, self.changed = tempfile.mkstemp()
-            os.write(descriptor, text.encode())
-            os.close(descriptor)
-            atexit.register(os.unlink, self.changed)
+            folder = tempfile.TemporaryDirectory(prefix="spatialdino-")
+            atexit.register(folder.cleanup)
+            self.changed = os.path.join(folder.name, CHANGED.name)
+            Path(self.changed).write_text(text)
         return self.changed
 
     def _sources(self, output: str) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.workflow import faults
 from tests.workflow.conftest import FRAMES, Project
 from tests.workflow.test_incremental import FEATURES, STAGES, jobs
 
@@ -116,3 +117,9 @@ def test_files_of_stores_that_are_lost_emptied_or_of_another_movie(copy: Project
 
 def tables(project: Project) -> list[bytes]:
     return [(project.results / movie / "tracks.csv").read_bytes() for movie in ("series", "single")]
+
+
+def test_what_is_lost_below_current_results_is_missed(copy: Project) -> None:
+    """Snakemake has listed the folder of the results, for what is current, before the plan finds this."""
+    faults.remove_results(copy, "pretrain")
+    assert {"pretrain", "repair"} <= set(jobs(copy, "--forcerun", "pretrain"))
