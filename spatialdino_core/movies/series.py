@@ -14,8 +14,9 @@ from spatialdino_core.movies.formats import tiff
 from spatialdino_core.movies.formats.image import Image, Piece, Place
 from spatialdino_core.movies.formats.settings_file import read_settings, settings_beside
 from spatialdino_core.movies.names import OTHER_LABELS, columns_of, template, written_out
+from spatialdino_core.movies.number_columns import UncertainOrderError
 from spatialdino_core.movies.opened import Opened, below_common_folder
-from spatialdino_core.movies.order import Series, UncertainOrderError, series_of
+from spatialdino_core.movies.order import Series, series_of
 from spatialdino_core.movies.plane_files import files_of_planes, starred
 from spatialdino_core.movies.settle import DISAGREEMENT
 from spatialdino_core.movies.sheet import SheetRow

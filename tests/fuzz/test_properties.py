@@ -24,7 +24,8 @@ from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.formats.image import Piece
 from spatialdino_core.movies.ledger import Entry, FrameLedger
-from spatialdino_core.movies.order import UncertainOrderError, series_of
+from spatialdino_core.movies.number_columns import UncertainOrderError
+from spatialdino_core.movies.order import series_of
 from spatialdino_core.movies.sheet import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, SheetRow, read_sheet
 
 COLUMNS = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)

@@ -38,7 +38,8 @@ from spatialdino_core.movies.formats.image import FileMetadata, positive, quanti
 from spatialdino_core.movies.formats.settings_file import read_settings, settings_beside
 from spatialdino_core.movies.ledger import Entry, FrameJob, FrameLedger, FrameResult, remembered
 from spatialdino_core.movies.names import mentions, natural, normalised
-from spatialdino_core.movies.order import UncertainOrderError, series_of
+from spatialdino_core.movies.number_columns import UncertainOrderError
+from spatialdino_core.movies.order import series_of
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.part import WHOLE, Part, beside, collected
 from spatialdino_core.movies.raw_files import check_files, fingerprint

@@ -17,7 +17,8 @@ import zarr
 from czi_files import metadata_xml, write_czi
 
 from spatialdino_core.movies.formats import image, settings_file, tiff
-from spatialdino_core.movies.order import UncertainOrderError, series_of
+from spatialdino_core.movies.number_columns import UncertainOrderError
+from spatialdino_core.movies.order import series_of
 from spatialdino_core.time_limit import TimeIsUp, time_limit
 
 pytestmark = pytest.mark.timeout(30)

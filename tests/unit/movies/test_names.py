@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from spatialdino_core.movies.hints import globs_of, pattern_of
 from spatialdino_core.movies.names import mentions, normalised
-from spatialdino_core.movies.order import UncertainOrderError, series_of
+from spatialdino_core.movies.number_columns import UncertainOrderError
+from spatialdino_core.movies.order import series_of
 
 LLSM = "{prefix}_ch0_stack{n:04d}_488nm_{ms:07d}msec_{abs:010d}msecAbs_000x_000y_000z_0000t.tif"
 
