@@ -141,4 +141,5 @@ def test_other_training_movies_train_anew_whatever_shards_are_there(copy: Projec
 def test_an_emptied_model_is_made_again(copy: Project, name: str) -> None:
     (copy.results / "model" / name).write_bytes(b"")
     planned = jobs(copy)
-    assert "repair" in planned and "pretrain" not in planned
+    assert "repair" in planned
+    assert "pretrain" not in planned
