@@ -206,20 +206,20 @@ def _of_one(
 def _of_set(row: SheetRow, path: Path, xml: str, files: Sequence[Path], unused: dict[str, str]) -> Opened:
     """A set of OME-TIFF files; others that the path matches must be further positions of it."""
     images, used = tiff.images_of_set(path, xml, files)
-    rest = [file for file in files if file not in used and _kind(file) == "TIFF"]
-    for file in rest:
+    contents = _opened_all([file for file in files if file not in used and _kind(file) == "TIFF"])
+    for file, content in contents.items():
         if file in used:
             continue
-        more = tiff.described_set(file, tiff.opened(file).xml)
+        more = None if isinstance(content, str) else tiff.described_set(file, content)
         if more is None:
             unused[str(file)] = f"the OME-XML of {path.name} does not name it"
             continue
         others, also = tiff.images_of_set(file, more, files)
         images, used = images + others, used | also
-    beyond = len(used - set(files) - {path}) if len(files) > 1 else 0
+    beyond = len(used - set(files)) if len(files) > 1 else 0
     wider = f", with {beyond} files of its set that the path does not match" if beyond else ""
     by = f"OME-XML of {path.name}{wider}"
-    return _of_one(row, sorted(used - {path}) or [path], images, unused, by)
+    return _of_one(row, sorted(used), images, unused, by)
 
 
 def _of_tiffs(
@@ -248,9 +248,11 @@ def _of_tiffs(
             expected="a complete TIFF file, CZI file or OME-Zarr store",
             remedy="Copy it again from the microscope.",
         )
-    described = tiff.described_set(path, content.xml) if row.axes is None and pattern is None else None
-    if described is not None:
-        return _of_set(row, path, described, files, unused)
+    if row.axes is None and pattern is None:
+        for file, one in contents.items():
+            described = None if isinstance(one, str) else tiff.described_set(file, one)
+            if described is not None:
+                return _of_set(row, file, described, files, unused)
     if len(files) == 1:
         images = tiff.images_of(content, row.axes, one_stack=False)
         return _of_one(row, files, images, unused, "the file")

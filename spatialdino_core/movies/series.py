@@ -233,7 +233,7 @@ def _merged(units: Sequence[_Unit], position: int) -> Image:
 def _at(unit: _Unit, position: int) -> Image | str:
     if isinstance(unit.images, str):
         return unit.images
-    return unit.images[position] if position < len(unit.images) else "no such image in this file"
+    return unit.images[position] if position < len(unit.images) else f"{unit.name}: it holds no such image"
 
 
 def _form(image: Image) -> tuple[object, ...]:

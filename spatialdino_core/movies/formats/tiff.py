@@ -388,41 +388,51 @@ def _pieces(planes: Sequence[tuple[TiffContent, int]]) -> tuple[Piece, ...]:
     return tuple(Piece(path, ranges(pages), len(pages)) for path, pages in pieces)
 
 
-def described_set(path: Path, xml: str | None) -> str | None:
+def described_set(path: Path, content: TiffContent) -> str | None:
     """The XML that describes a set of files to which a file belongs; ``None`` if it stands alone.
 
     Parameters
     ----------
-    path
-        A file with OME-XML, or a companion file.
-    xml
-        Its XML.
+    path, content
+        A file with OME-XML.
 
     Raises
     ------
     BadInputError
         If its XML points to a companion file that is not there.
     """
-    if xml is None:
+    if content.xml is None:
         return None
-    name = companion(xml)
+    name = companion(content.xml)
     if name is not None:
         beside = path.with_name(Path(name).name)
         if not beside.is_file():
             return None
         with opening(beside):
             return beside.read_text(encoding="utf-8-sig")
-    named = {
-        block.file_name or block.uuid
-        for image in ome_images(xml, "")
-        for block in image.blocks
-        if block.uuid != own_uuid(xml) or block.file_name not in (None, path.name)
-    }
-    return xml if named - {None} else None
+    return None if _describes_itself(path, content) else content.xml
+
+
+def _describes_itself(path: Path, content: TiffContent) -> bool:
+    """Whether all planes that the XML of a file names lie in that file, whatever it was called before."""
+    assert content.xml is not None
+    images = ome_images(content.xml, "")
+    named = {(block.uuid, block.file_name) for image in images for block in image.blocks}
+    if len({name for _, name in named} - {None}) > 1:
+        return False
+    own = own_uuid(content.xml)
+    if all(uuid == own if uuid else name in (None, path.name) for uuid, name in named):
+        return True
+    # Another name or identifier, and as many planes as it has itself: its own ones of another day.
+    uuid, name = next(iter(named))
+    counted = sum(math.prod(image.counts.values()) for image in images)
+    gone = uuid is None or name is None or not path.with_name(Path(name).name).is_file()
+    return len(named) == 1 and gone and counted == sum(content.planes.alike)
 
 
 def images_of_set(path: Path, xml: str, files: Sequence[Path]) -> tuple[list[Image], set[Path]]:
-    """Images of a set of files that one XML describes, and the files that it names.
+    """Images of a set of files that one XML describes, and the files that it names, also those that cannot be
+    opened.
 
     A file is found by its name beside ``path``; where files were renamed, by the identifier that each of the
     ``files`` carries.
@@ -430,6 +440,7 @@ def images_of_set(path: Path, xml: str, files: Sequence[Path]) -> tuple[list[Ima
     contents: dict[Path, TiffContent | str] = {}
     renamed: dict[str, Path] = {}
     known: dict[tuple[str | None, str | None], TiffContent | str] = {}
+    used: set[Path] = set()
 
     def content(file: Path) -> TiffContent | str:
         if file not in contents:
@@ -455,6 +466,13 @@ def images_of_set(path: Path, xml: str, files: Sequence[Path]) -> tuple[list[Ima
         return known[key]
 
     def searched(block: Block) -> TiffContent | str:
+        file = place_of(block)
+        if file is None:
+            return f"no file {block.file_name or block.uuid}"
+        used.add(file)
+        return content(file)
+
+    def place_of(block: Block) -> Path | None:
         beside = path.with_name(Path(block.file_name).name) if block.file_name else None
         if beside is None and block.uuid is None:
             beside = path
@@ -463,7 +481,7 @@ def images_of_set(path: Path, xml: str, files: Sequence[Path]) -> tuple[list[Ima
         if named is None or (block.uuid and own and own != block.uuid):
             # Files that were renamed say themselves which they are.
             beside = by_identifier(block.uuid) or (beside if named is not None else None)
-        return content(beside) if beside is not None else f"no file {block.file_name or block.uuid}"
+        return beside
 
     found = ome_images(xml, f"OME-XML of {path.name}")
     first = [file_of(block) for image in found for block in image.blocks]
@@ -475,7 +493,4 @@ def images_of_set(path: Path, xml: str, files: Sequence[Path]) -> tuple[list[Ima
             expected="the files of the set beside it, under their own names",
             remedy="Copy them into this folder.",
         )
-    used = {file for file, one in contents.items() if not isinstance(one, str)}
-    named = {file.file_name for image in found for file in image.blocks}
-    images = [_ome_image(image, file_of, model) for image in found]
-    return images, {file for file in used if file.name in named or file in renamed.values()} | {path}
+    return [_ome_image(image, file_of, model) for image in found], used

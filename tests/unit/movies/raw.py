@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 
 from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.parameters import ReadingParameters
@@ -69,3 +70,28 @@ def assert_is(found: Sequence[np.ndarray | None], expected: np.ndarray) -> None:
     for one, other in zip(found, expected, strict=True):
         assert one is not None
         np.testing.assert_array_equal(one, other)
+
+
+def write_ome(path: Path, planes: np.ndarray, images: str, uuid: str = "urn:uuid:own") -> None:
+    """An OME-TIFF with one plane (y, x) per page, whatever its XML says of them."""
+    schema = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+    xml = f'<?xml version="1.0" encoding="UTF-8"?><OME xmlns="{schema}" UUID="{uuid}">{images}</OME>'
+    pages = planes.reshape(-1, *planes.shape[-2:])
+    tifffile.imwrite(path, pages, description=xml.encode(), photometric="minisblack", metadata=None)
+
+
+def ome_image(
+    name: str, times: int, data: str = "<TiffData/>", planes: str = "", before: str = "", z: int = SHAPE[0]
+) -> str:
+    """``Image`` of one channel, of stacks of the usual shape."""
+    sizes = f'SizeX="{SHAPE[2]}" SizeY="{SHAPE[1]}" SizeZ="{z}" SizeC="1" SizeT="{times}"'
+    return (
+        f'<Image ID="Image:{name}" Name="{name}">{before}<Pixels ID="Pixels:{name}" DimensionOrder="XYZCT" '
+        f'Type="uint16" {sizes}>{data}{planes}</Pixels></Image>'
+    )
+
+
+def in_file(name: str, uuid: str, **first: int) -> str:
+    """``TiffData`` of a whole stack in a file: what Bio-Formats writes."""
+    attributes = " ".join(f'{key}="{value}"' for key, value in ({"IFD": 0} | first).items())
+    return f'<TiffData {attributes} PlaneCount="{SHAPE[0]}"><UUID FileName="{name}">{uuid}</UUID></TiffData>'

@@ -1,0 +1,93 @@
+"""OME-TIFF files against what was written: files that were renamed, sets, pages that nobody or everybody claims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import raw
+from raw import assert_is, frames_of, in_file, movie, ome_image, row, write_ome
+
+
+def one_by_one(folder: Path, data: np.ndarray, name: str, said: str, uuid: str) -> None:
+    """A file for each time point; ``said`` is what its XML calls it."""
+    for t, stack in enumerate(data):
+        own = uuid.format(t=t)
+        image = ome_image("x", 1, in_file(said.format(t=t), "" if own == "none" else own))
+        write_ome(folder / name.format(t=t), stack, image, own)
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "uuid"),
+    [
+        ("c_t{t}.ome.tif", "old_{t}.ome.tif", "urn:uuid:{t}"),
+        ("c_t{t}.tif", "old_{t}.ome.tif", "urn:uuid:{t}"),
+        ("cell3_{t:04d}.ome.tif", "old_{t}.ome.tif", "none"),
+        ("c_t{t}.ome.tif", "c_t{t}1.ome.tif", "urn:uuid:{t}"),
+        ("c_t{t}.ome.tif", "c_t0.ome.tif", "urn:uuid:same"),
+        ("c_t{t}.ome.tif", "out.ome.tif", "urn:uuid:same"),
+    ],
+)
+@pytest.mark.parametrize("whole_folder", [True, False])
+def test_a_series_whose_files_have_another_name_in_their_xml(
+    tmp_path: Path, name: str, said: str, uuid: str, whole_folder: bool
+) -> None:
+    data = movie(4)
+    one_by_one(tmp_path, data, name, said, uuid)
+    rows = [row(tmp_path if whole_folder else tmp_path / "*.tif")]
+    assert_is(frames_of(rows), data)
+    record, table = raw.table_of(rows)
+    assert (record.reading["files"], table.unused) == ("4", {})
+    # Each stands alone.
+    assert_is(frames_of([row(tmp_path / name.format(t=2), interval_s=None)]), data[2:3])
+
+
+@pytest.mark.parametrize("renamed", range(3))
+def test_one_file_of_a_series_was_renamed(tmp_path: Path, renamed: int) -> None:
+    data = movie(3)
+    for t, stack in enumerate(data):
+        said = "x.ome.tif" if t == renamed else f"c_t{t}.ome.tif"
+        uuid = f"urn:uuid:{t}"
+        write_ome(tmp_path / f"c_t{t}.ome.tif", stack, ome_image("x", 1, in_file(said, uuid)), uuid)
+    assert_is(frames_of([row(tmp_path / "*.tif")]), data)
+
+
+def positions(folder: Path, data: np.ndarray) -> None:
+    """A set: a file for each position, (position, t, z, y, x); each XML describes all."""
+    names = [f"a_Pos{n}.ome.tif" for n in range(len(data))]
+    images = "".join(
+        ome_image(
+            f"Pos{n}",
+            len(own),
+            "".join(in_file(names[n], f"urn:uuid:{n}", FirstT=t, IFD=5 * t) for t in range(len(own))),
+        )
+        for n, own in enumerate(data)
+    )
+    for n, own in enumerate(data):
+        write_ome(folder / names[n], own, images, f"urn:uuid:{n}")
+
+
+def test_files_that_give_no_plane_to_any_frame_are_named(tmp_path: Path) -> None:
+    data = movie(6).reshape(2, 3, *raw.SHAPE)
+    positions(tmp_path, data)
+    rows = [row(tmp_path / "*.tif", position="Pos1")]
+    assert_is(frames_of(rows), data[1])
+    unused = raw.table_of(rows)[1].unused
+    assert [Path(file).name for file in unused] == ["a_Pos0.ome.tif"]
+    assert "none of its planes" in next(iter(unused.values()))
+
+
+def test_a_file_of_a_set_that_cannot_be_opened_is_a_bad_frame(tmp_path: Path) -> None:
+    """The others are read, and what it would have held is left out."""
+    data = movie(3)
+    names = [f"a_{t}.ome.tif" for t in range(3)]
+    blocks = "".join(in_file(names[t], f"urn:uuid:{t}", FirstT=t) for t in range(3))
+    for t, stack in enumerate(data):
+        write_ome(tmp_path / names[t], stack, ome_image("x", 3, blocks), f"urn:uuid:{t}")
+    assert_is(frames_of([row(tmp_path / "*.tif")]), data)
+    (tmp_path / "a_1.ome.tif").write_bytes(b"II*")
+    assert "a_1.ome.tif" in raw.problem([row(tmp_path / "*.tif")])
+    found = frames_of([row(tmp_path / "*.tif")])
+    assert found[1] is None
+    assert_is([found[0], found[2]], data[[0, 2]])
