@@ -10,6 +10,7 @@ from pathlib import Path
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.formats import czi, ome_zarr, tiff
 from spatialdino_core.movies.formats.image import Image, Readable, opening
+from spatialdino_core.movies.formats.micro_manager import INDEX
 from spatialdino_core.movies.formats.settings_file import (
     TIFF_ENDINGS,
     read_settings,
@@ -67,7 +68,7 @@ def _opened(row: SheetRow, others: Sequence[str], pattern: str | None) -> Opened
     if _kind(first) == "companion file":
         with opening(first):
             xml = first.read_text(encoding="utf-8-sig")
-        return _of_set(row, first, xml, files, unused)
+        return _of_set(row, tiff.images_of_set(first, xml, files), files, unused)
     return _of_tiffs(row, files, unused, others, pattern)
 
 
@@ -83,7 +84,7 @@ def _members(row: SheetRow) -> tuple[list[Path], dict[str, str]]:
         reason = None if len(matched) == 1 and path.is_file() else _unfit(path)
         if reason is None:
             files.append(path)
-        elif not path.name.startswith("."):
+        elif not path.name.startswith(".") and path.name != INDEX:
             unused[str(path)] = reason
     # A link that leads nowhere, called as the files of the series, is a time point that cannot be read.
     makes = {template(path.name) for path in files if _kind(path) == "TIFF"}
@@ -203,23 +204,21 @@ def _of_one(
     )
 
 
-def _of_set(row: SheetRow, path: Path, xml: str, files: Sequence[Path], unused: dict[str, str]) -> Opened:
-    """A set of OME-TIFF files; others that the path matches must be further positions of it."""
-    images, used = tiff.images_of_set(path, xml, files)
+def _of_set(row: SheetRow, found: tiff.FileSet, files: Sequence[Path], unused: dict[str, str]) -> Opened:
+    """A set of TIFF files that one list describes; others that the path matches must be further positions."""
+    images, used, by = list(found.images), set(found.files), found.by
     contents = _opened_all([file for file in files if file not in used and _kind(file) == "TIFF"])
     for file, content in contents.items():
         if file in used:
             continue
-        more = None if isinstance(content, str) else tiff.described_set(file, content)
+        more = None if isinstance(content, str) else tiff.set_of(content, files)
         if more is None:
-            unused[str(file)] = f"the OME-XML of {path.name} does not name it"
+            unused[str(file)] = content if isinstance(content, str) else f"{by} does not name it"
             continue
-        others, also = tiff.images_of_set(file, more, files)
-        images, used = images + others, used | also
+        images, used = [*images, *more.images], used | more.files
     beyond = len(used - set(files)) if len(files) > 1 else 0
     wider = f", with {beyond} files of its set that the path does not match" if beyond else ""
-    by = f"OME-XML of {path.name}{wider}"
-    return _of_one(row, sorted(used), images, unused, by)
+    return _of_one(row, sorted(used), images, unused, by + wider)
 
 
 def _of_tiffs(
@@ -248,11 +247,14 @@ def _of_tiffs(
             expected="a complete TIFF file, CZI file or OME-Zarr store",
             remedy="Copy it again from the microscope.",
         )
-    if row.axes is None and pattern is None:
-        for file, one in contents.items():
-            described = None if isinstance(one, str) else tiff.described_set(file, one)
-            if described is not None:
-                return _of_set(row, file, described, files, unused)
+    if row.axes is None:
+        for one in contents.values():
+            # A pattern says that names count, whatever OME-XML says; planes without their list are none.
+            if isinstance(one, str) or (pattern is not None and one.header is None):
+                continue
+            found = tiff.set_of(one, files)
+            if found is not None:
+                return _of_set(row, found, files, unused)
     if len(files) == 1:
         images = tiff.images_of(content, row.axes, one_stack=False)
         return _of_one(row, files, images, unused, "the file")

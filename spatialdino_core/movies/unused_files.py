@@ -25,7 +25,7 @@ def with_unused_files(table: AcquisitionTable, rows: Iterable[Opened]) -> Acquis
     """
     used = {piece.file for pieces in table.stacks.values() for piece in pieces}
     reasons = "\n".join({*table.left_out.values(), *table.announced.values()})
-    unused = {}
+    unused: dict[str, str] = {}
     for opened in rows:
         unused |= opened.unused
         idle = [file for file in opened.files if file not in used and not _is_named(file, reasons)]

@@ -5,6 +5,7 @@ Which file is which time point of a series is not known here.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,16 @@ from spatialdino_core.movies.formats.image import (
     ranges,
 )
 from spatialdino_core.movies.formats.imagej import imagej_axes, imagej_metadata
+from spatialdino_core.movies.formats.micro_manager import (
+    AXES,
+    INDEX,
+    Listed,
+    StackHeader,
+    along,
+    positions,
+    stack_header,
+    unlisted,
+)
 from spatialdino_core.movies.formats.ome_xml import (
     Block,
     OmeImage,
@@ -35,6 +46,8 @@ from spatialdino_core.movies.formats.ome_xml import (
     own_uuid,
 )
 from spatialdino_core.movies.formats.tiff_planes import Planes, directories_alike, planes_of
+
+SHOWN = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +84,8 @@ class TiffContent:
         OME-XML, or ``None``.
     metadata
         Sizes and interval that ImageJ wrote.
+    header
+        What Micro-Manager wrote, in a file without OME-XML.
     """
 
     path: Path
@@ -78,6 +93,7 @@ class TiffContent:
     layouts: tuple[Layout, ...]
     xml: str | None
     metadata: FileMetadata
+    header: StackHeader | None = None
 
 
 def opened(path: Path) -> TiffContent:
@@ -85,11 +101,13 @@ def opened(path: Path) -> TiffContent:
     with opening(path), tifffile.TiffFile(path, is_ome=False) as tif:
         first = tif.pages.first
         xml = first.description if first.is_ome else None
+        header = None if xml else stack_header(tif, path)
         return TiffContent(
             path=path,
             planes=planes_of(tif),
-            layouts=() if xml else tuple(_layouts(tif)),
+            layouts=() if xml or header else tuple(_layouts(tif)),
             xml=xml,
+            header=header,
             metadata=(
                 imagej_metadata(tif, f"ImageJ metadata of {path.name}")
                 if tif.is_imagej
@@ -167,6 +185,8 @@ def images_of(content: TiffContent, axes: str | None, one_stack: bool) -> list[I
     """
     if axes is not None:
         return [_plain_image(content, _by_hand(content, axes))]
+    if content.header is not None:
+        return _listed_images(content.header.own, {content.path: content}, content)
     _refuse_more_planes(content)
     if content.xml is None:
         return [_plain_image(content, _understood(content, layout, one_stack)) for layout in content.layouts]
@@ -342,36 +362,68 @@ def _ome_image(image: OmeImage, file_of: Callable[[Block], TiffContent | str], m
                     expected="one",
                     remedy="Say in the sample sheet's column 'axes' what the planes are, e.g. t4z24yx.",
                 )
-    stacks: dict[Place, tuple[Piece, ...]] = {}
-    faults: dict[Place, str] = {}
-    for place in np.ndindex(times, channels):
-        own = planes.get(place, {})
-        fault = lost.get(place) or _fault(own, depth)
-        if fault:
-            faults[place] = fault
-        else:
-            stacks[place] = _pieces([own[z] for z in range(depth)])
-    return Image(
+    found = _placed(planes, lost, (times, channels, depth), model)
+    return replace(
+        found,
         name=image.name,
-        times=times,
-        channels=channels,
         channel_names=image.channel_names,
-        shape_zyx=(depth, *model.planes.shape_yx),
-        dtype=model.planes.dtype_of_values,
-        stacks=stacks,
-        faults=faults,
-        absent=frozenset(place for place in faults if place not in planes and place not in lost),
         clock_s=image.clock_s,
         metadata=image.metadata,
     )
 
 
-def _fault(own: Mapping[int, tuple[TiffContent, int]], depth: int) -> str | None:
+def _placed(
+    planes: Mapping[Place, Mapping[int, tuple[TiffContent, int]]],
+    lost: Mapping[Place, str],
+    counts: tuple[int, int, int],
+    model: TiffContent,
+) -> Image:
+    """An image of which it is known where each plane is.
+
+    Parameters
+    ----------
+    planes
+        Of each stack: z to the file and the page.
+    lost
+        Stacks that cannot be read, with the reason.
+    counts
+        Of time points, channels and planes of a stack.
+    model
+        A file that has the shape and dtype of all.
+    """
+    times, channels, depth = counts
+    stacks: dict[Place, tuple[Piece, ...]] = {}
+    faults: dict[Place, str] = {}
+    for place in np.ndindex(times, channels):
+        own = planes.get(place, {})
+        fault = lost.get(place) or _fault(own, depth, model)
+        if fault:
+            faults[place] = fault
+        else:
+            stacks[place] = _pieces([own[z] for z in range(depth)])
+    return Image(
+        name="",
+        times=times,
+        channels=channels,
+        channel_names=(),
+        shape_zyx=(depth, *model.planes.shape_yx),
+        dtype=model.planes.dtype_of_values,
+        stacks=stacks,
+        faults=faults,
+        absent=frozenset(place for place in faults if place not in planes and place not in lost),
+        metadata=model.metadata,
+    )
+
+
+def _fault(own: Mapping[int, tuple[TiffContent, int]], depth: int, model: TiffContent) -> str | None:
     if len(own) < depth:
         names = {content.path.name for content, _ in own.values()}
         where = f"{names.pop()}: " if len(names) == 1 else ""
         return f"{where}{len(own)} of {depth} planes (the acquisition stopped here, or the file is truncated)"
     for content in {id(content): content for content, _ in own.values()}.values():
+        form = (content.planes.shape_yx, content.planes.dtype_of_values)
+        if form != (model.planes.shape_yx, model.planes.dtype_of_values):
+            return f"{content.path.name}: planes of {form[0]} {form[1]}, not as the others"
         fault = content.planes.fault([page for other, page in own.values() if other is content])
         if fault:
             return f"{content.path.name}: {fault}"
@@ -388,19 +440,48 @@ def _pieces(planes: Sequence[tuple[TiffContent, int]]) -> tuple[Piece, ...]:
     return tuple(Piece(path, ranges(pages), len(pages)) for path, pages in pieces)
 
 
-def described_set(path: Path, content: TiffContent) -> str | None:
-    """The XML that describes a set of files to which a file belongs; ``None`` if it stands alone.
+@dataclass(frozen=True, kw_only=True)
+class FileSet:
+    """Several files that one list describes.
+
+    Attributes
+    ----------
+    images
+        One for each position.
+    files
+        Those that the list names, also those that cannot be opened.
+    by
+        Which list, in words.
+    """
+
+    images: tuple[Image, ...]
+    files: frozenset[Path]
+    by: str
+
+
+def set_of(content: TiffContent, files: Sequence[Path]) -> FileSet | None:
+    """The set to which a file belongs; ``None`` if it stands alone.
 
     Parameters
     ----------
-    path, content
-        A file with OME-XML.
+    content
+        The file.
+    files
+        All that the path matches: those of the set may have been renamed.
 
     Raises
     ------
     BadInputError
-        If its XML points to a companion file that is not there.
+        If the files of the set are not there, or not under the names that the list knows.
     """
+    if content.header is not None:
+        return _listed_set(content, content.header)
+    xml = _xml_of_set(content.path, content)
+    return None if xml is None else images_of_set(content.path, xml, files)
+
+
+def _xml_of_set(path: Path, content: TiffContent) -> str | None:
+    """The XML that describes a set of files to which a file belongs; ``None`` if it stands alone."""
     if content.xml is None:
         return None
     name = companion(content.xml)
@@ -430,9 +511,8 @@ def _describes_itself(path: Path, content: TiffContent) -> bool:
     return len(named) == 1 and gone and counted == sum(content.planes.alike)
 
 
-def images_of_set(path: Path, xml: str, files: Sequence[Path]) -> tuple[list[Image], set[Path]]:
-    """Images of a set of files that one XML describes, and the files that it names, also those that cannot be
-    opened.
+def images_of_set(path: Path, xml: str, files: Sequence[Path]) -> FileSet:
+    """A set of files that one XML describes.
 
     A file is found by its name beside ``path``; where files were renamed, by the identifier that each of the
     ``files`` carries.
@@ -444,10 +524,7 @@ def images_of_set(path: Path, xml: str, files: Sequence[Path]) -> tuple[list[Ima
 
     def content(file: Path) -> TiffContent | str:
         if file not in contents:
-            try:
-                contents[file] = opened(file)
-            except BadInputError as error:
-                contents[file] = f"{file.name}: {error.found}"
+            contents[file] = _opened_or_why(file)
         return contents[file]
 
     def by_identifier(uuid: str | None) -> Path | None:
@@ -493,4 +570,100 @@ def images_of_set(path: Path, xml: str, files: Sequence[Path]) -> tuple[list[Ima
             expected="the files of the set beside it, under their own names",
             remedy="Copy them into this folder.",
         )
-    return [_ome_image(image, file_of, model) for image in found], used
+    images = tuple(_ome_image(image, file_of, model) for image in found)
+    return FileSet(images=images, files=frozenset(used), by=f"OME-XML of {path.name}")
+
+
+def _listed_images(
+    listed: Sequence[Listed] | None, contents: Mapping[Path, TiffContent | str], first: TiffContent
+) -> list[Image]:
+    """Images of a Micro-Manager acquisition: one for each position.
+
+    Parameters
+    ----------
+    listed
+        All of its planes.
+    contents
+        Its files, or why they cannot be opened.
+    first
+        The file whose header counts.
+    """
+    header = first.header
+    assert header is not None
+    if not listed:
+        raise unlisted(header)
+    pages = {
+        file: {
+            offset: page
+            for page, offset in enumerate(
+                (one.planes.offsets or ()) if header.has_index else one.planes.directories
+            )
+        }
+        for file, one in contents.items()
+        if not isinstance(one, str)
+    }
+    images = []
+    for name, own in positions(listed).items():
+        times, channels, depths = (along(own, axis, header.announced(axis)) for axis in AXES)
+        check_announced(first.path, len(times), len(channels), len(depths))
+        place_of = [{value: n for n, value in enumerate(values)} for values in (times, channels, depths)]
+        planes: dict[Place, dict[int, tuple[TiffContent, int]]] = {}
+        lost: dict[Place, str] = {}
+        for one in own:
+            t, c, z = (where[one.axes.get(axis, 0)] for where, axis in zip(place_of, AXES, strict=True))
+            content = contents[one.file]
+            if isinstance(content, str):
+                lost[t, c] = content
+                continue
+            page = pages[one.file].get(one.offset)
+            stack = planes.setdefault((t, c), {})
+            if z in stack:
+                raise _twice(stack[z][0].path, one)
+            if page is not None:
+                stack[z] = (content, page)
+        found = _placed(planes, lost, (len(times), len(channels), len(depths)), first)
+        names = tuple(header.channel_name(channel) for channel in channels)
+        images.append(replace(found, name=name, channel_names=names))
+    return images
+
+
+def _twice(file: Path, listed: Listed) -> BadInputError:
+    return BadInputError(
+        listed.file,
+        found=f"a plane that {file.name} has, too: {', '.join(f'{k} {v}' for k, v in listed.axes.items())}",
+        expected="each plane once in the files of an acquisition",
+        remedy="Put the files of each acquisition into a folder of their own.",
+    )
+
+
+def _listed_set(content: TiffContent, header: StackHeader) -> FileSet | None:
+    """The Micro-Manager acquisition to which a file belongs; ``None`` if it stands alone."""
+    files = header.files() if header.own else []
+    if files in ([], [content.path]):
+        return None
+    if content.path not in files:
+        names = ", ".join(file.name for file in files[:SHOWN])
+        raise BadInputError(
+            content.path,
+            found=f"{INDEX} beside it that names other files: {names}",
+            expected="the files of an acquisition under the names that they were written with",
+            remedy="Give them their names back, and leave all in one folder.",
+        )
+    contents = {file: content if file == content.path else _opened_or_why(file) for file in files}
+    listed, by = header.own, INDEX
+    if not header.has_index:
+        headers = {f: one.header for f, one in contents.items() if not isinstance(one, str) and one.header}
+        own = {file: one.own or () for file, one in headers.items() if one.summary == header.summary}
+        contents = {file: contents[file] for file in own}
+        listed, by = tuple(itertools.chain(*own.values())), f"the index maps of {len(own)} files"
+    return FileSet(images=tuple(_listed_images(listed, contents, content)), files=frozenset(contents), by=by)
+
+
+def _opened_or_why(file: Path) -> TiffContent | str:
+    """A file, or why it cannot be opened."""
+    if not file.is_file():
+        return f"no file {file.name}"
+    try:
+        return opened(file)
+    except BadInputError as error:
+        return f"{file.name}: {error.found}"

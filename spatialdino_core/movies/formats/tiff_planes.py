@@ -36,6 +36,8 @@ MOST_TAGS = 4096
 NOWHERE = 2**63
 """Place of data that are nowhere in a file, bytes."""
 Form = tuple[tuple[int, ...], str]
+Page = tuple[Form, bool, tuple[int, int], int]
+"""Shape and dtype; whether its voxels lie there as they are; their first and last byte; its directory's."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Planes:
         Where the voxels of each plane begin; ``None`` if any of them do not lie there as they are.
     ends
         Where the data of each plane end, bytes.
+    directories
+        Where the directory of each page begins, bytes.
     alike
         Whether each plane has this shape and dtype.
     size
@@ -70,6 +74,7 @@ class Planes:
     per_page: int
     offsets: list[int] | None
     ends: list[int]
+    directories: list[int]
     alike: list[bool]
     size: int
     open_ended: bool
@@ -130,7 +135,7 @@ def _number(file: tifffile.FileHandle, form: str) -> int:
 
 def planes_of(tif: tifffile.TiffFile) -> Planes:
     """Survey an open file (opened with ``is_ome=False``, so that no other file is)."""
-    form, raw, extents, cut = _survey(tif)
+    form, raw, extents, directories, cut = _survey(tif)
     # A thumbnail or a label may stand before the planes: what most pages are is the movie.
     usual = Counter(form).most_common(1)[0][0]
     first = _full_page(tif, form.index(usual))
@@ -162,6 +167,7 @@ def planes_of(tif: tifffile.TiffFile) -> Planes:
         per_page=per_page,
         offsets=offsets,
         ends=ends,
+        directories=directories,
         alike=[page == usual for page in form for _ in range(per_page)],
         size=tif.filehandle.size,
         open_ended=cut or _is_open_ended(tif),
@@ -184,9 +190,9 @@ def _full_page(tif: tifffile.TiffFile, number: int) -> tifffile.TiffPage:
     return page if isinstance(page, tifffile.TiffPage) else page.aspage()
 
 
-def _survey(tif: tifffile.TiffFile) -> tuple[list[Form], bool, list[tuple[int, int]], bool]:
-    """Shape and dtype of each page, whether all lie there as they are, and where each begins and ends; and
-    whether a directory is cut."""
+def _survey(tif: tifffile.TiffFile) -> tuple[list[Form], bool, list[tuple[int, int]], list[int], bool]:
+    """Shape and dtype of each page, whether all lie there as they are, where each begins and ends, and where
+    its directory is; and whether a directory is cut."""
     pages = tif.pages
     # As frames of the first page only the tags that say where the data lie are read: a quarter of the time.
     pages.useframes = directories_alike(tif)
@@ -197,22 +203,25 @@ def _survey(tif: tifffile.TiffFile) -> tuple[list[Form], bool, list[tuple[int, i
         pages.useframes = False
         found, cut = _pages(pages)
     pages.useframes = False
-    forms = [form for form, _, _ in found]
-    return forms, all(raw for _, raw, _ in found), [extent for _, _, extent in found], cut
+    forms, raw, extents, directories = map(list, zip(*found, strict=True))
+    return forms, all(raw), extents, directories, cut
 
 
-def _pages(pages: tifffile.TiffPages) -> tuple[list[tuple[Form, bool, tuple[int, int]]], bool]:
+def _pages(pages: tifffile.TiffPages) -> tuple[list[Page], bool]:
     """What is known of each page, up to the first whose directory is cut."""
     found = [_page(pages[0])]
     for number in range(1, len(pages)):
         try:
-            found.append(_page(pages[number]))
+            page = pages[number]
+            if not page.shape:  # room for a page that was never written
+                return found, True
+            found.append(_page(page))
         except (struct.error, tifffile.TiffFileError, IndexError):
             return found, True
     return found, False
 
 
-def _page(page: tifffile.TiffPage | tifffile.TiffFrame) -> tuple[Form, bool, tuple[int, int]]:
+def _page(page: tifffile.TiffPage | tifffile.TiffFrame) -> Page:
     places = list(zip(page.dataoffsets, page.databytecounts, strict=True))
     first = places[0][0] if places else 0
     end = max((offset + count for offset, count in places), default=0)
@@ -230,7 +239,7 @@ def _page(page: tifffile.TiffPage | tifffile.TiffFrame) -> tuple[Form, bool, tup
         end = NOWHERE
     if math.prod(page.chunked) > len(places):  # strips or tiles without a place
         end = NOWHERE
-    return (shape, dtype.newbyteorder("=").str), bool(page.is_final), (first, end)
+    return (shape, dtype.newbyteorder("=").str), bool(page.is_final), (first, end), int(page.offset)
 
 
 def _is_open_ended(tif: tifffile.TiffFile) -> bool:
