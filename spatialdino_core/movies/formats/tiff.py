@@ -102,9 +102,12 @@ def opened(path: Path) -> TiffContent:
         first = tif.pages.first
         xml = first.description if first.is_ome else None
         header = None if xml else stack_header(tif, path)
+        planes = planes_of(tif)
+        # The library looks at a few pages, and takes the rest for pages like these.
+        tif.is_uniform = tif.is_uniform and all(planes.alike)
         return TiffContent(
             path=path,
-            planes=planes_of(tif),
+            planes=planes,
             layouts=() if xml or header else tuple(_layouts(tif)),
             xml=xml,
             header=header,

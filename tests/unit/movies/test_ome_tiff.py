@@ -1,4 +1,4 @@
-"""OME-TIFF files against what was written: files that were renamed, sets, pages that images share or leave out."""
+"""OME-TIFF files against what was written: renamed files, sets, pages that images share or leave out."""
 
 from __future__ import annotations
 

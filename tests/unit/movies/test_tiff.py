@@ -237,6 +237,28 @@ def test_a_picture_before_or_after_the_planes_is_none_of_them(
     assert "found 5 planes, and 1 pages of another shape or type" in wrong
 
 
+@pytest.mark.parametrize("odd", [(10, 12), (80, 72), (40, 70)])
+@pytest.mark.parametrize("places", [(7,), (2, 6), (0, 5), (3, 9)])
+@pytest.mark.parametrize("per_page", [dict(), dict(compression="zlib"), dict(tile=(16, 16))])
+def test_pictures_in_the_middle_are_left_out(
+    tmp_path: Path, odd: tuple[int, int], places: tuple[int, ...], per_page: dict[str, Any]
+) -> None:
+    data = np.concatenate([stack(0), stack(1)])
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for number, plane in enumerate(data):
+            pictures = [np.ones(odd, np.uint16)] if number in places else []
+            for page in [*pictures, plane]:
+                writer.write(page, photometric="minisblack", metadata=None, contiguous=False, **per_page)
+    np.testing.assert_array_equal(source(tmp_path / "a.tif", axes="t2z5yx").read(1, PART), stack(1)[PART])
+    if len(places) == 1:
+        np.testing.assert_array_equal(source(tmp_path / "a.tif", interval_s=None).read(0), data)
+        return
+    # Several could be stacks of their own.
+    assert "found 2 images (positions)" in problem(tmp_path / "a.tif")
+    number = "1" if 0 in places else "0"
+    np.testing.assert_array_equal(source(tmp_path / "a.tif", position=number).read(0), data)
+
+
 def test_an_rgb_picture_is_no_stack(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", stack(0, (40, 72, 3)).astype(np.uint8), photometric="rgb")
     assert "axes YXS" in problem(tmp_path / "a.tif")
