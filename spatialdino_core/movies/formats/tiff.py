@@ -190,32 +190,22 @@ def images_of(content: TiffContent, axes: str | None, one_stack: bool) -> list[I
         return [_plain_image(content, _by_hand(content, axes))]
     if content.header is not None:
         return _listed_images(content.header.own, {content.path: content}, content)
-    _refuse_more_planes(content)
-    if content.xml is None:
-        return [_plain_image(content, _understood(content, layout, one_stack)) for layout in content.layouts]
-    name = f"OME-XML of {content.path.name}"
-    return [_ome_image(image, lambda block: content, content) for image in ome_images(content.xml, name)] or [
-        _plain_image(
-            content,
-            Layout(
-                name="",
-                order="Z",
-                counts=(len(content.planes.ends),),
-                numbers=range(len(content.planes.ends)),
-            ),
-        )
-    ]
-
-
-def _refuse_more_planes(content: TiffContent) -> None:
-    """Refuse a file with more planes than it counts: nobody knows what the others are."""
     if content.xml is not None:
-        images = ome_images(content.xml, "")
-        counted = sum(math.prod(image.counts.values()) for image in images)
-    else:
-        counted = sum(math.prod(layout.counts) for layout in content.layouts) if content.layouts else 0
+        images = ome_images(content.xml, f"OME-XML of {content.path.name}")
+        if images:
+            return _ome_images(images, lambda block: content, content)
+        every = range(len(content.planes.ends))
+        return [_plain_image(content, Layout(name="", order="Z", counts=(len(every),), numbers=every))]
+    counted = sum(math.prod(layout.counts) for layout in content.layouts)
+    if len(content.layouts) < 2:
+        _refuse_more_planes(content, counted)
+    return [_plain_image(content, _understood(content, layout, one_stack)) for layout in content.layouts]
+
+
+def _refuse_more_planes(content: TiffContent, counted: int) -> None:
+    """Refuse a file with more planes than it counts: nobody knows what the others are."""
     alike = sum(content.planes.alike)
-    if counted and alike > counted and len(content.layouts) < 2:
+    if counted and alike > counted:
         raise BadInputError(
             content.path,
             found=f"{alike} planes, of which its metadata count {counted}",
@@ -312,18 +302,45 @@ def _any_there(planes: Planes, numbers: Sequence[int]) -> bool:
     return any(number < len(planes.ends) for number in numbers)
 
 
-def _ome_image(image: OmeImage, file_of: Callable[[Block], TiffContent | str], model: TiffContent) -> Image:
-    """An image of which the XML says where each plane is.
+Taken = dict[tuple[Path, int], tuple[int, tuple[int, int, int]]]
+"""Pages of files, and the image and the place (time, channel, z) that a list gives each of them to."""
+
+
+def _ome_images(
+    images: Sequence[OmeImage], file_of: Callable[[Block], TiffContent | str], model: TiffContent
+) -> list[Image]:
+    """Images of which the XML says where each plane is.
 
     Parameters
     ----------
-    image
+    images
         What the XML says.
     file_of
         The opened file of a block of planes, or why there is none.
     model
         A file that has the shape and dtype of all.
+
+    Raises
+    ------
+    BadInputError
+        If the XML gives a page to two planes, or leaves pages out.
     """
+    taken: Taken = {}
+    found = [_ome_image(number, image, file_of, model, taken) for number, image in enumerate(images)]
+    files = [file_of(block) for image in images for block in image.blocks]
+    for path, content in {one.path: one for one in files if not isinstance(one, str)}.items():
+        alike = enumerate(content.planes.alike)
+        _refuse_more_planes(content, sum(is_alike and (path, page) in taken for page, is_alike in alike))
+    return found
+
+
+def _ome_image(
+    number: int,
+    image: OmeImage,
+    file_of: Callable[[Block], TiffContent | str],
+    model: TiffContent,
+    taken: Taken,
+) -> Image:
     times, channels, depth = (image.counts[axis] for axis in "TCZ")
     check_announced(model.path, times, channels, depth)
     listed = sum(block.planes or 0 for block in image.blocks)
@@ -331,7 +348,6 @@ def _ome_image(image: OmeImage, file_of: Callable[[Block], TiffContent | str], m
         raise ValueError(f"an OME-XML that lists {listed} planes")
     planes: dict[Place, dict[int, tuple[TiffContent, int]]] = {}
     lost: dict[Place, str] = {}
-    taken: dict[tuple[Path, int], tuple[int, int, int]] = {}
     for block in image.blocks:
         content = file_of(block)
         if isinstance(content, str):
@@ -347,14 +363,9 @@ def _ome_image(image: OmeImage, file_of: Callable[[Block], TiffContent | str], m
             )
         available = len(content.planes.ends)
         for (t, c, z), page in image.places(block, available):
-            if taken.setdefault((content.path, page), (t, c, z)) != (t, c, z) and page < available:
-                raise BadInputError(
-                    content.path,
-                    found=f"page {page} for {taken[content.path, page]} and {t, c, z} (time, channel, z) in "
-                    "the OME-XML",
-                    expected="another page for each plane",
-                    remedy="Say in the sample sheet's column 'axes' what the planes are, e.g. t4z24yx.",
-                )
+            other = taken.setdefault((content.path, page), (number, (t, c, z)))
+            if other != (number, (t, c, z)):
+                raise _claimed_twice(content, page, other, (number, (t, c, z)))
             if page < available and planes.setdefault((t, c), {}).setdefault(z, (content, page)) != (
                 content,
                 page,
@@ -372,6 +383,26 @@ def _ome_image(image: OmeImage, file_of: Callable[[Block], TiffContent | str], m
         channel_names=image.channel_names,
         clock_s=image.clock_s,
         metadata=image.metadata,
+    )
+
+
+def _claimed_twice(
+    content: TiffContent, page: int, *claims: tuple[int, tuple[int, int, int]]
+) -> BadInputError:
+    (image, place), (other_image, other_place) = claims
+    one, other = str(place), str(other_place)
+    remedy = "Say in the sample sheet's column 'axes' what the planes are, e.g. t4z24yx."
+    if image != other_image:
+        one, other = f"{one} of image {image}", f"{other} of image {other_image}"
+        remedy = (
+            "If its images lie one after the other, say so in the sample sheet's column 'axes', with c for the "
+            "image, e.g. c2t4z24yx, and in 'file_channel' the number of the image, from 1."
+        )
+    return BadInputError(
+        content.path,
+        found=f"page {page} for {one} and {other} (time, channel, z) in the OME-XML",
+        expected="another page for each plane",
+        remedy=remedy,
     )
 
 
@@ -573,7 +604,7 @@ def images_of_set(path: Path, xml: str, files: Sequence[Path]) -> FileSet:
             expected="the files of the set beside it, under their own names",
             remedy="Copy them into this folder.",
         )
-    images = tuple(_ome_image(image, file_of, model) for image in found)
+    images = tuple(_ome_images(found, file_of, model))
     return FileSet(images=images, files=frozenset(used), by=f"OME-XML of {path.name}")
 
 

@@ -91,3 +91,38 @@ def test_a_file_of_a_set_that_cannot_be_opened_is_a_bad_frame(tmp_path: Path) ->
     found = frames_of([row(tmp_path / "*.tif")])
     assert found[1] is None
     assert_is([found[0], found[2]], data[[0, 2]])
+
+
+@pytest.mark.parametrize("data", ["<TiffData/>", "", '<TiffData IFD="0" PlaneCount="10"/>'])
+def test_images_that_claim_the_same_pages(tmp_path: Path, data: str) -> None:
+    """The second one would be read from the pages of the first, and its own ones by nobody."""
+    both = movie(4)
+    images = ome_image("one", 2, data) + ome_image("two", 2, data)
+    write_ome(tmp_path / "a.ome.tif", both, images)
+    for position in (None, "0", "1", "two"):
+        message = raw.problem([row(tmp_path / "a.ome.tif", position=position)])
+        assert "page 0 for (0, 0, 0) of image 0 and (0, 0, 0) of image 1" in message
+    for number, own in (("1", both[:2]), ("2", both[2:])):
+        remedy = row(tmp_path / "a.ome.tif", axes=f"c2t2z{raw.SHAPE[0]}yx", file_channel=number)
+        assert_is(frames_of([remedy]), own)
+
+
+def test_images_that_say_where_their_pages_begin(tmp_path: Path) -> None:
+    both = movie(4)
+    images = ome_image("one", 2) + ome_image("two", 2, '<TiffData IFD="10" PlaneCount="10"/>')
+    write_ome(tmp_path / "a.ome.tif", both, images)
+    assert_is(frames_of([row(tmp_path / "a.ome.tif", position="0")]), both[:2])
+    assert_is(frames_of([row(tmp_path / "a.ome.tif", position="1")]), both[2:])
+
+
+@pytest.mark.parametrize("in_set", [True, False])
+def test_pages_that_no_image_claims(tmp_path: Path, in_set: bool) -> None:
+    """The XML announces as many planes as there are, and names only some of them."""
+    data = movie(3)
+    name = "b.ome.tif" if in_set else "a.ome.tif"
+    blocks = in_file("a.ome.tif", "urn:uuid:own", FirstT=0) + in_file(name, "", FirstT=2, IFD=10)
+    write_ome(tmp_path / "a.ome.tif", data, ome_image("x", 3, blocks))
+    write_ome(tmp_path / "b.ome.tif", data, ome_image("x", 3, blocks), "urn:uuid:b")
+    message = raw.problem([row(tmp_path / "a.ome.tif")], "skip")
+    assert f"15 planes, of which its metadata count {5 if in_set else 10}" in message
+    assert_is(frames_of([row(tmp_path / "a.ome.tif", axes=f"t3z{raw.SHAPE[0]}yx")]), data)
