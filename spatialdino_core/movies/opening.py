@@ -207,7 +207,7 @@ def _of_one(
 def _of_set(row: SheetRow, found: tiff.FileSet, files: Sequence[Path], unused: dict[str, str]) -> Opened:
     """A set of TIFF files that one list describes; others that the path matches must be further positions."""
     images, used, by = list(found.images), set(found.files), found.by
-    contents = _opened_all([file for file in files if file not in used and _kind(file) == "TIFF"])
+    contents, _ = _opened_all([file for file in files if file not in used and _kind(file) == "TIFF"])
     for file, content in contents.items():
         if file in used:
             continue
@@ -235,18 +235,12 @@ def _of_tiffs(
             expected="a TIFF series, a TIFF file, a CZI file or an OME-Zarr store",
             remedy="Convert it, for example with bioformats2raw.",
         )
-    contents = _opened_all(files)
-    path, content = next(
-        ((p, c) for p, c in contents.items() if not isinstance(c, str)),
-        (files[0], None),
-    )
+    contents, error = _opened_all(files)
+    content = next((one for one in contents.values() if not isinstance(one, str)), None)
     if content is None:
-        raise BadInputError(
-            path,
-            found=str(contents[path]).removeprefix(f"{path.name}: "),
-            expected="a complete TIFF file, CZI file or OME-Zarr store",
-            remedy="Copy it again from the microscope.",
-        )
+        assert error is not None
+        remedy = error.remedy.replace(", or set on_bad_frame: skip", "")  # it leaves no frame
+        raise BadInputError(files[0], found=error.found, expected=error.expected, remedy=remedy)
     if row.axes is None:
         for one in contents.values():
             # A pattern says that names count, whatever OME-XML says; planes without their list are none.
@@ -261,12 +255,14 @@ def _of_tiffs(
     return open_series(row, contents, unused, others, pattern)
 
 
-def _opened_all(files: Sequence[Path]) -> dict[Path, tiff.TiffContent | str]:
-    """Every file, or why it cannot be opened."""
+def _opened_all(files: Sequence[Path]) -> tuple[dict[Path, tiff.TiffContent | str], BadInputError | None]:
+    """Every file, or why it cannot be opened; and what is wrong with the first of these."""
     contents: dict[Path, tiff.TiffContent | str] = {}
+    errors: list[BadInputError] = []
     for path in files:
         try:
             contents[path] = tiff.opened(path)
         except BadInputError as error:
             contents[path] = f"{path.name}: {error.found}"
-    return contents
+            errors.append(error)
+    return contents, errors[0] if errors else None

@@ -395,8 +395,8 @@ def _claimed_twice(
     if image != other_image:
         one, other = f"{one} of image {image}", f"{other} of image {other_image}"
         remedy = (
-            "If its images lie one after the other, say so in the sample sheet's column 'axes', with c for the "
-            "image, e.g. c2t4z24yx, and in 'file_channel' the number of the image, from 1."
+            "If its images lie one after the other, say so in the sample sheet's column 'axes', with c for "
+            "the image, e.g. c2t4z24yx, and in 'file_channel' the number of the image, from 1."
         )
     return BadInputError(
         content.path,

@@ -24,8 +24,8 @@ from spatialdino_core.movies.formats.image import (
     numbers_of,
     opening,
 )
+from spatialdino_core.movies.formats.tiff_bits import UNCOMPRESSED, check_bits, in_whole_numbers
 
-UNCOMPRESSED = 1
 SIGN_BIT = 32768
 CONTIGUOUS = 1  # PlanarConfiguration: red, green and blue of a pixel beside each other
 MOST_ANNOUNCED = 1000
@@ -139,6 +139,7 @@ def planes_of(tif: tifffile.TiffFile) -> Planes:
     # A thumbnail or a label may stand before the planes: what most pages are is the movie.
     usual = Counter(form).most_common(1)[0][0]
     first = _full_page(tif, form.index(usual))
+    check_bits(first)
     if first.samplesperpixel > 1 and first.planarconfig == CONTIGUOUS:
         raise ValueError("pictures in colour (samples beside each other), which are no stacks; axes YXS")
     shape = usual[0]
@@ -234,12 +235,13 @@ def _page(page: tifffile.TiffPage | tifffile.TiffFrame) -> Page:
     # Tiles and strips are decoded as a whole, and may reach far beyond the plane.
     decoded = math.prod(page.chunked) * math.prod(page.chunks) * dtype.itemsize
     too_much = max(claimed, decoded) > MOST_COMPRESSION * stored
+    as_they_are = bool(page.is_final) or in_whole_numbers(page)
     end += max(claimed - stored, 0) if whole else 0
     if not whole and too_much:
         end = NOWHERE
     if math.prod(page.chunked) > len(places):  # strips or tiles without a place
         end = NOWHERE
-    return (shape, dtype.newbyteorder("=").str), bool(page.is_final), (first, end), int(page.offset)
+    return (shape, dtype.newbyteorder("=").str), as_they_are, (first, end), int(page.offset)
 
 
 def _is_open_ended(tif: tifffile.TiffFile) -> bool:

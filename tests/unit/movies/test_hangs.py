@@ -194,7 +194,7 @@ def test_headers_that_take_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(tiff, "planes_of", endless)
     problem = raw.problem([raw.sheet_row(tmp_path / "a.tif")])
     assert problem.startswith(f"{tmp_path / 'a.tif'}: found headers that were not read within 0 s")
-    assert "Copy it again" in problem
+    assert "Look whether the disk answers" in problem
 
 
 def test_an_alarm_that_was_set_before_goes_on() -> None:
