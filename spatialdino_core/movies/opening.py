@@ -25,7 +25,41 @@ COMPANION_ENDINGS = (".ome", ".ome.xml")
 SHOWN = 8
 NOWHERE = "link to a file that is not there"
 UNFINISHED = (".part", ".crdownload", ".tmp", ".filepart", ".gz", ".zst", ".bz2")
-OTHER_FORMATS = (".nd2", ".lif", ".ims", ".h5", ".hdf5", ".sld", ".sldy", ".oib", ".oif", ".zip")
+OTHER_FORMATS = (
+    *(
+        ".nd2",
+        ".lif",
+        ".lof",
+        ".xlef",
+        ".ims",
+        ".h5",
+        ".hdf5",
+        ".sld",
+        ".sldy",
+        ".oib",
+        ".oif",
+        ".vsi",
+        ".ets",
+    ),
+    *(
+        ".dcimg",
+        ".klb",
+        ".mrc",
+        ".npy",
+        ".npz",
+        ".n5",
+        ".raw",
+        ".sif",
+        ".spe",
+        ".zvi",
+        ".ics",
+        ".ids",
+        ".nrrd",
+    ),
+    *(".mhd", ".nii", ".jp2", ".png", ".jpg", ".jpeg", ".avi", ".mov", ".mp4", ".zip", ".tar", ".7z"),
+)
+"""Endings of image files that are not read, and of packed ones."""
+TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def open_row(row: SheetRow, others: Sequence[str], time_point: str | None) -> Opened:
@@ -76,6 +110,8 @@ def _members(row: SheetRow) -> tuple[list[Path], dict[str, str]]:
     """Files that can be a movie, of those that the path matches or that lie in the folder that it names."""
     matched = row.files()
     if len(matched) == 1 and matched[0].is_dir() and not ome_zarr.is_store(matched[0]):
+        if matched[0].suffix.lower() in OTHER_FORMATS:
+            raise _other_format(matched[0])
         with Readable(matched[0]):
             matched = sorted(matched[0].iterdir(), key=lambda path: natural(path.name))
     files, unused = [], {}
@@ -105,6 +141,9 @@ def _members(row: SheetRow) -> tuple[list[Path], dict[str, str]]:
             expected="one movie: a TIFF series, a TIFF file, a CZI file or an OME-Zarr store",
             remedy="Make the path match one kind, e.g. folder/*.tif.",
         )
+    other = [path for path in map(Path, unused) if path.suffix.lower() in OTHER_FORMATS]
+    if not files and other:
+        raise _other_format(other[0])
     if not files:
         seen = "".join(f"; {Path(file).name}: {why}" for file, why in list(unused.items())[:SHOWN])
         raise BadInputError(
@@ -140,6 +179,25 @@ def _unfit(path: Path) -> str | None:
         return NOWHERE if path.is_symlink() else "no file"
     fit = (*TIFF_ENDINGS, ".czi", *COMPANION_ENDINGS)
     return None if path.name.lower().endswith(fit) else "not an image file"
+
+
+def _is_other_format(path: Path) -> bool:
+    """Whether a file is of a format that is not read, by its ending, or by what it begins with."""
+    ending = path.suffix.lower()
+    if ending in (*OTHER_FORMATS, *TIFF_ENDINGS, ""):
+        return ending in OTHER_FORMATS
+    with Readable(path), path.open("rb") as file:
+        return file.read(4) not in TIFF_MARKS
+
+
+def _other_format(path: Path) -> BadInputError:
+    return BadInputError(
+        path,
+        found=f"a {path.suffix} file, which is not read",
+        expected="a TIFF series, a TIFF file, a CZI file or an OME-Zarr store",
+        remedy="Convert it to TIFF or OME-Zarr: with the program that wrote it, with Fiji, or, if it knows "
+        "the format, with bioformats2raw.",
+    )
 
 
 def _check_names(row: SheetRow, files: Sequence[Path], unused: Mapping[str, str]) -> None:
@@ -228,13 +286,8 @@ def _of_tiffs(
     others: Sequence[str],
     pattern: str | None,
 ) -> Opened:
-    if len(files) == 1 and files[0].suffix.lower() in OTHER_FORMATS:
-        raise BadInputError(
-            files[0],
-            found=f"a {files[0].suffix} file, which is not read",
-            expected="a TIFF series, a TIFF file, a CZI file or an OME-Zarr store",
-            remedy="Convert it, for example with bioformats2raw.",
-        )
+    if len(files) == 1 and _is_other_format(files[0]):
+        raise _other_format(files[0])
     contents, error = _opened_all(files)
     content = next((one for one in contents.values() if not isinstance(one, str)), None)
     if content is None:
