@@ -10,6 +10,7 @@ from pathlib import Path
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.choosing import files_of_channel
+from spatialdino_core.movies.file_clocks import begins_with_each_file
 from spatialdino_core.movies.formats import tiff
 from spatialdino_core.movies.formats.image import Image, Piece, Place
 from spatialdino_core.movies.formats.settings_file import read_settings, settings_beside
@@ -104,8 +105,11 @@ def open_series(
         raise _no_whole_stack(row, ordered)
     positions = Counter(map(len, usable)).most_common(1)[0][0]
     by = f"{series.by}; one plane in each file" if by_plane else series.by
+    merged = [_merged(ordered, position) for position in range(positions)]
+    if any(image.clock_s for own in usable for image in own) and not any(image.clock_s for image in merged):
+        warnings.append("the clock of each file begins with the file, so that it is none of the movie")
     return _opened(
-        [_merged(ordered, position) for position in range(positions)],
+        merged,
         ordered,
         unused,
         warnings,
@@ -227,6 +231,8 @@ def _merged(units: Sequence[_Unit], position: int) -> Image:
             else:
                 pieces[t, c] = image.stacks[0, c]
                 clock |= {(t, c): image.clock_s[0, c]} if (0, c) in image.clock_s else {}
+    if begins_with_each_file(whole):
+        clock = {}
     return replace(model, times=len(own), stacks=pieces, faults=faults, clock_s=clock, absent=frozenset())
 
 
@@ -283,7 +289,10 @@ def _in_parts(
         )
     joined = [_joined([images[position] for images in parts]) for position in range(len(parts[0]))]
     has_clock = any(image.clock_s for images in parts for image in images)
-    goes_on = has_clock and all(_runs(image) for image in joined)
+    anew = any(
+        begins_with_each_file([images[position] for images in parts]) for position in range(len(joined))
+    )
+    goes_on = has_clock and not anew and all(_runs(image) for image in joined)
     if not (goes_on or pattern is not None or series.label in PART_LABELS):
         names = [unit.name for unit in units]
         raise BadInputError(

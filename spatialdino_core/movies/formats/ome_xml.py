@@ -65,8 +65,10 @@ class OmeImage:
         Names; where there are none, excitation wavelengths; else empty strings.
     blocks
         Where the planes are.
-    clock_s
-        When the first plane of each stack was taken (``DeltaT``), s.
+    clock_s, took_s
+        When the first plane of each stack was taken (``DeltaT``), and how long after it the last one, s.
+    started
+        ``AcquisitionDate``, as it stands there; empty where there is none.
     metadata
         Sizes and interval.
     """
@@ -77,6 +79,8 @@ class OmeImage:
     channel_names: tuple[str, ...]
     blocks: tuple[Block, ...]
     clock_s: dict[Place, float]
+    took_s: dict[Place, float]
+    started: str
     metadata: FileMetadata
 
     def places(self, block: Block, available: int) -> Iterator[tuple[tuple[int, int, int], int]]:
@@ -132,6 +136,7 @@ def _image(image: ElementTree.Element, pixels: ElementTree.Element, origin: str)
             per_unit,
         )
 
+    clock_s, took_s = _clock(pixels)
     return OmeImage(
         name=image.get("Name", "") or image.get("ID", ""),
         order=order,
@@ -139,7 +144,9 @@ def _image(image: ElementTree.Element, pixels: ElementTree.Element, origin: str)
         channel_names=tuple(_channel_name(channel) for channel in channels[: counts["C"]]),
         blocks=tuple(itertools.chain.from_iterable(_blocks(data) for data in pixels.iterfind("{*}TiffData")))
         or (Block((0, 0, 0), 0, None, None, None),),
-        clock_s=_clock(pixels),
+        clock_s=clock_s,
+        took_s=took_s,
+        started=(image.findtext("{*}AcquisitionDate") or "").strip(),
         metadata=FileMetadata(
             pixel_um=stated("PhysicalSizeX", "µm"),
             pixel_y_um=stated("PhysicalSizeY", "µm"),
@@ -185,15 +192,15 @@ def _finite(text: str | None) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _clock(pixels: ElementTree.Element) -> dict[Place, float]:
-    """``DeltaT`` of the first plane of each stack that has one."""
-    earliest: dict[Place, tuple[int, float]] = {}
+def _clock(pixels: ElementTree.Element) -> tuple[dict[Place, float], dict[Place, float]]:
+    """``DeltaT`` of the first plane of each stack that has one, and from there to the last plane, s."""
+    known: dict[Place, list[tuple[int, float]]] = {}
     for plane in pixels.iterfind("{*}Plane"):
         per_unit = S_PER_UNIT.get(plane.get("DeltaTUnit", "s"))
         seconds = _finite(plane.get("DeltaT"))
         if seconds is None or per_unit is None:
             continue
         place = (int(plane.get("TheT", 0)), int(plane.get("TheC", 0)))
-        found = (int(plane.get("TheZ", 0)), seconds * per_unit)
-        earliest[place] = min(found, earliest.get(place, found))
-    return {place: seconds for place, (_, seconds) in earliest.items()}
+        known.setdefault(place, []).append((int(plane.get("TheZ", 0)), seconds * per_unit))
+    first = {place: min(planes)[1] for place, planes in known.items()}
+    return first, {place: max(s for _, s in planes) - first[place] for place, planes in known.items()}

@@ -382,6 +382,8 @@ def _ome_image(
         name=image.name,
         channel_names=image.channel_names,
         clock_s=image.clock_s,
+        took_s=image.took_s,
+        started=image.started,
         metadata=image.metadata,
     )
 
