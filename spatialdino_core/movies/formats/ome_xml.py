@@ -15,6 +15,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.formats.image import (
     S_PER_UNIT,
     UM_PER_UNIT,
@@ -100,13 +101,49 @@ class OmeImage:
 
 
 def ome_images(xml: str, origin: str) -> list[OmeImage]:
-    """All images of a document; none in one that only points to another file."""
+    """All images of a document; none in one that only points to another file.
+
+    Raises
+    ------
+    BadInputError
+        If its planes or time points are several things in turn, such as phases of structured illumination.
+    """
     root = ElementTree.fromstring(xml)
+    for along in ("ModuloAlongZ", "ModuloAlongT"):
+        divided = root.find(f".//{{*}}{along}")
+        if divided is not None and _modulo(divided) != 1:
+            raise _several_in_turn(origin, along, divided)
     return [
         _image(image, pixels, origin)
         for image in root.iterfind("{*}Image")
         if (pixels := image.find("{*}Pixels")) is not None
     ]
+
+
+def _modulo(divided: ElementTree.Element) -> int | None:
+    """How many things an axis runs through in turn, by its labels or by its steps; ``None``: not known."""
+    labels = divided.findall("{*}Label")
+    start, end, step = (_finite(divided.get(name)) for name in ("Start", "End", "Step"))
+    if labels:
+        return len(labels)
+    if start is None or end is None:
+        return None
+    return 1 + round((end - start) / (step or 1.0))
+
+
+def _several_in_turn(origin: str, along: str, divided: ElementTree.Element) -> BadInputError:
+    number = _modulo(divided)
+    several = f"{number or 'several'} of type '{divided.get('Type', 'unknown')}' in turn ({along})"
+    in_planes = along == "ModuloAlongZ"
+    example = f"t4z12c{number or 5}yx" if in_planes else f"t4c{number or 5}z12yx"
+    return BadInputError(
+        origin,
+        found=f"{'planes' if in_planes else 'time points'} that are {several}",
+        expected="one stack per time point and channel",
+        remedy="Reconstruct or separate them, and save the result. To read one of them as it is, say in the "
+        f"sample sheet's column 'axes' what the planes are, with c for these, e.g. {example}, and in "
+        "'file_channel' its number, from 1.",
+    )
 
 
 def companion(xml: str) -> str | None:

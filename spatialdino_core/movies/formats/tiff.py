@@ -533,7 +533,7 @@ def _xml_of_set(path: Path, content: TiffContent) -> str | None:
 def _describes_itself(path: Path, content: TiffContent) -> bool:
     """Whether all planes that the XML of a file names lie in that file, whatever it was called before."""
     assert content.xml is not None
-    images = ome_images(content.xml, "")
+    images = ome_images(content.xml, f"OME-XML of {path.name}")
     named = {(block.uuid, block.file_name) for image in images for block in image.blocks}
     if len({name for _, name in named} - {None}) > 1:
         return False

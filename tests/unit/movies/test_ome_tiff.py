@@ -126,3 +126,49 @@ def test_pages_that_no_image_claims(tmp_path: Path, in_set: bool) -> None:
     message = raw.problem([row(tmp_path / "a.ome.tif")], "skip")
     assert f"15 planes, of which its metadata count {5 if in_set else 10}" in message
     assert_is(frames_of([row(tmp_path / "a.ome.tif", axes=f"t3z{raw.SHAPE[0]}yx")]), data)
+
+
+NAMESPACE = "http://www.openmicroscopy.org/Schemas/Additions/2011-09"
+
+
+def modulo(element: str) -> str:
+    value = f'<Value><Modulo namespace="{NAMESPACE}">{element}</Modulo></Value>'
+    kind = "openmicroscopy.org/omero/dimension/modulo"
+    annotation = f'<XMLAnnotation ID="A:1" Namespace="{kind}">{value}</XMLAnnotation>'
+    return f"<StructuredAnnotations>{annotation}</StructuredAnnotations>"
+
+
+@pytest.mark.parametrize(
+    ("element", "said", "axes"),
+    [
+        ('<ModuloAlongZ Type="phase" Start="0" End="4"/>', "planes that are 5 of type 'phase'", "t5z6c5yx"),
+        (
+            '<ModuloAlongT Type="angle"><Label>0</Label><Label>60</Label><Label>120</Label></ModuloAlongT>',
+            "time points that are 3 of type 'angle'",
+            "t5c3z10yx",
+        ),
+        ('<ModuloAlongT Type="lifetime"/>', "several of type 'lifetime'", "t5c3z10yx"),
+    ],
+)
+def test_planes_or_time_points_that_are_several_things_in_turn(
+    tmp_path: Path, element: str, said: str, axes: str
+) -> None:
+    """Phases or angles beside each other would be read as planes or frames."""
+    data = movie(30)
+    write_ome(tmp_path / "a.ome.tif", data, ome_image("x", 30) + modulo(element))
+    message = raw.problem([row(tmp_path / "a.ome.tif")])
+    assert said in message
+    assert "a.ome.tif" in message
+    # The remedy: the second of them alone.
+    remedy = row(tmp_path / "a.ome.tif", axes=axes, file_channel="2")
+    flat = data.reshape(-1, *raw.SHAPE[1:])
+    in_planes = flat.reshape(5, 6, 5, *raw.SHAPE[1:])[:, :, 1]
+    one = in_planes if "z6" in axes else flat.reshape(5, 3, 10, *raw.SHAPE[1:])[:, 1]
+    assert_is(frames_of([remedy]), one)
+
+
+def test_an_axis_that_is_divided_into_one_is_not_divided(tmp_path: Path) -> None:
+    data = movie(2)
+    element = '<ModuloAlongZ Type="phase" Start="0" End="0"/>'
+    write_ome(tmp_path / "a.ome.tif", data, ome_image("x", 2) + modulo(element))
+    assert_is(frames_of([row(tmp_path / "a.ome.tif")]), data)
