@@ -16,6 +16,8 @@ from spatialdino_core.movies.formats.settings_file import (
     read_settings,
     settings_beside,
 )
+from spatialdino_core.movies.formats.tiff_content import TiffContent, opened
+from spatialdino_core.movies.formats.tiff_sets import FileSet, images_of_set, set_of
 from spatialdino_core.movies.names import mentions, natural, template
 from spatialdino_core.movies.opened import Opened
 from spatialdino_core.movies.series import open_series
@@ -79,10 +81,10 @@ def open_row(row: SheetRow, others: Sequence[str], time_point: str | None) -> Op
     BadInputError
         Naming what is wrong, or what is uncertain with the cell that decides.
     """
-    opened = _opened(row, others, row.time_point or time_point)
+    found = _opened(row, others, row.time_point or time_point)
     channel = row.file_channel or row.channel
-    named = all(mentions(f"{file.parent.name}/{file.name}", channel) for file in opened.files)
-    return replace(opened, named=named)
+    named = all(mentions(f"{file.parent.name}/{file.name}", channel) for file in found.files)
+    return replace(found, named=named)
 
 
 def _opened(row: SheetRow, others: Sequence[str], pattern: str | None) -> Opened:
@@ -102,7 +104,7 @@ def _opened(row: SheetRow, others: Sequence[str], pattern: str | None) -> Opened
     if _kind(first) == "companion file":
         with opening(first):
             xml = first.read_text(encoding="utf-8-sig")
-        return _of_set(row, tiff.images_of_set(first, xml, files), files, unused)
+        return _of_set(row, images_of_set(first, xml, files), files, unused)
     return _of_tiffs(row, files, unused, others, pattern)
 
 
@@ -262,14 +264,14 @@ def _of_one(
     )
 
 
-def _of_set(row: SheetRow, found: tiff.FileSet, files: Sequence[Path], unused: dict[str, str]) -> Opened:
+def _of_set(row: SheetRow, found: FileSet, files: Sequence[Path], unused: dict[str, str]) -> Opened:
     """A set of TIFF files that one list describes; others that the path matches must be further positions."""
     images, used, by = list(found.images), set(found.files), found.by
     contents, _ = _opened_all([file for file in files if file not in used and _kind(file) == "TIFF"])
     for file, content in contents.items():
         if file in used:
             continue
-        more = None if isinstance(content, str) else tiff.set_of(content, files)
+        more = None if isinstance(content, str) else set_of(content, files)
         if more is None:
             unused[str(file)] = content if isinstance(content, str) else f"{by} does not name it"
             continue
@@ -299,7 +301,7 @@ def _of_tiffs(
             # A pattern says that names count, whatever OME-XML says; planes without their list are none.
             if isinstance(one, str) or (pattern is not None and one.header is None):
                 continue
-            found = tiff.set_of(one, files)
+            found = set_of(one, files)
             if found is not None:
                 return _of_set(row, found, files, unused)
     if len(files) == 1:
@@ -308,13 +310,13 @@ def _of_tiffs(
     return open_series(row, contents, unused, others, pattern)
 
 
-def _opened_all(files: Sequence[Path]) -> tuple[dict[Path, tiff.TiffContent | str], BadInputError | None]:
+def _opened_all(files: Sequence[Path]) -> tuple[dict[Path, TiffContent | str], BadInputError | None]:
     """Every file, or why it cannot be opened; and what is wrong with the first of these."""
-    contents: dict[Path, tiff.TiffContent | str] = {}
+    contents: dict[Path, TiffContent | str] = {}
     errors: list[BadInputError] = []
     for path in files:
         try:
-            contents[path] = tiff.opened(path)
+            contents[path] = opened(path)
         except BadInputError as error:
             contents[path] = f"{path.name}: {error.found}"
             errors.append(error)

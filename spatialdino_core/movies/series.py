@@ -14,6 +14,7 @@ from spatialdino_core.movies.file_clocks import begins_with_each_file
 from spatialdino_core.movies.formats import tiff
 from spatialdino_core.movies.formats.image import Image, Piece, Place
 from spatialdino_core.movies.formats.settings_file import read_settings, settings_beside
+from spatialdino_core.movies.formats.tiff_content import TiffContent
 from spatialdino_core.movies.names import OTHER_LABELS, columns_of, template, written_out
 from spatialdino_core.movies.number_columns import UncertainOrderError
 from spatialdino_core.movies.opened import Opened, below_common_folder
@@ -27,7 +28,7 @@ PART_LABELS = ("part", "parts", "file", "chunk", "segment", "split", "piece")
 """Words before the number of a part of a movie."""
 SIZES = {"pixel_um": "pixel_um", "pixel_y_um": "pixel_um", "plane_spacing_um": "step_um"}
 """What files say of sizes, and the column of the sheet that decides."""
-Contents = dict[Path, tiff.TiffContent | str]
+Contents = dict[Path, TiffContent | str]
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def open_series(
     )
 
 
-def _of_one(row: SheetRow, path: Path, content: tiff.TiffContent | str, unused: dict[str, str]) -> Opened:
+def _of_one(row: SheetRow, path: Path, content: TiffContent | str, unused: dict[str, str]) -> Opened:
     """The only file that is of the row's channel."""
     unit = _Unit(path.name, (path,), content if isinstance(content, str) else [])
     if isinstance(content, str):
