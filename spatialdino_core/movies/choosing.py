@@ -58,14 +58,14 @@ def channel_number(row: SheetRow, image: Image, named_by_file: bool = False) -> 
     """
     if named_by_file and image.channels == 1:
         return 0  # the channel was found in the names of the files
-    names = [normalised(name) for name in image.channel_names]
     wanted = normalised(row.file_channel or row.channel)
-    if names.count(wanted) == 1 and wanted:
-        return names.index(wanted)
+    named = [n for n, name in enumerate(image.channel_names) if name and normalised(name) == wanted]
     if row.file_channel is not None:
-        number = _number(row.file_channel)
-        if number is not None and 1 <= number <= image.channels:
-            return number - 1
+        found = _one_reading(row, "file_channel", row.file_channel, named, image.channels, first=1)
+        if found is not None:
+            return found
+    elif len(named) == 1:
+        return named[0]
     elif image.channels == 1:
         return 0
     else:
@@ -73,13 +73,14 @@ def channel_number(row: SheetRow, image: Image, named_by_file: bool = False) -> 
         if len(alike) == 1:
             return alike[0]
     shown = [name for name in image.channel_names if name]
-    named = f"the channels {shown}" if shown else f"{image.channels} channels without names"
+    sign = "#" if any(_number(name) is not None for name in shown) else ""
+    what = f"the channels {shown}" if shown else f"{image.channels} channels without names"
     raise BadInputError(
         f"movie '{row.movie}', channel '{row.channel}' ({row.path})",
-        found=named,
+        found=what,
         expected=f"a channel '{row.file_channel or row.channel}' among them",
         remedy="Say in the sample sheet's column 'file_channel' which it is: its name in the file, or its "
-        f"number from 1 to {image.channels}.",
+        f"number from {sign}1 to {sign}{image.channels}.",
     )
 
 
@@ -95,12 +96,10 @@ def chosen_image(row: SheetRow, images: Sequence[Image]) -> Image:
         if len(images) == 1:
             return images[0]
     else:
-        named = [image for image in images if image.name.casefold() == row.position.casefold()]
-        if len(named) == 1:
-            return named[0]
-        number = _number(row.position)
-        if number is not None and number < len(images):
-            return images[number]
+        named = [n for n, image in enumerate(images) if image.name.casefold() == row.position.casefold()]
+        found = _one_reading(row, "position", row.position, named, len(images), first=0)
+        if found is not None:
+            return images[found]
     listed = "; ".join(
         f"{n} '{image.name}' ({image.times} time points of {image.channels} channels)"
         for n, image in enumerate(images[:SHOWN])
@@ -113,6 +112,37 @@ def chosen_image(row: SheetRow, images: Sequence[Image]) -> Image:
         remedy="Say in the sample sheet's column 'position' which, by name or number; one movie for each. If "
         "they are time points or planes of one, say so in 'axes', e.g. t5z12yx.",
     )
+
+
+def _one_reading(
+    row: SheetRow, column: str, cell: str, named: Sequence[int], number_of: int, *, first: int
+) -> int | None:
+    """Which of several a cell means, by name or by number; None if it is neither.
+
+    Parameters
+    ----------
+    named
+        Those that are called so.
+    first
+        Number of the first; ``#`` before a number says that it is no name.
+
+    Raises
+    ------
+    BadInputError
+        If one is called so, and another has this number.
+    """
+    number = _number(cell.removeprefix("#"))
+    counted = number - first if number is not None and 0 <= number - first < number_of else None
+    if cell.startswith("#") or len(named) != 1:
+        return counted
+    if counted not in (None, named[0]):
+        raise BadInputError(
+            f"movie '{row.movie}', channel '{row.channel}' ({row.path})",
+            found=f"{column} '{cell}', the name of number {named[0] + first} and the number of another",
+            expected="one of them",
+            remedy=f"Write '#{named[0] + first}' for the one that is called so, '#{cell}' for the other.",
+        )
+    return named[0]
 
 
 def _number(cell: str) -> int | None:

@@ -17,7 +17,7 @@ from spatialdino_core.movies.formats.image import S_PER_UNIT
 FIRST_LABEL = "stack"
 TIME_LABELS = ("t", "tp", "time", "timepoint", "frame", "iter", "iteration", "cycle")
 PLANE_LABELS = ("z", "slice", "zslice", "plane", "zplane", "zpos")
-_CHANNELS = ("c", "ch", "channel", "cam", "camera", "w", "wave", "wavelength")
+_CHANNELS = ("c", "ch", "chan", "channel", "laser", "cam", "camera", "w", "wave", "wavelength")
 WELL = "well"
 _PLACES = (
     "x",
@@ -40,6 +40,9 @@ _VIEWS = (
     "fov",
     "roi",
     "tile",
+    "montage",
+    "mosaic",
+    "multipoint",
     "view",
     "angle",
     "spot",
@@ -246,8 +249,10 @@ def _is_signed(name: str, start: int) -> bool:
 
 
 def _label(word: str, apart: str) -> str:
-    """The word before a number; a single letter apart from it, as in ``c_1``, is a name and no label."""
-    return "" if apart and len(word) == 1 and word in OTHER_LABELS else word
+    """The word before a number; a single letter apart from it, as in ``c_1``, is a name and no label, but one
+    that is said to equal it, as in ``C=1``.
+    """
+    return "" if apart.strip("=") and len(word) == 1 and word in OTHER_LABELS else word
 
 
 def _is_well(name: str, number: re.Match[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,6 +36,8 @@ SPECIMENS = (
 """Words before the number of a thing, which counts no time."""
 AGES = ("hpf", "dpf", "hpi", "dpi", "hpt")
 """Hours or days after something, right after a number."""
+TILE, HOUR = re.compile(r"[A-Za-z0-9].*[^A-Za-z0-9][mM]$"), "h"
+"""Some programs number tiles right after an ``m``; with an ``h`` before another number it counts minutes."""
 FRAME_DIGITS, MOST_THINGS = 3, 10_000
 """Digits of a number from 0 that counts frames after such a word (``cell000``); numbers beyond things."""
 
@@ -76,6 +79,7 @@ class Column:
     place: int
     tokens: tuple[Token, ...]
     values: tuple[float, ...]
+    is_tile: bool = False
 
     @property
     def label(self) -> str:
@@ -84,7 +88,7 @@ class Column:
     @property
     def counts_things(self) -> bool:
         """Whether the number counts or measures something else than time, by the word or unit beside it."""
-        if self.label in OTHER_LABELS or all(token.measures for token in self.tokens):
+        if self.label in OTHER_LABELS or self.is_tile or all(token.measures for token in self.tokens):
             return True
         if self.tokens[0].after in AGES:
             return False
@@ -94,9 +98,17 @@ class Column:
 
 def all_columns(names: Sequence[str]) -> list[Column]:
     """Every number of the names, which have all the same template."""
+    columns = columns_of(names)
+    hours = any(column[0].label == HOUR for column in columns)
+    tiles = [] if hours else [column for column in columns if TILE.search(names[0][: column[0].start])]
     return [
-        Column(place, column, tuple(token.value for token in column))
-        for place, column in enumerate(columns_of(names))
+        Column(
+            place,
+            column,
+            tuple(token.value for token in column),
+            column in tiles,
+        )
+        for place, column in enumerate(columns)
     ]
 
 

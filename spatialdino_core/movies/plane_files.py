@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,8 @@ from spatialdino_core.movies.sheet import SheetRow
 LABELLED = re.compile(rf"(?<![A-Za-z])(?:{'|'.join(PLANE_LABELS)})[ _=-]?(\d+)(?![\d.]*\d)", re.IGNORECASE)
 MICRO_MANAGER = re.compile(r"(?:^|/)img_\d{9}_[^/]*_(\d{3})\.tiff?$", re.IGNORECASE)
 """What Micro-Manager 1.4 calls them: time point, channel, plane."""
+LEAST_DEPTH_STEP = 10
+"""Numbers in such steps from 0 are no planes but depths, in nm."""
 SHOWN = 3
 
 
@@ -55,7 +58,9 @@ def files_of_planes(row: SheetRow, names: Mapping[Path, str]) -> Iterator[tuple[
             raise _refused(row, names, twice)
         planes[numbers[path]] = path
     usual, _ = Counter(max(planes) for planes in stacks.values()).most_common(1)[0]
-    expected = range(numbers[least], usual + 1)
+    step = math.gcd(*numbers.values())
+    step = step if step >= LEAST_DEPTH_STEP else 1
+    expected = range(numbers[least], usual + 1, step)
     if len(expected) < 2:
         raise _refused(row, names, ", and not two planes of one stack")
     for shared, planes in stacks.items():

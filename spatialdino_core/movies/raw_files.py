@@ -16,7 +16,7 @@ from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.formats.image import MARKS
 from spatialdino_core.movies.formats.micro_manager import INDEX
 from spatialdino_core.movies.formats.settings_file import settings_beside
-from spatialdino_core.movies.sheet import SheetRow, without_glob
+from spatialdino_core.movies.sheet import SheetRow, with_brackets, without_glob
 
 COMPANION = ".companion.ome"
 OF_A_SET = re.compile(r"(.+)(\.ome\.tiff?|\.companion\.ome)")
@@ -120,6 +120,20 @@ def check_files(rows: Sequence[SheetRow]) -> None:
                 remedy="Correct 'path' in the sample sheet (relative paths start at the sheet's folder), or "
                 "bring the files back.",
             )
+        _refuse_brackets(row)
+
+
+def _refuse_brackets(row: SheetRow) -> None:
+    """Refuse a glob with brackets that matches other files if these are signs of their names."""
+    as_glob, as_names = row.brackets()
+    if as_glob and as_names:
+        raise BadInputError(
+            row.path,
+            found=f"brackets that may choose letters ({as_glob[0]}) or signs of names ({as_names[0]})",
+            expected="one reading",
+            remedy=f"Write {Path(with_brackets(row.path)).name} for names with brackets; a glob without them "
+            "for the others.",
+        )
 
 
 def _nothing_there(row: SheetRow) -> str | None:

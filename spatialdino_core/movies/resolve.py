@@ -30,10 +30,12 @@ from spatialdino_core.movies.choosing import channel_number, chosen_image
 from spatialdino_core.movies.formats.image import FileMetadata, Piece, Readable
 from spatialdino_core.movies.opened import below_common_folder
 from spatialdino_core.movies.opening import open_row
+from spatialdino_core.movies.pairing import paired
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.sheet import SheetRow
 from spatialdino_core.movies.unused_files import with_unused_files
 
+OTHERWISE = "channels were put together by their clocks: the numbers of their time points say otherwise"
 DECIMALS = 6  # of times in s: a microsecond
 
 
@@ -87,7 +89,8 @@ def resolve(rows: Sequence[SheetRow], reading: ReadingParameters) -> Resolved:
     channels = _opened_channels(rows, reading)
     refuse_one_channel_twice(channels)
     refuse_names_of_other_rows(channels)
-    aligned = _aligned(channels)
+    pairing = paired(channels, stated=all(row.time_point or reading.time_point for row in rows))
+    aligned = pairing.indices
     points = sorted({point for own in aligned for point in own})
     frames = list(range(points[0], points[-1] + 1)) if _is_counted(channels) else points
     recorded = [
@@ -112,7 +115,7 @@ def resolve(rows: Sequence[SheetRow], reading: ReadingParameters) -> Resolved:
             if key is not None and key in channel.image.stacks:
                 stacks[frame, number] = channel.image.stacks[key]
             else:
-                left_out[frame, number] = _reason(channel, key, point)
+                left_out[frame, number] = _reason(channel, key, point, pairing.by_clock)
     shape, dtype = _common_form(channels)
     clock, source = _clock(channels, aligned, frames)
     names = below_common_folder(list(dict.fromkeys(file for c in channels for file in c.opened.files)))
@@ -138,6 +141,7 @@ def resolve(rows: Sequence[SheetRow], reading: ReadingParameters) -> Resolved:
             *(warning for channel in channels for warning in channel.opened.warnings),
             *odd_names(channels),
             *names_of_other_channels(channels),
+            *([OTHERWISE] if pairing.by_clock else []),
         ),
     )
 
@@ -154,113 +158,6 @@ def _opened_channels(rows: Sequence[SheetRow], reading: ReadingParameters) -> li
     return channels
 
 
-def _aligned(channels: Sequence[Channel]) -> list[dict[int, int]]:
-    """For each channel: number of the time point, on a scale that all share, to index in its image."""
-    first = channels[0]
-    if _by_key(channels):
-        every = sorted({key for channel in channels for key in channel.opened.keys})
-        return [{every.index(key): n for n, key in enumerate(channel.opened.keys)} for channel in channels]
-    own = [dict(zip(c.points, range(len(c.points)), strict=True)) for c in channels]
-    for channel, points in zip(channels[1:], own[1:], strict=True):
-        shift = _shift(first, channel)
-        if shift:
-            moved = {point + shift: index for point, index in points.items()}
-            points.clear()
-            points.update(moved)
-    return own
-
-
-def _by_key(channels: Sequence[Channel]) -> bool:
-    """Whether time points that are not counted go together by what put them in order.
-
-    Raises
-    ------
-    BadInputError
-        If hardly any key is in both channels, and their clocks do not tell either.
-    """
-    first = channels[0]
-    if not all(channel.opened.keys for channel in channels) or len(channels) == 1:
-        return False
-    if _take_turns(channels):
-        return False
-    own = set(first.opened.keys)
-    for channel in channels[1:]:
-        keys = set(channel.opened.keys)
-        if 2 * len(own & keys) > min(len(own), len(keys)):
-            continue
-        a, b = first.opened.name_clock_s, channel.opened.name_clock_s
-        step = statistics.median(y - x for x, y in pairwise(a)) if len(a) > 1 else 0.0
-        apart = [y - x for x, y in zip(a, b, strict=False)]
-        if len(a) == len(b) > 1 and max(apart) - min(apart) < step / 2:
-            return False  # the same rhythm, one a little after the other
-        raise BadInputError(
-            f"movie '{first.row.movie}'",
-            found=f"names of channel '{first.row.channel}' and '{channel.row.channel}' that are put in order "
-            f"by {first.opened.by}, and by other values in each",
-            expected="the same time points in both, or clock times in one rhythm",
-            remedy="Name the files of both channels alike, or say in 'time_point' which number counts.",
-        )
-    return True
-
-
-def _take_turns(channels: Sequence[Channel]) -> bool:
-    """Whether one counter from 0 goes from channel to channel: 0, 2, 4, … and 1, 3, 5, …"""
-    every = len(channels)
-    begins = sorted(min(channel.opened.keys) for channel in channels)
-    return begins == [(n,) for n in range(every)] and all(
-        list(channel.opened.keys) == [(min(channel.opened.keys)[0] + n * every,) for n in range(frames)]
-        for frames in [len(channels[0].opened.keys)]
-        for channel in channels
-    )
-
-
-def _shift(first: Channel, other: Channel) -> int:
-    """What must be added to the numbers of a channel's time points to make them those of the first."""
-    a, b = first.points, other.points
-    if first.opened.counted != other.opened.counted:
-        # One counts in its names, the other in its file: both begin with the first time point.
-        return a[0] - b[0]
-    later = np.sign(b[0] - a[0]) * np.sign(b[-1] - a[-1]) > 0
-    uncounted = not first.opened.counted and len(a) != len(b)
-    if not later and not (uncounted and other.opened.name_clock_s):
-        return 0
-    by_clock = _shift_by_clock(first, other)
-    if by_clock is not None:
-        return by_clock
-    if not later:
-        return 0
-    apart = math.gcd(*(y - x for x, y in pairwise(a))) > 1 and len(a) == len(b)
-    pattern = other.opened.pattern if apart else ""
-    raise BadInputError(
-        f"movie '{first.row.movie}'",
-        found=f"time points {a[0]}–{a[-1]} in channel '{first.row.channel}' and {b[0]}–{b[-1]} in "
-        f"'{other.row.channel}': read by number, or each from its first ({b[0] - a[0]} apart)",
-        expected="the same numbers, or clock times that tell",
-        remedy="Rename the files of one channel, or say in 'time_point' which number counts in each."
-        + (
-            f" If one counter goes from channel to channel, say in the column 'time_point' of each: {pattern}"
-            if pattern
-            else ""
-        ),
-    )
-
-
-def _shift_by_clock(first: Channel, other: Channel) -> int | None:
-    """The shift that brings the clocks of two channels together; ``None`` if none does to half a step."""
-    one, two = first.clock, other.clock
-    if len(one) < 2 or not two:
-        return None
-    step = statistics.median(b - a for a, b in pairwise(sorted(one.values())))
-    points = np.array(sorted(one))
-    times = np.array([one[point] for point in points])
-    shifts = {
-        int(points[np.argmin(np.abs(times - t))]) - p
-        for p, t in two.items()
-        if np.abs(times - t).min() < step / 2
-    }
-    return shifts.pop() if len(shifts) == 1 else None
-
-
 def _is_counted(channels: Sequence[Channel]) -> bool:
     return all(channel.opened.counted for channel in channels)
 
@@ -270,7 +167,9 @@ def _is_there(channel: Channel, index: int | None) -> bool:
     return index is not None and (index, channel.number) not in channel.image.absent
 
 
-def _reason(channel: Channel, key: tuple[int, int] | None, point: int) -> str:
+def _reason(channel: Channel, key: tuple[int, int] | None, point: int, by_clock: bool) -> str:
+    if key is None and by_clock:
+        return f"{channel.row.path}: no stack of channel '{channel.row.channel}' at this time, by the clocks"
     if key is None:
         text = f"{channel.row.path}: no file for time point {point} of channel '{channel.row.channel}'"
         steps = [b - a for a, b in pairwise(channel.points)]

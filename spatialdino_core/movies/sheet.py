@@ -139,20 +139,43 @@ class SheetRow(BaseModel):
 
         Folders that exist under their very name are taken as they are, and where nothing else matches,
         brackets in file names are, too: ``[`` is a sign of globs, but also one that people use in names.
+        ``**`` stands for any number of folders.
         """
         folder, pattern = without_glob(Path(self.path))
         if pattern is None:
             return [folder]
         # Names with accents are spelled in two ways, of which one program writes this and another that.
         spelled = [pattern, *(unicodedata.normalize(form, pattern) for form in ("NFC", "NFD"))]
-        spelled += [text.replace("[", "[[]") for text in spelled]
-        matches = next((found for text in spelled if (found := glob.glob(text, root_dir=folder))), [])
+        spelled += [with_brackets(text) for text in spelled]
+        matches = next((found for text in spelled if (found := _matches(folder, text))), [])
         return [folder / match for match in sorted(matches, key=lambda match: match.split(os.sep))]
+
+    def brackets(self) -> tuple[list[str], list[str]]:
+        """Names that ``path`` matches as a glob, and those where its brackets are signs of names."""
+        folder, pattern = without_glob(Path(self.path))
+        if pattern is None or with_brackets(pattern) == pattern:
+            return [], []
+        return _matches(folder, pattern), _matches(folder, with_brackets(pattern))
 
     def calibrations(self) -> dict[str, str]:
         """Column to path, for the calibration files that the row names."""
         named = {column: getattr(self, column) for column in CALIBRATION_COLUMNS}
         return {column: path for column, path in named.items() if isinstance(path, str)}
+
+
+def with_brackets(pattern: str) -> str:
+    """A glob whose opening brackets stand for themselves.
+
+    Examples
+    --------
+    >>> with_brackets("cell[1]_t*.tif")
+    'cell[[]1]_t*.tif'
+    """
+    return re.sub(r"\[(?!\[\])", "[[]", pattern) if "[[]" not in pattern else pattern
+
+
+def _matches(folder: Path, pattern: str) -> list[str]:
+    return glob.glob(pattern, root_dir=folder, recursive=True)
 
 
 def _as_number(value: object) -> float | None:

@@ -730,7 +730,7 @@ def stores_of_all_kinds(folder: Path) -> dict[str, Any]:
     (collection / "OME" / "METADATA.ome.xml").write_text(
         f'<OME><Image Name="a"><Pixels SizeT="3" SizeC="1" SizeZ="4">{deltas}</Pixels></Image></OME>'
     )
-    found["series"] = [opened([sheet_row(collection, position=p)]) for p in (None, "0", "1")]
+    found["series"] = [opened([sheet_row(collection, position=p)]) for p in (None, "0", "#0", "#1")]
     zarr.open_group(plate, mode="w", zarr_format=2).attrs["plate"] = {
         "wells": [{"path": "A/1"}, {"path": "B/2"}]
     }

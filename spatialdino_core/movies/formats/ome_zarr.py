@@ -43,6 +43,8 @@ from spatialdino_core.movies.names import natural
 
 MissingChunks = Literal["zeros"] | None
 BIOFORMATS_XML = Path("OME") / "METADATA.ome.xml"
+DEEPEST = 3
+"""Folders of a well, an image and its array below a store."""
 AXIS_NAMES = {"t": "T", "time": "T", "c": "C", "channel": "C", "z": "Z", "y": "Y", "x": "X"}
 USUAL_AXES = {3: "zyx", 4: "tzyx"}
 MOST_CHUNKS = 10_000_000
@@ -248,8 +250,7 @@ def _children(folder: Path, group: Any, ome: Mapping[str, Any]) -> list[str]:
     if "plate" in ome:
         wells = [str(well["path"]) for well in ome["plate"]["wells"]]
         return [f"{well}/{field}" for well in wells for field in _fields(folder / well)]
-    series = _ome_attributes(group["OME"]).get("series") if "OME" in group else None
-    children = [str(name) for name in series] if series else _stores_in(folder)
+    children = _series(group) or _images_in(folder, group)
     if not children:
         raise BadInputError(
             folder,
@@ -272,6 +273,15 @@ def _fields(well: Path) -> list[str]:
 def _stores_in(folder: Path) -> list[str]:
     """Groups and arrays in a folder, in natural order."""
     return sorted((c.name for c in folder.iterdir() if c.name != "OME" and is_store(c)), key=natural)
+
+
+def _images_in(folder: Path, group: Any) -> list[str]:
+    """Groups and arrays in a folder; no arrays of the values along an axis, as xarray keeps beside images."""
+    return [
+        name
+        for name in _stores_in(folder)
+        if name not in group or not isinstance(group[name], zarr.Array) or group[name].ndim > 1
+    ]
 
 
 def _ome_attributes(group: Any) -> Mapping[str, Any]:
@@ -365,12 +375,27 @@ def _places(level: _Level, t: int, c: int) -> Iterator[Place]:
 
 
 def _described(path: Path) -> dict[str, OmeImage]:
-    """Images of the OME-XML that bioformats2raw keeps, by the path of each image."""
-    file = path / BIOFORMATS_XML
-    if not file.is_file():
+    """Images of the OME-XML that bioformats2raw keeps, by the path of each image below ``path``, which may be
+    that of one image or its array.
+    """
+    store = next((p for p in (path, *path.parents[:DEEPEST]) if (p / BIOFORMATS_XML).is_file()), None)
+    if store is None:
         return {}
-    images = ome_images(file.read_text(encoding="utf-8"), f"OME-XML of {path.name}")
-    return {str(number): image for number, image in enumerate(images)}
+    images = ome_images((store / BIOFORMATS_XML).read_text(encoding="utf-8"), f"OME-XML of {store.name}")
+    listed = _series(zarr.open_group(store, mode="r"))
+    names = listed or [str(number) for number in range(len(images))]
+    inside = f"{path.relative_to(store).as_posix()}/"
+    return {
+        "" if inside.startswith(f"{name}/") else name: image
+        for name, image in zip(names, images, strict=False)
+        if inside == "./" or inside.startswith(f"{name}/")
+    }
+
+
+def _series(group: Any) -> list[str]:
+    """Paths of the images of a bioformats2raw collection, in the order of its OME-XML, if it lists them."""
+    listed = _ome_attributes(group["OME"]).get("series") if "OME" in group else None
+    return [str(name) for name in listed or []]
 
 
 def _metadata(level: _Level, origin: str) -> FileMetadata:

@@ -67,6 +67,25 @@ def test_collections_of_images(tmp_path: Path) -> None:
         f'DimensionOrder="XYZCT" SizeT="3" SizeC="1" SizeZ="5">{deltas}</Pixels></Image></OME>'
     )
     assert raw.registered([row(path, position="0", interval_s=None)]).times_s == [0, 7, 14]
+    for below in ("0", "0/0"):  # the path of the image itself, or of its array, knows the same clock
+        own = [row(path / below, interval_s=7.0, axes="tzyx")]
+        assert_is(frames_of(own, "fail"), one)
+        assert raw.table_of(own)[1].clock.startswith("OME-Zarr metadata")
+    zarr.open_group(path / "OME", mode="w", zarr_format=2).attrs["series"] = ["1", "0"]
+    (path / "OME" / "METADATA.ome.xml").write_text(
+        f'<OME xmlns="{OME}">'
+        + "".join(
+            f'<Image ID="Image:{n}"><Pixels DimensionOrder="XYZCT" SizeT="{frames}" SizeC="1" SizeZ="5">'
+            + "".join(f'<Plane TheT="{t}" TheC="0" TheZ="0" DeltaT="{s * t}"/>' for t in range(frames))
+            + "</Pixels></Image>"
+            for n, (frames, s) in enumerate(((2, 5), (3, 7)))
+        )
+        + "</OME>"
+    )
+    assert raw.registered([row(path, position="#1", interval_s=None)]).times_s == [0, 7, 14]
+    assert "Write '#1' for the one that is called so, '#0' for the other" in raw.problem(
+        [row(path, position="0")]
+    )
 
     plate = tmp_path / "plate.zarr"
     zarr.open_group(plate, mode="w", zarr_format=2).attrs["plate"] = {
@@ -270,3 +289,14 @@ def test_a_store_of_which_hardly_a_chunk_is_there(tmp_path: Path) -> None:
     problem = raw.problem([row(tmp_path / "a.zarr", axes="tzyx")])
     assert "1336 chunks, of which 4 are there" in problem
     assert raw.problem([row(tmp_path / "a.zarr", axes="tzyx", missing_chunks="zeros")]) == "none"
+
+
+def test_the_values_along_axes_that_xarray_keeps_are_no_images(tmp_path: Path) -> None:
+    data = movie(3)
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    group.create_array("image", shape=data.shape, chunks=(1, 5, 8, 9), dtype="u2")[:] = data
+    group["image"].attrs["_ARRAY_DIMENSIONS"] = ["time", "z", "y", "x"]
+    for name, values in (("time", np.arange(3.0)), ("z", np.arange(5.0))):
+        group.create_array(name, shape=values.shape, chunks=values.shape, dtype="f8")[:] = values
+        group[name].attrs["_ARRAY_DIMENSIONS"] = [name]
+    assert_is(frames_of([row(tmp_path / "a.zarr")], "fail"), data)

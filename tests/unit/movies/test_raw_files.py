@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -193,3 +194,21 @@ def test_whatever_a_reader_raises_is_the_problem_of_its_movie(
         assert f"({type(error).__name__}: {error})" in problem
         assert "movie 'm'" in problem
         assert "Traceback" in capfd.readouterr().err
+
+
+def test_brackets_that_match_in_two_ways_are_refused(tmp_path: Path) -> None:
+    for name in ("cell1_t0.tif", "cell[1]_t0.tif"):
+        (tmp_path / name).touch()
+    own = row(tmp_path / "cell[1]_t*.tif")
+    with pytest.raises(BadInputError, match=re.escape("Write cell[[]1]_t*.tif for names with brackets")):
+        check_files([own])
+    meant = own.model_copy(update={"path": str(tmp_path / "cell[[]1]_t*.tif")})
+    check_files([meant])
+    assert [path.name for path in meant.files()] == ["cell[1]_t0.tif"]
+
+
+def test_two_stars_stand_for_any_number_of_folders(tmp_path: Path) -> None:
+    for name in ("a.tif", "one/a.tif", "one/two/a.tif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert len(row(tmp_path / "**" / "*.tif").files()) == 3

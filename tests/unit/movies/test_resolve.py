@@ -597,3 +597,20 @@ def test_the_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     (tmp_path / "acquisition.tsv").write_text("frame\tchannel\n0\ta\n")
     with pytest.raises(ValueError, match="table that cannot be read"):
         AcquisitionTable.read(tmp_path / "acquisition.tsv")
+
+
+def test_a_digit_that_is_a_name_and_a_number_is_refused_with_both(tmp_path: Path) -> None:
+    data = np.stack([movie(2, seed=s) for s in range(3)], axis=1)
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif",
+        data,
+        ome=True,
+        photometric="minisblack",
+        metadata={"axes": "TCZYX", "Channel": {"Name": ["0", "1", "2"]}},
+    )
+    path = tmp_path / "a.ome.tif"
+    assert "its number from #1 to #3" in raw.problem([row(path)])
+    message = raw.problem([row(path, file_channel="1")])
+    assert "Write '#2' for the one that is called so, '#1' for the other" in message
+    for cell, channel in (("0", 0), ("#1", 0), ("#2", 1), ("#3", 2)):
+        assert_is(frames_of([row(path, file_channel=cell)], "fail"), data[:, channel])

@@ -45,7 +45,7 @@ def planes(
     for t, stack in enumerate(data):
         for z, plane in enumerate(stack):
             if (t, z) not in lost:
-                write(folder, [name.format(t=t, z=z + first)], [plane])
+                write(folder, [name.format(t=t, z=z + first, nm=200 * z)], [plane])
 
 
 PLANES = {
@@ -56,6 +56,7 @@ PLANES = {
     "slices, not padded": ("a_{t}_slice{z}.tif", 1),
     "folder per time point": ("t{t}/plane_{z}.tif", 0),
     "plane before time": ("z{z}_frame{t}.tif", 0),
+    "depths in nm": ("a_t{t}_z{nm:05d}.tif", 0),
 }
 
 
