@@ -63,8 +63,10 @@ def test_positions_of_an_ndtiff(tmp_path: Path) -> None:
     planes = [plane for n, own in zip((4, 1, 2), data, strict=True) for plane in planes_of(own, position=n)]
     write_ndtiff(tmp_path, planes, 8)
     assert "3 images (positions): 0 '1'" in raw.problem([row(tmp_path)])
-    for n, own in zip((4, 1, 2), data, strict=True):
-        assert_is(frames_of([row(tmp_path, position=str(n))]), own)
+    for position, own in zip(("#2", "#0", "#1"), data, strict=True):
+        assert_is(frames_of([row(tmp_path, position=position)]), own)
+    assert_is(frames_of([row(tmp_path, position="4")]), data[0])
+    assert "'1', the name of number 0 and the number of another" in raw.problem([row(tmp_path, position="1")])
     tiles = [p for n, own in enumerate(data) for p in planes_of(own, row=n, column=2 - n, well="B")]
     write_ndtiff(tmp_path / "tiles", tiles)
     assert_is(frames_of([row(tmp_path / "tiles", position="row 1, column 1")]), data[1])
