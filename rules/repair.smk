@@ -40,3 +40,6 @@ rule repair:
         "--output {output.weights:q} --report {output.report:q} --key {params.key} --source {params.source} "
         "--recipe {params.recipe} --made-from {params.made_from:q} --makes {output:q} "
         "--settings {params.settings:q} 2>&1 | tee {log:q}"
+
+
+check_memory_of_model()

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from spatialdino_core.needs import (
     Candidate,
     Needs,
+    check_model_memory,
     encoder_shape,
     movie_shape,
     objects_of,
@@ -144,6 +145,30 @@ def launcher():
     if recipe.processes > 1:
         return f"torchrun --standalone --nproc-per-node={recipe.processes}"
     return "python"
+
+
+def check_memory_of_model():
+    """Refuse at once a model that this machine has no memory to make; a cluster has nodes of all sizes."""
+    room_mb = local_memory_mb()
+    if room_mb is None or not TRAINING:
+        return
+
+    def is_current(rule, output):
+        return PLAN.is_current([str(output)], recipe_now(rule, None))
+
+    trains = SOURCE.source == "train" and not is_current(
+        "pretrain", rules.pretrain.output.weights
+    )
+    cut = {
+        movie: shape_of(movie)
+        for movie in TRAINING
+        if sound_json(record_of(movie)).get("acquisition")
+        and not is_current("shard", str(rules.shard.output.index).format(movie=movie))
+    }
+    try:
+        check_model_memory(needs(), room_mb, ["pretrain"] * trains + ["repair"], cut)
+    except BadInputError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def local_memory_mb():

@@ -132,18 +132,30 @@ def deskew_mb(movie: MovieShape, *, threads: int = 1, tiff: bool = False) -> flo
     return 520 + (channels * frame + _as_recorded(movie) * raw + table + transposed) / MB
 
 
-def shard_mb(movie: MovieShape, *, voxel_um: float, crop_voxels: int, channels: int = 1) -> float:
-    """A frame in isotropic voxels, and its crops.
+def shard_mb(
+    movie: MovieShape,
+    *,
+    voxel_um: float,
+    crop_voxels: int,
+    size_fraction: float = 0.0,
+    crops: int = 1,
+    channels: int = 1,
+) -> float:
+    """A frame in isotropic voxels, all of its crops, and one of them on its way to a shard.
 
     Parameters
     ----------
+    crop_voxels, size_fraction
+        Smallest side of a crop, to which short axes are filled up, and largest one over that of the frame.
+    crops
+        Of a frame.
     channels
         That are cut.
     """
     shape = movie.isotropic(voxel_um)
-    crop = math.prod(min(crop_voxels, n) for n in shape)
+    crop = math.prod(max(crop_voxels, round(size_fraction * n)) for n in shape)
     frame = 9 + 5 * (channels - 1)
-    return 500 + (frame * _voxels(shape) + 40 * crop * channels) / MB
+    return 500 + (frame * _voxels(shape) + (2 * crops + 8) * crop * channels) / MB
 
 
 def features_mb(
@@ -189,20 +201,26 @@ def training_mb(
     *,
     batch: int,
     views: Sequence[tuple[int, int]],
+    guessed: float,
     head_weights: int,
+    head_hidden: int,
     prototypes: int,
     checkpointing: bool,
 ) -> float:
     """Training on a CPU: weights with what the optimiser keeps, activations of all views, logits.
+
+    Logits are those of class tokens and of the patches that are guessed: with many prototypes they take most.
 
     Parameters
     ----------
     batch
         Crops at once.
     views
-        Number and side (voxels) of the views of a crop.
-    head_weights
-        Numbers that the projection heads are made of.
+        Number and side (voxels) of the views of a crop, global ones first.
+    guessed
+        Share of the patches of global views.
+    head_weights, head_hidden
+        Numbers that the projection heads are made of, and the width of their hidden layers.
     checkpointing
         Whether activations are computed twice.
     """
@@ -210,10 +228,18 @@ def training_mb(
     tokens = batch * sum(number * encoder.tokens(side) for number, side in views)
     block = 10 * width + 2 * hidden
     kept = encoder.depth * width + block if checkpointing else encoder.depth * block
-    logits = 6 * batch * sum(number for number, _ in views) * prototypes
+    answers = batch * (
+        sum(number for number, _ in views) + guessed * views[0][0] * encoder.tokens(views[0][1])
+    )
+    heads = answers * (8 * prototypes + 6 * head_hidden)
     weights = 5 * (encoder.weights + head_weights)
-    voxels = 12 * batch * sum(number * encoder.channels * side**3 for number, side in views)
-    return 690 + 4 * (tokens * kept + logits + weights + voxels) / MB
+    voxels = 9 * batch * view_voxels(encoder, views)
+    return 690 + 4 * (tokens * kept + heads + weights + voxels) / MB
+
+
+def view_voxels(encoder: EncoderShape, views: Sequence[tuple[int, int]]) -> int:
+    """Voxels of the views of a crop."""
+    return sum(number * encoder.channels * side**3 for number, side in views)
 
 
 def repair_mb(encoder: EncoderShape, *, batch: int, crop_voxels: int) -> float:

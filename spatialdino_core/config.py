@@ -102,6 +102,7 @@ class WorkflowConfig:
         int,
         Field(
             ge=0,
+            le=10**6,
             description="deskew, features and segment split a movie into jobs of so many frames; 0: one job",
         ),
     ] = 0

@@ -8,10 +8,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from spatialdino_core import budget
 from spatialdino_core.budget import EncoderShape, MovieShape
@@ -35,7 +37,11 @@ DISK_MARGIN = 1.1
 GPU_MB = 2500
 """What a process holds in the machine's memory to use a GPU; not measured."""
 GPU_TRAINING_MB = 6000
-"""The same of training, with what feeds the GPU; not measured."""
+"""The same of training, besides views that wait for the GPU; not measured."""
+LOADER_MB = 400
+"""What a process that cuts views holds besides them."""
+VIEWS_AHEAD = 2
+"""Batches that each of them has ready; one is ready where there are none."""
 GUESS: Mapping[str, Any] = {"frames": 100, "shape_zyx": (200, 512, 800), "channels": [""], "dtype": "uint16"}
 """A movie that is not registered yet, upright."""
 STORE = "deskewed.ome.zarr"
@@ -139,23 +145,34 @@ class Needs:
 
     def model_mb(self, stage: str) -> float:
         """Memory of what makes the model, of each process on a machine, MB."""
-        if self.gpu:
-            return GPU_TRAINING_MB * (self.config.pretrain.processes if stage == "pretrain" else 1)
         if stage == "repair":
+            if self.gpu:
+                return GPU_TRAINING_MB
             crop = max(self.config.crops.crop_voxels, self.encoder.patch_voxels)
             return budget.repair_mb(self.encoder, batch=self.config.repair.batch_size, crop_voxels=crop)
         recipe, width = self.config.pretrain, self.config.encoder.embed_dim
+        views = ((2, recipe.global_crop_voxels), (recipe.local_crops, recipe.local_crop_voxels))
+        step = -(-recipe.batch_size // recipe.processes // recipe.nodes)
+        workers = recipe.loader_workers
+        step_mb = 4 * step * budget.view_voxels(self.encoder, views) / budget.MB
+        fed = LOADER_MB * workers + step_mb * VIEWS_AHEAD * workers
+        if self.gpu:
+            return recipe.processes * (GPU_TRAINING_MB + VIEWS_AHEAD * step_mb + fed)
         hidden, bottleneck = recipe.head_hidden_dim, recipe.head_bottleneck_dim
         head = width * hidden + hidden**2 + hidden * bottleneck + bottleneck * recipe.prototypes
-        processes = recipe.processes
-        return processes * budget.training_mb(
+        # Views of all micro-batches of a step are there when it begins.
+        waiting = VIEWS_AHEAD * step_mb * (1 - 1 / recipe.accumulation)
+        training = budget.training_mb(
             self.encoder,
-            batch=-(-recipe.batch_size // recipe.accumulation // processes // recipe.nodes),
-            views=((2, recipe.global_crop_voxels), (recipe.local_crops, recipe.local_crop_voxels)),
+            batch=-(-step // recipe.accumulation),
+            views=views,
+            guessed=recipe.masked_share * (recipe.mask_ratio_min + recipe.mask_ratio_max) / 2,
             head_weights=head * (1 if recipe.heads == "shared" else 2),
+            head_hidden=hidden,
             prototypes=recipe.prototypes,
             checkpointing=recipe.activation_checkpointing,
         )
+        return recipe.processes * (training + waiting + fed)
 
     def memory_mb(self, stage: str, movie: MovieShape, threads: int = 1, objects: int | None = None) -> float:
         """Memory of a stage by its formula, MB."""
@@ -168,6 +185,8 @@ class Needs:
                 movie,
                 voxel_um=c.crops.voxel_um or movie.voxel_um[2],
                 crop_voxels=c.crops.crop_voxels,
+                size_fraction=c.crops.max_size_fraction,
+                crops=c.crops.crops_per_frame,
                 channels=1 if c.crops.channels == "single" else movie.channels,
             ),
             "features": lambda: budget.features_mb(
@@ -296,6 +315,115 @@ def _settings_that_fit(
     single = [[change] for change in possible if fits([change])]
     for changes in single or ([possible] if len(possible) > 1 and fits(possible) else []):
         yield [f"{section}.{key}: {_plain(value)}" for section, key, value in changes]
+
+
+Way = tuple[tuple[str, str, Any], ...]
+"""Settings that are changed together: section, key and value."""
+
+
+def check_model_memory(
+    needs: Needs, room_mb: int, stages: Sequence[str], movies: Mapping[str, MovieShape]
+) -> None:
+    """Refuse to make a model for which there is not enough memory, before anything is computed.
+
+    Parameters
+    ----------
+    room_mb
+        What there is.
+    stages
+        ``pretrain``, ``repair``: those that have something to do.
+    movies
+        Movies that crops are to be cut from, as far as their shape is known.
+
+    Raises
+    ------
+    BadInputError
+        With what to change for each stage, tried by the same formulas.
+    """
+    tasks: dict[str, tuple[str, Callable[[Needs], float]]] = {
+        stage: (stage, partial(Needs.model_mb, stage=stage)) for stage in stages
+    }
+    tasks |= {
+        f"shard of movie '{movie}'": ("shard", partial(Needs.memory_mb, stage="shard", movie=shape))
+        for movie, shape in movies.items()
+    }
+    over = {name: task(needs) for name, (_, task) in tasks.items() if task(needs) > room_mb}
+    if not over:
+        return
+    ways = dict.fromkeys(filter(None, (_way_that_fits(needs, room_mb, *tasks[name]) for name in over)))
+    remedies = [f"set {'; and '.join(ways)}"] if ways else []
+    if "pretrain" in stages:
+        remedies.append("set model.source: bundled, for the encoder that comes with this")
+    if any(tasks[name][0] == "shard" for name in over):
+        remedies.append("mark smaller movies with train: yes")
+    if "pretrain" in over and not needs.gpu:
+        remedies.append("train on GPUs: a CPU is for small models, such as that of recipes/demo.yaml")
+    remedies.append(f"run it on a machine or a cluster with {_gb(MARGIN * max(over.values()))}")
+    text = "; or ".join(remedies)
+    raise BadInputError(
+        "the model that is to be made",
+        found=f"{' and '.join(f'{name} takes {_gb(mb)}' for name, mb in over.items())} of memory",
+        expected=f"no more than the {_gb(room_mb)} that there are",
+        remedy=f"{text[0].upper()}{text[1:]}.",
+    )
+
+
+def _way_that_fits(needs: Needs, room_mb: int, stage: str, task: Callable[[Needs], float]) -> str:
+    """The least change of settings with which a stage that makes the model fits; empty where none does."""
+    for way in _ways(needs.config, stage):
+        try:
+            config = needs.config
+            for change in way:
+                config = _changed(config, *change)
+        except ValidationError:  # settings that contradict others
+            continue
+        if task(replace(needs, config=config)) <= room_mb:
+            changed = [c for c in way if getattr(getattr(needs.config, c[0]), c[1]) != c[2]]
+            return ", ".join(f"{section}.{key}: {_plain(value)}" for section, key, value in changed)
+    return ""
+
+
+def _ways(config: WorkflowConfig, stage: str) -> Iterator[Way]:
+    """What takes memory of a stage that makes the model, the gentlest change first."""
+    if stage == "repair":
+        for batch in _halves(config.repair.batch_size):
+            yield (("repair", "batch_size", batch),)
+    elif stage == "shard":
+        fixed: Way = (("crops", "min_size_fraction", 0.0), ("crops", "max_size_fraction", 0.0))
+        for number in _halves(config.crops.crops_per_frame):
+            yield (("crops", "crops_per_frame", number),)
+        yield fixed
+        # No view is larger than a crop.
+        smallest = min(config.crops.crop_voxels, config.pretrain.global_crop_voxels)
+        yield *fixed, ("crops", "crops_per_frame", 1), ("crops", "crop_voxels", smallest)
+    else:
+        recipe = config.pretrain
+        for workers in [*_halves(recipe.loader_workers), 0][: recipe.loader_workers]:
+            yield (("pretrain", "loader_workers", workers),)
+        idle: Way = (("pretrain", "loader_workers", 0),) if recipe.loader_workers else ()
+        batches = [batch for batch in _halves(recipe.batch_size) if batch >= 2]
+        for batch in batches:
+            if recipe.batch_size % batch == 0:
+                yield *idle, ("pretrain", "accumulation", recipe.batch_size // batch)
+        for batch in batches:
+            yield *idle, ("pretrain", "accumulation", 1), ("pretrain", "batch_size", batch)
+        smallest = config.encoder.patch_voxels
+        for factor in (2, 4):
+            sides = (recipe.global_crop_voxels, recipe.local_crop_voxels)
+            big, small = (max(smallest, side // factor // smallest * smallest) for side in sides)
+            yield (
+                *idle,
+                *(("pretrain", "accumulation", 1), ("pretrain", "batch_size", 8)),
+                *(("pretrain", "global_crop_voxels", big), ("pretrain", "local_crop_voxels", small)),
+                ("pretrain", "prototypes", min(recipe.prototypes, 1024)),
+            )
+
+
+def _halves(number: int) -> Iterator[int]:
+    """Half of a number, half of that, … to 1."""
+    while number > 1:
+        number //= 2
+        yield number
 
 
 def _changed(config: WorkflowConfig, section: str, key: str, value: Any) -> WorkflowConfig:

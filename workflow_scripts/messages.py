@@ -41,7 +41,9 @@ def show_left_out(results: str, movies: Collection[str], since: float) -> None:
         show([(movie, standing.reason) for movie, standing in refused.items()])
     if failed:
         say("What went wrong:")
-        show([(f"{log.parent.name} {log.stem}", f"{message}\n    (log: {log})") for log, message in failed])
+        logs = Path(results, "logs")
+        names = [" ".join(log.relative_to(logs).with_suffix("").parts) for log, _ in failed]
+        show([(name, f"{said}\n    (log: {log})") for name, (log, said) in zip(names, failed, strict=True)])
 
 
 def failures(results: str, since: float) -> Iterator[tuple[Path, str]]:

@@ -26,7 +26,7 @@ class NormalisationParameters:
         float, Field(gt=0, lt=0.5, description="fraction of voxels clipped at each end of the histogram (1)")
     ] = 1 / 5000
     calibration_frames: Annotated[
-        int, Field(ge=1, description="first frames of a movie that set its scale (frames)")
+        int, Field(ge=1, le=1000, description="first frames of a movie that set its scale (frames)")
     ] = 1
     low_counts: Annotated[
         float | None, Field(ge=0, le=65535, description="with 'scale: global', what becomes 0 (counts)")
@@ -53,7 +53,9 @@ class CropParameters:
         VoxelSize | None,
         Field(description="isotropic voxel size of the crops (µm); null: the pixel size of the movie"),
     ] = None
-    crop_voxels: Annotated[int, Field(ge=8, description="smallest side of a crop (isotropic voxels)")] = 144
+    crop_voxels: Annotated[
+        int, Field(ge=8, le=1024, description="smallest side of a crop (isotropic voxels)")
+    ] = 144
     min_size_fraction: Annotated[
         float,
         Field(ge=0, le=1, description="smallest side of a crop over that of the frame; 0: crop_voxels (1)"),
@@ -63,10 +65,11 @@ class CropParameters:
         Field(ge=0, le=1, description="largest side of a crop over that of the frame; 0: crop_voxels (1)"),
     ] = 0.6
     crops_per_frame: Annotated[
-        int, Field(ge=1, description="clusters of bright voxels in a frame, each the centre of a crop")
+        int,
+        Field(ge=1, le=1000, description="clusters of bright voxels in a frame, each the centre of a crop"),
     ] = 4
     frames_per_movie: Annotated[
-        int, Field(ge=1, description="frames that crops are taken from, evenly spread")
+        int, Field(ge=1, le=100_000, description="frames that crops are taken from, evenly spread")
     ] = 12
     attracted_by: Annotated[
         Literal["intensity", "detail"],
@@ -98,9 +101,12 @@ class CropParameters:
         Field(description="one channel, the average of all, or all, of which each view shows a random one"),
     ] = "single"
     channel: Annotated[
-        int, Field(ge=0, description="with 'channels: single', which one, from 0 in the order of the sheet")
+        int,
+        Field(
+            ge=0, le=63, description="with 'channels: single', which one, from 0 in the order of the sheet"
+        ),
     ] = 0
-    shard_mb: Annotated[float, Field(gt=0, description="largest size of a shard file (MB)")] = 950.0
+    shard_mb: Annotated[float, Field(gt=0, le=1e6, description="largest size of a shard file (MB)")] = 950.0
     on_corrupt_shard: Annotated[
         Literal["fail", "skip"], Field(description="a damaged shard ends training, or is left out")
     ] = "fail"
@@ -125,12 +131,13 @@ class AugmentationParameters:
         Field(description="axis of poorest resolution, about which views are turned; none: about any axis"),
     ] = "z"
     gamma_min: Annotated[float, Field(gt=0, le=1, description="smallest exponent of intensities")] = 0.5
-    gamma_max: Annotated[float, Field(ge=1, description="largest exponent of intensities")] = 2.0
+    gamma_max: Annotated[float, Field(ge=1, le=10, description="largest exponent of intensities")] = 2.0
     contrast_change: Annotated[
         float, Field(ge=0, lt=1, description="contrast about the mean is scaled by a factor in 1 ± this")
     ] = 0.4
     noise_max: Annotated[
-        float, Field(ge=0, description="largest standard deviation of added noise (normalised intensity)")
+        float,
+        Field(ge=0, le=1, description="largest standard deviation of added noise (normalised intensity)"),
     ] = 0.1
     noise_views: Annotated[Literal["global", "all"], Field(description="views that noise is added to")] = (
         "global"
@@ -145,6 +152,7 @@ class AugmentationParameters:
         float,
         Field(
             ge=0,
+            le=1e6,
             description="photons at intensity 1, counted anew; drawn up to ten times as many",
         ),
     ] = 20.0

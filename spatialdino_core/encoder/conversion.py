@@ -18,7 +18,12 @@ from spatialdino_core.encoder.parameters import EncoderParameters, ImportParamet
 from spatialdino_core.encoder.vit import VisionTransformer3D, empty_encoder
 from spatialdino_core.encoder.weights import check_tensors, infer_architecture
 from spatialdino_core.errors import BadInputError
+from spatialdino_core.parameters import problems_of
 
+PATCH_VOXELS = 8
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+OF_IMAGES = ("patch_voxels", "image_mean", "image_std")
+"""Options that an encoder of volumes has no use for."""
 REMEDY = "Give the file as it was published; if its layout is new, it cannot be imported."
 
 
@@ -52,10 +57,14 @@ def convert(
         tells which positions it has.
     """
     tensors, notes = dict(foreign.tensors), list(foreign.notes)
+    idle = [name for name in OF_IMAGES if getattr(parameters, name) is not None]
     if foreign.kind != "SpatialDINO":
         notes.append(_inflate_patch_embedding(tensors, parameters, source))
+    elif idle:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+        _refuse(source, f"an encoder of volumes, and {options}", "that for one of images", "Leave it out.")
     patch = tensors["patch_embed.proj.weight"].shape[-1]
-    side = _field_of_view(foreign, parameters, patch)
+    side = _field_of_view(foreign, parameters, patch, source)
     if side % patch:
         _refuse(source, f"a field of view of {side} voxels", f"whole patches of {patch} voxels", "Change it.")
     grid = (side // patch,) * 3
@@ -80,7 +89,8 @@ def _inflate_patch_embedding(
     if missing := sorted(set(names) - set(tensors)):
         _refuse(source, f"missing tensors {missing}", "every tensor of the architecture", REMEDY)
     weight, bias = (tensors[name] for name in names)
-    colours, mean, std = weight.shape[1], parameters.image_mean, parameters.image_std
+    colours, side = weight.shape[1], parameters.patch_voxels or PATCH_VOXELS
+    mean, std = parameters.image_mean or IMAGENET_MEAN, parameters.image_std or IMAGENET_STD
     if not colours == len(mean) == len(std):
         _refuse(
             source,
@@ -88,20 +98,32 @@ def _inflate_patch_embedding(
             f"as many as in image_mean ({len(mean)}) and image_std ({len(std)})",
             "Give one value per colour.",
         )
-    new = inflate_patch_embedding(weight, bias, parameters.patch_voxels, mean, std)
+    new = inflate_patch_embedding(weight, bias, side, mean, std)
     tensors.update(zip(names, new, strict=True))
     return (
-        f"patches of {weight.shape[-1]} pixels became {parameters.patch_voxels} voxels by the pseudo-inverse "
-        f"of resizing, the same at every z; {colours} colours summed to one channel in [0, 1]"
+        f"patches of {weight.shape[-1]} pixels became {side} voxels by the pseudo-inverse of resizing, the "
+        f"same at every z; {colours} colours, less {list(mean)} and over {list(std)}, summed to one channel "
+        "in [0, 1]"
     )
 
 
-def _field_of_view(foreign: ForeignEncoder, parameters: ImportParameters, patch: int) -> int:
+def _field_of_view(
+    foreign: ForeignEncoder, parameters: ImportParameters, patch: int, source: Path | str
+) -> int:
     if parameters.field_of_view_voxels is not None:
         return parameters.field_of_view_voxels
-    if foreign.kind == "SpatialDINO" and foreign.positions is not None:
-        return round(len(foreign.positions) ** (1 / 3)) * patch
-    return 112
+    if foreign.kind != "SpatialDINO" or foreign.positions is None:
+        return 112
+    count = len(foreign.positions)
+    side = round(count ** (1 / 3))
+    if side**3 != count:
+        _refuse(
+            source,
+            f"{count} learned positions, which fill no cube",
+            "a cubic grid of them, whose side is that of the field of view",
+            f"{REMEDY} To drop them, say --positions none and --field-of-view-voxels.",
+        )
+    return side * patch
 
 
 def _architecture(
@@ -129,7 +151,10 @@ def _architecture(
             test_time_registers=foreign.test_time_registers + parameters.test_time_registers,
         )
     except ValidationError as error:
-        _refuse(source, f"an impossible architecture ({error})", foreign.kind, "Check the number of heads.")
+        wrong, expected = problems_of(error)
+        whole = f"{width} features per token and {parameters.heads or width // HEAD_DIM} heads"
+        found = wrong if "=" in wrong else whole
+        _refuse(source, found, expected, "Check the number of heads (--heads).")
     if architecture.mlp_dim != hidden:
         _refuse(
             source, f"a {architecture.feed_forward} of {hidden} hidden features", "a multiple of 8", REMEDY

@@ -53,10 +53,10 @@ def position_tensors(
         found = "rotary periods of its own" if foreign.periods is not None else f"positions: {scheme}"
         _refuse(source, f"{found}, and a rope_base", "one of the two", "Leave --rope-base out.")
     if scheme == "none":
-        done = (
-            "left out on request: the encoder no longer knows where a patch is" if told else "none, as asked"
-        )
-        return {}, f"positions {done}"
+        if not told:
+            return {}, "positions none, as asked"
+        which = "" if foreign.positions is None else f" of {len(foreign.positions)} patches"
+        return {}, f"positions{which} left out on request: the encoder no longer knows where a patch is"
     if scheme == "learned" and foreign.positions is not None:
         table = _position_table(foreign, foreign.positions, grid, source)
         return {"positions.table": table}, f"learned positions of {len(foreign.positions)} patches kept"

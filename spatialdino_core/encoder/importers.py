@@ -12,15 +12,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import pickle
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -56,9 +55,19 @@ def import_weights(source: Path | str, output: Path | str, parameters: ImportPar
         If the file cannot be read safely, is of no known layout, or does not fit its own architecture to
         the last tensor.
     """
-    source = Path(source)
-    foreign = read_foreign(read_tensors(source), source)
-    encoder, side, notes = convert(foreign, parameters, source)
+    source, output = Path(source), Path(output)
+    tensors = read_tensors(source)
+    _check_output(output, source)
+    try:
+        foreign = read_foreign(tensors, source)
+        encoder, side, notes = convert(foreign, parameters, source)
+    except (RuntimeError, LookupError, TypeError, ArithmeticError) as error:
+        raise BadInputError(
+            source,
+            found=f"tensors whose shapes do not go together ({_line(error)})",
+            expected="those of one encoder",
+            remedy="Give the file as it was published, unchanged.",
+        ) from error
     header = WeightsHeader(
         architecture=encoder.architecture,
         voxel_um=(parameters.voxel_um,) * 3,
@@ -75,8 +84,31 @@ def import_weights(source: Path | str, output: Path | str, parameters: ImportPar
             **software(),
         },
     )
-    save_encoder(Path(output), encoder, header)
+    try:
+        save_encoder(output, encoder, header)
+    except OSError as error:
+        _refuse_output(output, f"a place that cannot be written to ({error.strerror or error})")
     return header
+
+
+def _check_output(output: Path, source: Path) -> None:
+    """Refuse to write over a folder, or over what is read."""
+    try:
+        if output.is_dir():
+            _refuse_output(output, "a folder")
+        if output.exists() and output.samefile(source):
+            _refuse_output(output, "the file that is to be imported")
+    except OSError as error:
+        _refuse_output(output, f"a place that cannot be looked at ({error.strerror or error})")
+
+
+def _refuse_output(output: Path, found: str) -> NoReturn:
+    raise BadInputError(
+        f"--out {output}",
+        found=found,
+        expected="a new file, in a folder that can be written to",
+        remedy="Name another one; its ending is .safetensors by custom.",
+    )
 
 
 def read_tensors(source: Path) -> dict[str, Tensor]:
@@ -93,23 +125,29 @@ def read_tensors(source: Path) -> dict[str, Tensor]:
         if source.suffix == ".safetensors":
             return load_file(source)
         content = torch.load(source, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+    except Exception as error:  # of a file that is none of torch, anything
         raise BadInputError(
             source,
-            found=f"a file that cannot be read safely ({(str(error) or repr(error)).splitlines()[0]})",
+            found=f"a file that cannot be read safely ({_line(error)})",
             expected="safetensors, or a torch file that holds tensors only",
             remedy="Give the bare encoder (backbone.pth), not a checkpoint that contains Python objects.",
         ) from error
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    whole = isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values())
+    if not whole or not all(isinstance(name, str) for name in content):
+        held = "tensors without names" if whole else "more than tensors"
         raise BadInputError(
             source,
-            found=f"{type(content).__name__} that holds more than tensors",
-            expected="a dictionary of tensors",
+            found=f"{type(content).__name__} that holds {held}",
+            expected="a dictionary of tensors by name",
             remedy="Give the file of the bare encoder (backbone), as it was published.",
         )
     return content
+
+
+def _line(error: Exception) -> str:
+    return (str(error) or repr(error)).splitlines()[0]
 
 
 def _sha256(path: Path) -> str:
@@ -119,7 +157,6 @@ def _sha256(path: Path) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Import a file and print what became of it; returns 1 after a message where that is impossible."""
-    defaults = ImportParameters(voxel_um=1)
     parser = argparse.ArgumentParser(
         prog="spatialdino_core.encoder.importers",
         description="Convert weights of SpatialDINO, DINOv2 or DINOv3 to this workflow's format.",
@@ -129,14 +166,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--voxel-um", type=float, required=True, help="voxel size at which it will see movies (µm)")
     add("--field-of-view-voxels", type=int, help="side of a window (default: of its positions, or 112)")
-    add("--patch-voxels", type=int, default=defaults.patch_voxels, help="patch that a 2D encoder gets")
+    add("--patch-voxels", type=int, help="patch that a 2D encoder gets (default: 8)")
     add("--heads", type=int, help="attention heads (default: 64 features each)")
     add("--positions", choices=("none", "learned", "rope"), help="if the file does not tell, or to drop them")
     add("--rope-base", type=float, help="base of rotations that the file does not store")
     add("--test-time-registers", type=int, default=0, help="zero registers to add (published SpatialDINO: 1)")
-    add("--tail-fraction", type=float, default=defaults.tail_fraction, help="voxels clipped at each end")
-    add("--image-mean", type=float, nargs="+", default=defaults.image_mean, help="what a 2D encoder expects")
-    add("--image-std", type=float, nargs="+", default=defaults.image_std, help="what it expects")
+    tail = NormalisationParameters().tail_fraction
+    add("--tail-fraction", type=float, default=tail, help="voxels clipped at each end")
+    add("--image-mean", type=float, nargs="+", help="what a 2D encoder expects (default: of ImageNet)")
+    add("--image-std", type=float, nargs="+", help="what it expects (default: of ImageNet)")
     given = vars(parser.parse_args(arguments))
     source, output = given.pop("source"), given.pop("out")
     try:

@@ -38,6 +38,7 @@ HEAD_DIM = 64
 """Features per head of every published encoder of these families."""
 
 DINOV3_ROPE_BASE = 100.0
+MASK = ".qkv.bias_mask"
 
 DINOV2_HUB_NAMES = {
     r"^embeddings\.(cls_token|mask_token|register_tokens)$": r"\1",
@@ -118,12 +119,17 @@ def read_foreign(state: Mapping[str, Tensor], source: Path | str) -> ForeignEnco
     BadInputError
         If no layout fits, or a tensor that tells the layout has a shape that it cannot have.
     """
-    tensors = {name: tensor.float() for name, tensor in state.items()}
-    notes: list[str] = []
+    tensors, notes = dict(state), []
     if any(name.startswith(TEACHER) for name in tensors):
-        others = [name for name in tensors if not name.startswith(TEACHER)]
+        others = {name for name in tensors if not name.startswith(TEACHER)}
         notes.append(f"{len(others)} tensors of the training checkpoint outside {TEACHER!r} left out")
         tensors = {name.removeprefix(TEACHER): t for name, t in tensors.items() if name not in others}
+    odd = {name: kind for name, tensor in tensors.items() if (kind := _no_weights(name, tensor))}
+    if odd:
+        listed = ", ".join(f"{name} ({kind})" for name, kind in list(odd.items())[:4])
+        more = f" and {len(odd) - 4} more" if len(odd) > 4 else ""
+        _refuse(source, f"{listed}{more}", "weights as dense tensors of floating point numbers")
+    tensors = {name: tensor.float() for name, tensor in tensors.items()}
     if "embeddings.patch_embeddings.weight" in tensors:
         foreign = _dinov3_hub(tensors, notes)
     elif "embeddings.patch_embeddings.projection.weight" in tensors:
@@ -145,6 +151,16 @@ def read_foreign(state: Mapping[str, Tensor], source: Path | str) -> ForeignEnco
     _zero_registers(foreign, source)
     _mask_token(foreign)
     return foreign
+
+
+def _no_weights(name: str, tensor: Tensor) -> str:
+    """Why a tensor cannot be taken for weights; empty if it can."""
+    if tensor.is_meta:
+        return "without values"
+    if tensor.layout != torch.strided:
+        return str(tensor.layout).removeprefix("torch.")
+    plain = tensor.is_floating_point() or (name.endswith(MASK) and not tensor.is_complex())
+    return "" if plain else str(tensor.dtype).removeprefix("torch.")
 
 
 def _embedding_axes(tensors: Mapping[str, Tensor]) -> int:
@@ -189,7 +205,7 @@ def _dinov3(tensors: dict[str, Tensor], notes: list[str], source: Path | str) ->
     for name in [name for name in tensors if name.startswith("local_cls_norm.")]:
         tensors.pop(name)
         notes.append(f"{name} left out: used in training only")
-    for name in [name for name in tensors if name.endswith(".qkv.bias_mask")]:
+    for name in [name for name in tensors if name.endswith(MASK)]:
         mask, bias = tensors.pop(name), name.removesuffix("_mask")
         if bias not in tensors or mask.shape != tensors[bias].shape or not ((mask == 0) | (mask == 1)).all():
             _refuse(source, f"{name} that is no mask of {bias}", "zeros and ones, one per bias")

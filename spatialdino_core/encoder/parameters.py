@@ -153,14 +153,16 @@ class ImportParameters:
         ),
     ] = None
     patch_voxels: Annotated[
-        int,
+        int | None,
         Field(
-            ge=1, le=64, description="Side of the patch that a 2D encoder gets (voxels); 3D ones keep theirs"
+            ge=1,
+            le=64,
+            description="Side of the patch that a 2D encoder gets (voxels); null: 8. 3D ones keep theirs",
         ),
-    ] = 8
+    ] = None
     heads: Annotated[
         int | None,
-        Field(ge=1, description="Attention heads; null: 64 features each, as in published encoders"),
+        Field(ge=1, le=512, description="Attention heads; null: 64 features each, as in published encoders"),
     ] = None
     positions: Annotated[
         Literal["none", "learned", "rope"] | None,
@@ -181,9 +183,10 @@ class ImportParameters:
         float, Field(gt=0, lt=0.5, description="Voxels of a movie clipped at each end of its intensities (1)")
     ] = NormalisationParameters().tail_fraction
     image_mean: Annotated[
-        tuple[float, ...], Field(description="What a 2D encoder wants subtracted from images in [0, 1]")
-    ] = (0.485, 0.456, 0.406)
+        tuple[Annotated[float, Field(ge=-1000, le=1000)], ...] | None,
+        Field(description="What a 2D encoder wants subtracted from images in [0, 1]; null: that of ImageNet"),
+    ] = None
     image_std: Annotated[
-        tuple[Annotated[float, Field(gt=0)], ...],
-        Field(description="What it wants them divided by then; the defaults are those of ImageNet"),
-    ] = (0.229, 0.224, 0.225)
+        tuple[Annotated[float, Field(ge=1e-6, le=1000)], ...] | None,
+        Field(description="What it wants them divided by then; null: that of ImageNet"),
+    ] = None

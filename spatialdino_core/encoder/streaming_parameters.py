@@ -27,15 +27,20 @@ class StreamingParameters:
         int | None,
         Field(
             ge=1,
+            le=10**8,
             description="What the store device may hold (MB = 10^6 bytes); null: 80 % of free GPU memory, "
             "a quarter of the memory of the machine",
         ),
     ] = None
     query_block_tokens: Annotated[
-        int, Field(ge=1, description="Tokens that ask at once; some 20 times their bytes are worked on")
+        int,
+        Field(ge=1, le=2**24, description="Tokens that ask at once; some 20 times their bytes are worked on"),
     ] = 16384
     key_block_tokens: Annotated[
-        int, Field(ge=1, description="Keys and values that are asked at once; two such blocks are in work")
+        int,
+        Field(
+            ge=1, le=2**26, description="Keys and values that are asked at once; two such blocks are in work"
+        ),
     ] = 65536
     backend: Annotated[
         Literal["auto", "sdpa", "triton", "cpu"],

@@ -21,7 +21,11 @@ class FeatureParameters:
 
     components: Annotated[
         int,
-        Field(ge=1, description="principal components kept per patch; no more than the encoder has features"),
+        Field(
+            ge=1,
+            le=8192,
+            description="principal components kept per patch; no more than the encoder has features",
+        ),
     ] = 32
     channels: Annotated[
         Literal["trained", "any"],
@@ -54,9 +58,10 @@ class FeatureParameters:
     overlap: Annotated[
         float, Field(ge=0, lt=1, description="overlap of neighbouring windows (fraction of a window)")
     ] = 0.5
-    window_batch: Annotated[int, Field(ge=1, description="windows encoded at once")] = 8
+    window_batch: Annotated[int, Field(ge=1, le=4096, description="windows encoded at once")] = 8
     calibration_frames: Annotated[
-        int, Field(ge=1, description="first frames of a movie that set its foreground model (frames)")
+        int,
+        Field(ge=1, le=1000, description="first frames of a movie that set its foreground model (frames)"),
     ] = 1  # a rewritten calibration frame costs the whole movie, any other frame only itself
     bright_percentile: Annotated[
         float,
@@ -78,10 +83,17 @@ class FeatureParameters:
     ] = "guided"
     guide_range: Annotated[
         float,
-        Field(gt=0, description="with 'guided', how far intensities of one structure differ (of full scale)"),
+        Field(
+            gt=0,
+            le=10,
+            description="with 'guided', how far intensities of one structure differ (of full scale)",
+        ),
     ] = 0.1
     processes: Annotated[
-        int, Field(ge=1, description="processes on one machine that share the frames of a movie, one per GPU")
+        int,
+        Field(
+            ge=1, le=256, description="processes on one machine that share the frames of a movie, one per GPU"
+        ),
     ] = 1
 
     @property

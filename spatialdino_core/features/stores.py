@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from spatialdino_core.features.encoding import MovieEncoder
-from spatialdino_core.movies.features import CLASS_TOKENS, FEATURES, FOREGROUND, MAPS
+from spatialdino_core.movies.features import FEATURES, FOREGROUND, MAPS
 from spatialdino_core.movies.part import WHOLE, Part
-from spatialdino_core.movies.store import FrameStore, StoreLayout, checksum
+from spatialdino_core.movies.store import FrameStore, StoreLayout
 from spatialdino_core.parameters import digest
 
 
@@ -58,13 +57,11 @@ class FeatureStores:
                 kind=kind,
             )
 
-        stores = cls(
-            FrameStore.prepare(folder / FEATURES, layout(names, "features"), movie.frames, about, part),
+        features = FrameStore.prepare(folder / FEATURES, layout(names, "features"), movie.frames, about, part)
+        return cls(
+            features.with_class_tokens(width, part),
             FrameStore.prepare(folder / FOREGROUND, layout(MAPS, "map"), movie.frames, about, part),
         )
-        if part.prepares:
-            _prepare_class_tokens(folder / FEATURES, movie.frames, width)
-        return stores
 
     @classmethod
     def open(cls, folder: Path) -> FeatureStores:
@@ -79,18 +76,6 @@ class FeatureStores:
         class_token: NDArray[np.float32],
     ) -> str:
         """Write a frame; the digest of all that was written."""
-        array: Any = zarr.open_group(self.features.path, mode="r+")[CLASS_TOKENS]
-        array[frame] = class_token
+        token = self.features.write_class_token(frame, class_token)
         sums = [self.features.write(frame, features), self.foreground.write(frame, maps)]
-        return digest(sums, checksum(class_token))
-
-
-def _prepare_class_tokens(path: Path, frames: int, width: int) -> None:
-    group = zarr.open_group(path, mode="r+")
-    if CLASS_TOKENS not in group:
-        array: Any = group.create_array(
-            CLASS_TOKENS, shape=(frames, width), chunks=(1, width), dtype="float32", fill_value=np.nan
-        )
-    else:
-        array = group[CLASS_TOKENS]
-        array.resize((frames, width))
+        return digest(sums, token)

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spatialdino_core.errors import BadInputError
 from spatialdino_core.geometry.grid import OutputGrid, output_grid
 from spatialdino_core.geometry.scan import ScanGeometry
 from spatialdino_core.movies.stage_record import StageRecord
-from spatialdino_core.movies.store import FrameStore
+from spatialdino_core.movies.store import AGAIN, FrameStore, checksum
 
 VALID = "valid.ome.zarr"
 PROJECTIONS = {axis: f"projections/along_{axis}.ome.zarr" for axis in "zyx"}
@@ -61,8 +62,17 @@ class DeskewedMovie:
         self.grid = recorded_grid(self.record.about)
         self.mask = self.grid.valid
         if "no_data" in self.record.about:
-            self.mask = self.mask & FrameStore(self.folder / VALID).read(0).astype(bool)
+            self.mask = self.mask & self._with_data(self.record.about["no_data"]["checksum"])
         self.valid = np.broadcast_to(self.mask, self.store.shape[2:])
+
+    def _with_data(self, written: str) -> NDArray[np.bool_]:
+        """Where all frames have data, (z, y, x), as the stage found it."""
+        found = FrameStore(self.folder / VALID).read(0, slice(None))
+        if checksum(found) != written:
+            raise BadInputError(
+                self.folder / VALID, found="another mask", expected="what the stage wrote", remedy=AGAIN
+            )
+        return found[0].astype(bool)
 
     def raw_voxels(self, position_um: NDArray[np.float64]) -> NDArray[np.float64]:
         """Where positions of tracks (z_um, y_um, x_um) lie in the raw stack: (plane, y, x), voxels from 0."""

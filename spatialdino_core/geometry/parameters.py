@@ -55,6 +55,8 @@ class DeskewParameters:
     grid_offset_um: Annotated[
         float,
         Field(
+            ge=-1e5,
+            le=1e5,
             allow_inf_nan=False,
             description="where along the skew axis the output grid begins, relative to the first raw voxel; "
             "to sample on another program's grid (µm)",

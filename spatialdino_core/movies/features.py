@@ -9,20 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from spatialdino_core.movies.store import FrameStore
 
 FEATURES, FOREGROUND = "features.zarr", "foreground.ome.zarr"
-CLASS_TOKENS = "class_tokens"
 MAPS = ("activation", "foreground")
 
 
 def class_tokens(path: Path | str) -> NDArray[np.float32]:
     """Class tokens (t, D) of a movie from its ``features.zarr``; NaN in frames without features."""
-    return np.asarray(zarr.open_group(path, mode="r")[CLASS_TOKENS], dtype=np.float32)
+    return FrameStore(path).class_tokens()
 
 
 def object_features(store: FrameStore, frame: int, position_um: NDArray[Any]) -> NDArray[np.float32]:

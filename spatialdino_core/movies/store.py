@@ -31,7 +31,11 @@ FEATURE_CHUNK_ZYX = (16, 16, 16)
 SMALLEST_LEVEL = 96  # voxels along the longest axis at which a pyramid ends
 NAMESPACE = "spatialdino"
 CHECKSUM_BYTES = 4
+CLASS_TOKENS = "class_tokens"
 VERIFY = "Run with --config verify=true: the stage that wrote it computes this frame again, and no other."
+AGAIN = "Run with --config verify=true: the stage that wrote the store makes it again."
+DAMAGE = (LookupError, TypeError, ValueError, AttributeError, FileNotFoundError, NotADirectoryError)
+"""What Zarr, and whoever follows what it read, may raise where metadata are lost or damaged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +85,27 @@ class StoreLayout:
 
 
 class FrameStore:
-    """An OME-Zarr store of one movie, read and written a frame at a time."""
+    """An OME-Zarr store of one movie, read and written a frame at a time.
+
+    Raises
+    ------
+    BadInputError
+        If its metadata are not there, or damaged.
+    """
 
     def __init__(self, path: Path | str, mode: Literal["r", "r+"] = "r") -> None:
         self.path = Path(path)
+        try:
+            self._open(mode)
+        except DAMAGE as error:
+            raise BadInputError(
+                self.path,
+                found=f"a store in which a zarr.json is lost or damaged ({_line(error)})",
+                expected="what the stage wrote",
+                remedy=AGAIN,
+            ) from error
+
+    def _open(self, mode: Literal["r", "r+"]) -> None:
         self._group: Any = zarr.open_group(self.path, mode=mode)
         attributes: Any = dict(self._group.attrs)
         datasets = attributes["ome"]["multiscales"][0]["datasets"]
@@ -97,6 +118,9 @@ class FrameStore:
             datasets[0]["coordinateTransformations"][1]["translation"][2:]
         )
         self._factors = [[round(s / f) for s, f in zip(scale, scales[0], strict=True)] for scale in scales]
+        # Written with each frame, by who computes features.
+        rows: list[Any] = [self._group[CLASS_TOKENS]] if (self.path / CLASS_TOKENS).is_dir() else []
+        self._rows = [array.with_config({"write_empty_chunks": True}) for array in rows]
 
     @classmethod
     def recorded(cls, folder: Path, record: StageRecord, number: int) -> FrameStore:
@@ -110,12 +134,12 @@ class FrameStore:
         path = folder / record.stores[number]
         expected = "what the stage wrote"
         if not path.is_dir():
-            raise BadInputError(path, found="no such store", expected=expected, remedy=VERIFY)
+            raise BadInputError(path, found="no such store", expected=expected, remedy=AGAIN)
         store = cls(path)
         for frame, written in record.stored.items():
-            found = store.identity(frame)
-            if written and found != written[number]:
-                kind = "other files" if found else "no file"
+            found, kept = store.identity(frame), written[number] if written else None
+            if kept and not (found and found.startswith(kept)):
+                kind = "other files" if found else "not all files"
                 raise BadInputError(path, found=f"{kind} of frame {frame}", expected=expected, remedy=VERIFY)
         return store
 
@@ -144,22 +168,18 @@ class FrameStore:
             shutil.rmtree(path, ignore_errors=True)
             _create(path, layout, frames)
         store = cls(path, mode="r+")
-        for level in store._levels:
-            if level.shape[0] != frames:
-                level.resize((frames, *level.shape[1:]))
+        for array in store._arrays:
+            if array.shape[0] != frames:
+                array.resize((frames, *array.shape[1:]))
         store._group.attrs[NAMESPACE] = {"kind": layout.kind, "layout": _layout_json(layout), **about}
+        store._flush_metadata()
         return store
 
     @classmethod
     def _prepared(cls, path: Path, layout: StoreLayout, frames: int, part: Part) -> FrameStore:
         if _has_layout(path, layout) and cls(path).shape[0] == frames:
             return cls(path, mode="r+")
-        raise BadInputError(
-            path,
-            found=f"no store for {frames} frames of the layout that is needed{part}",
-            expected="one that the job before all frames (0-0) has made",
-            remedy="Delete the record of that job (its name ends in .0-0.json), and run again.",
-        )
+        raise _unprepared(path, f"no store for {frames} frames of the layout that is needed{part}")
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
@@ -178,11 +198,50 @@ class FrameStore:
         for channel, (low, high) in zip(ome["omero"]["channels"], windows, strict=True):
             channel["window"] |= {"start": float(low), "end": float(high)}
         self._group.attrs["ome"] = ome
+        self._flush_metadata()
+
+    def with_class_tokens(self, width: int, part: Part = WHOLE) -> FrameStore:
+        """The store with an array (t, ``width``) float32 beside its voxels; NaN where nothing is written.
+
+        Raises
+        ------
+        BadInputError
+            If it is not there, and is not for this part to make.
+        """
+        shape = (self.shape[0], width)
+        if self._rows and self._rows[0].shape == shape:
+            return self
+        if not part.prepares:
+            raise _unprepared(self.path / CLASS_TOKENS, f"no array of shape {shape}{part}")
+        self._group.create_array(
+            CLASS_TOKENS, shape=shape, chunks=(1, width), dtype="float32", fill_value=np.nan, overwrite=True
+        )
+        self._open("r+")
+        self._flush_metadata()
+        return self
+
+    @property
+    def _arrays(self) -> list[Any]:
+        """All arrays that a frame is written to."""
+        return [*self._levels, *self._rows]
+
+    def _flush_metadata(self) -> None:
+        for folder in (self.path, *(self.path / array.basename for array in self._arrays)):
+            flush(folder / "zarr.json")
+            flush(folder)
 
     def _shards(self, frame: int) -> list[Path]:
         """Files of the full resolution of a frame: one, or one for each channel."""
-        files = math.ceil(self.shape[1] / self._levels[0].shards[1])
-        return [self.path / "0" / "c" / str(frame) / str(c) / "0" / "0" / "0" for c in range(files)]
+        return self._files(self._levels[0], frame)
+
+    def _files(self, level: Any, frame: int) -> list[Path]:
+        files = math.ceil(level.shape[1] / level.shards[1])
+        return [
+            self.path / level.basename / "c" / str(frame) / str(c) / "0" / "0" / "0" for c in range(files)
+        ]
+
+    def _row(self, row: Any, frame: int) -> Path:
+        return self.path / str(row.basename) / "c" / str(frame) / "0"
 
     def has(self, frame: int) -> bool:
         """Whether the frame's files exist, for all channels."""
@@ -192,23 +251,24 @@ class FrameStore:
         """What tells a frame's files from those of any other, without their voxels being read; ``None`` where
         one is not there.
 
-        Their sizes, and the checksums (CRC-32C) of their indices: where each chunk lies and how long it is.
+        First of the full resolution, then of coarser ones: sizes, and the checksums (CRC-32C) of their
+        indices, where each chunk lies and how long it is. Then the checksum of a class token. Earlier
+        versions kept the beginning alone.
         """
-        found = []
-        for shard in self._shards(frame):
-            try:
-                with shard.open("rb") as file:
-                    size = file.seek(0, os.SEEK_END)
-                    file.seek(-min(size, CHECKSUM_BYTES), os.SEEK_END)
-                    found.append(f"{size:x}-{file.read().hex()}")
-            except FileNotFoundError:
-                return None
+        try:
+            found = [_end_of(shard) for level in self._levels for shard in self._files(level, frame)] + [
+                xxhash.xxh3_64_hexdigest(self._row(row, frame).read_bytes()) for row in self._rows
+            ]
+        except FileNotFoundError:
+            return None
         return " ".join(found)
 
     def is_intact(self, frame: int) -> bool:
         """Whether every chunk of a frame is what was written; reads all of it."""
         try:
             self.read(frame, slice(None))
+            for level in self._levels[1:]:
+                self._values(level, frame, ...)
         except BadInputError:
             return False
         return True
@@ -224,12 +284,16 @@ class FrameStore:
         """
         spatial = region if isinstance(region, tuple) else (slice(None),) * 3
         self._check_there(frame)
+        return self._values(self._levels[0], frame, (channel, *spatial))
+
+    def _values(self, level: Any, frame: int, region: Any) -> np.ndarray:
+        where = region if isinstance(region, tuple) else (region,)
         try:
-            return np.asarray(self._levels[0][(frame, channel, *spatial)])
+            return np.asarray(level[(frame, *where)])
         except (ValueError, RuntimeError) as error:
             raise BadInputError(
-                self.path / "0" / "c" / str(frame),
-                found=f"frame {frame} damaged on disk ({str(error).splitlines()[0]})",
+                self.path / level.basename / "c" / str(frame),
+                found=f"frame {frame} damaged on disk ({_line(error)})",
                 expected="the chunks that were written",
                 remedy=VERIFY,
             ) from error
@@ -260,11 +324,29 @@ class FrameStore:
         """
         for level, reduced in zip(self._levels, _pyramid(data, self._factors), strict=True):
             level[frame] = reduced
-        folder = self.path / "0" / "c" / str(frame)
-        for shard in folder.rglob("0"):
-            if shard.is_file():
-                flush(shard)
+        for shard in self._shards(frame):
+            flush(shard)
         return checksum(data)
+
+    def write_class_token(self, frame: int, token: np.ndarray) -> str:
+        """Write the class token (D) of a frame and bring it to disk; returns its checksum."""
+        self._rows[0][frame] = token
+        flush(self._row(self._rows[0], frame))
+        return checksum(token)
+
+    def class_tokens(self) -> np.ndarray:
+        """Class tokens (t, D) of all frames.
+
+        Raises
+        ------
+        BadInputError
+            If the store has none.
+        """
+        for row in self._rows:
+            return np.asarray(row[:])
+        raise BadInputError(
+            self.path / CLASS_TOKENS, found="no such array", expected="what the stage wrote", remedy=AGAIN
+        )
 
 
 def checksum(data: np.ndarray) -> str:
@@ -286,32 +368,66 @@ def _layout_json(layout: StoreLayout) -> dict[str, Any]:
 
 
 def _has_layout(path: Path, layout: StoreLayout) -> bool:
-    if not (path / "zarr.json").is_file():
+    """Whether a sound store of this layout is there; one that is damaged counts as none."""
+    try:
+        store = FrameStore(path)
+        shapes = [level.shape[1:] for level in store._levels]
+        wanted = [array["shape"][1:] for array in _arrays(layout, 1)]
+        kept = store.about.get("layout"), store.about.get("kind"), shapes
+        return kept == (_layout_json(layout), layout.kind, wanted)
+    except (BadInputError, *DAMAGE):
         return False
-    attributes: Any = dict(zarr.open_group(path, mode="r").attrs).get(NAMESPACE, {})
-    return attributes.get("layout") == _layout_json(layout) and attributes.get("kind") == layout.kind
+
+
+def _unprepared(path: Path, found: str) -> BadInputError:
+    return BadInputError(
+        path,
+        found=found,
+        expected="one that the job before all frames (0-0) has made",
+        remedy="Delete the record of that job (its name ends in .0-0.json), and run again.",
+    )
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _end_of(shard: Path) -> str:
+    """Size of a file, and its last bytes: the checksum of its index."""
+    with shard.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(-min(size, CHECKSUM_BYTES), os.SEEK_END)
+        return f"{size:x}-{file.read().hex()}"
 
 
 def _create(path: Path, layout: StoreLayout, frames: int) -> None:
     group = zarr.create_group(path, zarr_format=3)
-    for number, factors in enumerate(layout.level_factors()):
+    for number, array in enumerate(_arrays(layout, frames)):
+        group.create_array(
+            str(number),
+            **array,
+            dtype=layout.dtype,
+            compressors=[BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"), Crc32cCodec()],
+            dimension_names=AXES,
+        )
+    group.attrs["ome"] = ome_metadata(layout)
+    group.attrs[NAMESPACE] = {"kind": layout.kind, "layout": _layout_json(layout)}
+
+
+def _arrays(layout: StoreLayout, frames: int) -> Iterator[dict[str, Any]]:
+    """Shape, chunks and shards of the array of each level."""
+    for factors in layout.level_factors():
         voxels = tuple(math.ceil(n / f) for n, f in zip(layout.shape_czyx[1:], factors, strict=True))
         together = layout.kind == "features"
         channels = layout.shape_czyx[0] if together else 1
         largest = FEATURE_CHUNK_ZYX if together else CHUNK_ZYX
         chunks = tuple(min(n, c) for n, c in zip(voxels, largest, strict=True))
         shards = tuple(c * math.ceil(n / c) for n, c in zip(voxels, chunks, strict=True))
-        group.create_array(
-            str(number),
-            shape=(frames, layout.shape_czyx[0], *voxels),
-            dtype=layout.dtype,
-            chunks=(1, channels, *chunks),
-            shards=(1, channels, *shards),
-            compressors=[BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"), Crc32cCodec()],
-            dimension_names=AXES,
-        )
-    group.attrs["ome"] = ome_metadata(layout)
-    group.attrs[NAMESPACE] = {"kind": layout.kind, "layout": _layout_json(layout)}
+        yield {
+            "shape": (frames, layout.shape_czyx[0], *voxels),
+            "chunks": (1, channels, *chunks),
+            "shards": (1, channels, *shards),
+        }
 
 
 def ome_metadata(layout: StoreLayout) -> dict[str, Any]:

@@ -22,6 +22,7 @@ class QualityParameters:
         float,
         Field(
             ge=0,
+            le=1e4,
             description="lowest signal-to-noise ratio of the brightest 1e-4 of the voxels, first frame (1)",
         ),
     ] = 5.0
@@ -30,14 +31,19 @@ class QualityParameters:
         Field(ge=0, le=1, description="largest fraction of voxels at the top of the camera's range (1)"),
     ] = 0.001
     max_empty_planes: Annotated[
-        int, Field(ge=0, description="most planes of a single value in one frame (planes)")
+        int, Field(ge=0, le=100_000, description="most planes of a single value in one frame (planes)")
     ] = 0
     max_repeated_planes: Annotated[
-        int, Field(ge=0, description="most planes identical to the one before in one frame (planes)")
+        int,
+        Field(ge=0, le=100_000, description="most planes identical to the one before in one frame (planes)"),
     ] = 0
     max_repeated_frames: Annotated[
         int,
-        Field(ge=0, description="most looked-at frames identical to the one looked at before (frames)"),
+        Field(
+            ge=0,
+            le=100_000,
+            description="most looked-at frames identical to the one looked at before (frames)",
+        ),
     ] = 0
     max_missing_fraction: Annotated[
         float,
@@ -56,17 +62,22 @@ class QualityParameters:
         ),
     ] = 0.9
     min_half_life_s: Annotated[
-        float, Field(ge=0, description="shortest half-life of the signal; 0: bleaching is not judged (s)")
+        float,
+        Field(ge=0, le=1e9, description="shortest half-life of the signal; 0: bleaching is not judged (s)"),
     ] = 0.0
     max_motion_um: Annotated[
         float | None,
         Field(
-            ge=0, description="largest rigid shift from the first frame to the next; null: not judged (µm)"
+            ge=0,
+            le=1e4,
+            description="largest rigid shift from the first frame to the next; null: not judged (µm)",
         ),
     ] = 1.0
     max_drift_um: Annotated[
         float | None,
         Field(
-            ge=0, description="largest rigid shift from the first frame to the last; null: not judged (µm)"
+            ge=0,
+            le=1e4,
+            description="largest rigid shift from the first frame to the last; null: not judged (µm)",
         ),
     ] = None

@@ -15,15 +15,17 @@ class RepairParameters:
     """Settings of the repair of singular defects."""
 
     max_crops: Annotated[
-        int, Field(ge=1, description="Crops used at most; one half diagnoses, the other half repairs")
+        int,
+        Field(ge=1, le=10**6, description="Crops used at most; one half diagnoses, the other half repairs"),
     ] = 128
-    batch_size: Annotated[int, Field(ge=1, description="Crops per step")] = 4
+    batch_size: Annotated[int, Field(ge=1, le=4096, description="Crops per step")] = 4
 
     outlier_mads: Annotated[
-        float, Field(gt=0, description="A token is an outlier above median + this many MADs of the norm")
+        float,
+        Field(gt=0, le=1e4, description="A token is an outlier above median + this many MADs of the norm"),
     ] = 6.0
     min_norm_ratio: Annotated[
-        float, Field(ge=1, description="... and only above this many times the median norm")
+        float, Field(ge=1, le=1e4, description="... and only above this many times the median norm")
     ] = 2.0
     min_outlier_rate: Annotated[
         float, Field(ge=0, lt=1, description="Repair only where more than this share of tokens are outliers")
@@ -36,12 +38,12 @@ class RepairParameters:
         float, Field(ge=0, le=90, description="... and below that of normal tokens by at least this (°)")
     ] = 15.0
 
-    steps: Annotated[int, Field(ge=1, description="Optimiser steps at most")] = 1000
-    learning_rate: Annotated[float, Field(gt=0, description="Learning rate of SGD")] = 0.02
+    steps: Annotated[int, Field(ge=1, le=10**7, description="Optimiser steps at most")] = 1000
+    learning_rate: Annotated[float, Field(gt=0, le=100, description="Learning rate of SGD")] = 0.02
     momentum: Annotated[float, Field(ge=0, lt=1, description="Momentum of SGD")] = 0.9
-    clip_norm: Annotated[float, Field(gt=0, description="Largest gradient norm")] = 3.0
+    clip_norm: Annotated[float, Field(gt=0, le=1e6, description="Largest gradient norm")] = 3.0
     repair_norm_ratio: Annotated[
-        float, Field(ge=1, description="Repair goes on until norms are below this many medians")
+        float, Field(ge=1, le=1e4, description="Repair goes on until norms are below this many medians")
     ] = 1.5
     repair_angle_deg: Annotated[
         float,
@@ -51,18 +53,21 @@ class RepairParameters:
         float, Field(ge=0, lt=1, description="A batch teaches if at least this share of tokens is anomalous")
     ] = 0.002
     temperature: Annotated[
-        float, Field(gt=0, description="Sharpness with which anomalous neighbours are ignored")
+        float, Field(gt=0, le=100, description="Sharpness with which anomalous neighbours are ignored")
     ] = 0.1
     keep_weight: Annotated[
-        float, Field(ge=0, description="Weight of the loss that keeps normal tokens where they were")
+        float, Field(ge=0, le=1e4, description="Weight of the loss that keeps normal tokens where they were")
     ] = 2.0
     stop_share: Annotated[
         float, Field(gt=0, le=1, description="Stop when this share of recent batches has no anomaly")
     ] = 0.75
-    stop_window_steps: Annotated[int, Field(ge=1, description="Recent batches that decide to stop")] = 40
+    stop_window_steps: Annotated[
+        int, Field(ge=1, le=10**6, description="Recent batches that decide to stop")
+    ] = 40
 
     min_reduction: Annotated[
-        float, Field(ge=1, description="Accept only if the outlier rate falls by at least this factor")
+        float,
+        Field(ge=1, le=1e6, description="Accept only if the outlier rate falls by at least this factor"),
     ] = 10.0
     min_cosine: Annotated[
         float, Field(ge=-1, le=1, description="... and class and normal tokens keep this median cosine")

@@ -22,7 +22,7 @@ class TrackParameters:
         Field(ge=0, le=100, description="longest time that a particle may be unseen within a track (frames)"),
     ] = 4
     min_length_frames: Annotated[
-        int, Field(ge=1, description="shorter tracks are dropped; 1 keeps all (frames)")
+        int, Field(ge=1, le=10**6, description="shorter tracks are dropped; 1 keeps all (frames)")
     ] = 1
     min_track_confidence: Annotated[
         float,

@@ -214,6 +214,9 @@ def importing_settings(**changes: Any) -> ImportParameters:
     return ImportParameters(**(values | changes))
 
 
+OF_VOLUMES = {"patch_voxels": None, "image_mean": None, "image_std": None}
+
+
 @STAGE.scene
 def foreign(folder: Path) -> Mapping[str, Any]:
     """Encoders of all known layouts, and files that are none."""
@@ -223,11 +226,14 @@ def foreign(folder: Path) -> Mapping[str, Any]:
     full_heads = foreign_files.dinov3(width=128, heads=2, depth=1, registers=1)
     zeros = {"tt_register_tokens": torch.zeros(1, 2, 24)}
     states: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-        "3D": (foreign_files.spatialdino(positions=2) | zeros, {}),
-        "3D dropped": (foreign_files.spatialdino(positions=2, feed_forward="swiglu"), {"positions": "none"}),
+        "3D": (foreign_files.spatialdino(positions=2) | zeros, OF_VOLUMES),
+        "3D dropped": (
+            foreign_files.spatialdino(positions=2, feed_forward="swiglu"),
+            OF_VOLUMES | {"positions": "none"},
+        ),
         "3D checkpoint": (
             checkpoint | {"optimiser": torch.zeros(2)},
-            {"field_of_view_voxels": 12, "positions": "none"},
+            OF_VOLUMES | {"field_of_view_voxels": 12, "positions": "none"},
         ),
         "2D": (foreign_files.dinov2(registers=1), {"field_of_view_voxels": 18}),
         "2D resized": (foreign_files.dinov2(feed_forward="swiglu", patch=5), {"field_of_view_voxels": 30}),
@@ -271,8 +277,8 @@ def foreign(folder: Path) -> Mapping[str, Any]:
         "positions": (two | {"pos_embed": torch.zeros(1, 10, 20)}, {}),
         "no token": ({k: v for k, v in two.items() if k != "cls_token"}, {}),
         "mask": (masked, {"heads": 2}),
-        "registers": (three | ones, {}),
-        "no cube": (three | {"pos_embed": torch.zeros(1, 8, 24)}, {}),
+        "registers": (three | ones, OF_VOLUMES),
+        "no cube": (three | {"pos_embed": torch.zeros(1, 8, 24)}, OF_VOLUMES),
         "no square": (two | {"pos_embed": torch.zeros(1, 11, 24)}, {"field_of_view_voxels": 18}),
         "no whole patches": (two, {"field_of_view_voxels": 20}),
         "no bias": ({k: v for k, v in two.items() if k != "patch_embed.proj.bias"}, {}),

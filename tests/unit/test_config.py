@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,40 @@ def test_what_is_no_number_and_no_name_is_refused(content: dict[str, Any], words
     with pytest.raises(BadInputError) as refused:
         load_config(NEEDED | content)
     assert words in str(refused.value)
+
+
+def test_every_number_has_a_lowest_and_a_highest_value() -> None:
+    """Else one digit too many ends in a plan that never comes to an end, or in a job that is killed."""
+    found = list(numbers(json.loads(settings_schema()), ""))
+    assert len(found) > 100
+    for name, about in found:
+        assert {"minimum", "exclusiveMinimum"} & set(about), name
+        assert {"maximum", "exclusiveMaximum"} & set(about), name
+
+
+def numbers(schema: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Descriptions of all numbers in a schema."""
+    inside = (
+        schema.items() if isinstance(schema, dict) else enumerate(schema) if isinstance(schema, list) else ()
+    )
+    if isinstance(schema, dict) and schema.get("type") in ("integer", "number"):
+        yield name, schema
+    for key, value in inside:
+        yield from numbers(value, f"{name}.{key}")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("crops.crop_voxels", 1e9), ("crops.crops_per_frame", 100_000)),
+        *(("pretrain.batch_size", 10**9), ("pretrain.loader_workers", 10**6)),
+        *(("deskew.grid_offset_um", 1e308), ("deskew.grid_offset_um", -1e308)),
+    ],
+)
+def test_numbers_beyond_all_sense_are_refused(key: str, value: float) -> None:
+    section, _, name = key.partition(".")
+    with pytest.raises(BadInputError, match=f"{key} = .*less than|{key} = .*greater than"):
+        load_config(NEEDED | {section: {name: int(value) if name != "grid_offset_um" else value}})
 
 
 def test_truth_values_and_empty_sections_stay() -> None:

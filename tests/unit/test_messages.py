@@ -28,6 +28,7 @@ def test_refused_movies_and_failed_jobs_are_listed_with_reasons(
     write_table(tmp_path / "qc" / "metrics.tsv", COLUMNS, rows)
     log(tmp_path, "deskew/a", "10 %\nERROR: a.tif: found zeros\n")
     log(tmp_path, "track/a", "Traceback (most recent call last):\n  File x\nKeyError: 'z'\n\n")
+    log(tmp_path, "pretrain", "ERROR: crops: found none\n")
     log(tmp_path, "segment/a", "ERROR: of the day before\n", old=True)
     log(tmp_path, "features/a", "all is well\n")
     show_left_out(str(tmp_path), ["a", "b", "c"], since=2.0)
@@ -35,6 +36,7 @@ def test_refused_movies_and_failed_jobs_are_listed_with_reasons(
     assert said.splitlines()[:2] == ["1 of 3 movies cannot be used:", "  b  why b"]
     assert f"  deskew a  a.tif: found zeros\n    (log: {tmp_path}/logs/deskew/a.log)" in said
     assert "  track a   KeyError: 'z'" in said
+    assert "  pretrain  crops: found none" in said
     for other in ("gone", "why c", "day before", "well"):
         assert other not in said
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from snakemake.exceptions import WorkflowError
 
 from spatialdino_core import budget
 from spatialdino_core.errors import BadInputError
@@ -114,6 +115,30 @@ def test_time_of_a_part_is_that_of_its_frames(scope: dict[str, Any]) -> None:
     part = SimpleNamespace(movie="cell", frames="0-20")
     voxels = 20 * 100 * 500 * 1029
     assert scope["minutes_for"](900)(part, attempt=1) == round(20 + 3 * voxels / 1e9 * 900 / 60)
+
+
+def test_a_model_that_does_not_fit_is_refused_before_it_is_begun(
+    scope: dict[str, Any],
+) -> None:
+    """Not where nothing of it is to be made, and not on a cluster."""
+    sheet = Path("movies.tsv").read_text()
+    Path("movies.tsv").write_text(sheet.replace("\tno\n", "\tyes\n"))
+    training = load(model={"source": "train"}, device="cpu")
+    weights = SimpleNamespace(weights="results/model/pretrained.safetensors")
+    shards = SimpleNamespace(index="results/shards/{movie}/index.json")
+    training["rules"] = SimpleNamespace(
+        pretrain=SimpleNamespace(output=weights), shard=SimpleNamespace(output=shards)
+    )
+    training["RECIPES"] |= {"pretrain": [], "shard": []}
+    with pytest.raises(WorkflowError, match="pretrain takes 7"):
+        training["check_memory_of_model"]()
+    for stands in ({"TRAINING": []}, {"ON_CLUSTER": True}):
+        before = {name: training[name] for name in stands}
+        training.update(stands)
+        training["check_memory_of_model"]()
+        training.update(before)
+    training["PLAN"] = SimpleNamespace(is_current=lambda outputs, recipe: "model" in outputs[0])
+    training["check_memory_of_model"]()
 
 
 def test_a_guess_is_not_remembered(scope: dict[str, Any]) -> None:

@@ -244,6 +244,104 @@ def test_file_of_something_else_is_refused(tmp_path):
         read_tensors(tmp_path / "list.pth")
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({0: torch.ones(2)}, "tensors without names"),
+        ({"norm.weight": torch.ones(24).to_sparse()}, "norm.weight (sparse_coo)"),
+        ({"norm.weight": torch.ones(24, device="meta")}, "norm.weight (without values)"),
+        ({"norm.weight": torch.ones(24, dtype=torch.int32)}, "norm.weight (int32)"),
+        ({"norm.weight": torch.ones(24, dtype=torch.complex64)}, "norm.weight (complex64)"),
+        ({"pos_embed": torch.ones(1, 11, 24)}, "10 learned positions, which fill no cube"),
+        ({"patch_embed.proj.weight": torch.ones(24, 3, 4, 5), "pos_embed": torch.ones(1, 5, 24)}, "together"),
+    ],
+)
+def test_what_holds_no_weights_is_refused_in_one_line(tmp_path, capsys, content, words):
+    source, output = tmp_path / "x.pth", tmp_path / "y.safetensors"
+    torch.save(foreign_files.spatialdino() | content, source)
+    options = ["--voxel-um", "0.1", "--heads", "3", "--positions", "none"]
+    assert main([str(source), "--out", str(output), *options]) == 1
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+    assert not output.exists()
+
+
+def test_integers_beside_the_weights_do_not_matter():
+    """Masks of key biases are none; those of other parts of a training checkpoint are left out."""
+    state = foreign_files.dinov3(width=128, heads=2)
+    masks = {name: t.bool() for name, t in state.items() if name.endswith("bias_mask")}
+    assert masks
+    imported(state | masks)
+    teacher = {f"teacher.encoder.{name}": tensor for name, tensor in foreign_files.spatialdino().items()}
+    imported(teacher | {"steps": torch.tensor(7)}, heads=3)
+
+
+def test_positions_that_fill_no_cube_are_left_out_when_the_field_of_view_is_said():
+    state = foreign_files.spatialdino() | {"pos_embed": torch.ones(1, 11, 24)}
+    _, side, notes = imported(state, heads=3, positions="none", field_of_view_voxels=16)
+    assert side == 16
+    assert any("positions of 10 patches left out on request" in note for note in notes)
+    with pytest.raises(BadInputError, match="cubic"):
+        imported(state, heads=3, field_of_view_voxels=16)
+
+
+@pytest.mark.parametrize("place", ["source", "link", "hard link", "folder", ".", "below a file", "read-only"])
+def test_a_place_that_cannot_be_written_to_is_refused(tmp_path, capsys, monkeypatch, place):
+    source = tmp_path / "x.pth"
+    torch.save(foreign_files.spatialdino(), source)
+    before = source.read_bytes()
+    (tmp_path / "link").symlink_to(source)
+    os.link(source, tmp_path / "hard link")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    output = {"source": source, "below a file": tmp_path / "file" / "y", ".": "."}.get(
+        place, tmp_path / place
+    )
+    if place == "read-only":
+        output = tmp_path / "folder" / "y.safetensors"
+
+        def refused(*_, **__):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr("pathlib.Path.write_bytes", refused)
+    options = ["--voxel-um", "0.1", "--heads", "3", "--positions", "none"]
+    assert main([str(source), "--out", str(output), *options]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"--out {output}: found ")
+    assert said.count("\n") == 1
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--patch-voxels", "8"], "an encoder of volumes, and --patch-voxels"),
+        (["--image-mean", "0.5"], "an encoder of volumes, and --image-mean"),
+        (["--image-std", "0.5"], "an encoder of volumes, and --image-std"),
+        (["--image-mean", "nan"], "image_mean.0 = nan"),
+        (["--image-std", "nan"], "image_std.0 = nan"),
+        (["--image-std", "inf"], "image_std.0 = inf"),
+        (["--voxel-um", "nan"], "voxel_um = nan"),
+        (["--tail-fraction", "nan"], "tail_fraction = nan"),
+        (["--rope-base", "nan"], "rope_base = nan"),
+        (
+            ["--heads", "5"],
+            "24 features per token and 5 heads; expected heads (5) must divide embed_dim (24)",
+        ),
+        (["--heads", "48"], "heads (48) must divide"),
+    ],
+)
+def test_options_that_do_nothing_or_make_no_sense_are_refused(tmp_path, capsys, options, words):
+    torch.save(foreign_files.spatialdino(), tmp_path / "x.pth")
+    always = ["--out", str(tmp_path / "y"), "--voxel-um", "0.1", "--heads", "3", "--positions", "none"]
+    assert main([str(tmp_path / "x.pth"), *always, *options]) == 1
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+    assert "pydantic" not in said
+
+
 def test_command_line(tmp_path, capsys):
     save_file(foreign_files.hub(foreign_files.dinov3(width=128, heads=2)), tmp_path / "model.safetensors")
     output = tmp_path / "out" / "dinov3.safetensors"

@@ -242,7 +242,9 @@ def imported(folder, state, **options):
     """The encoder of a file of these tensors, in float64."""
     source, output = folder / "published.safetensors", folder / "ours.safetensors"
     save_file({name: torch.from_numpy(value) for name, value in state.items()}, source)
-    import_weights(source, output, settings(**options))
+    of_volumes = state.get("patch_embed.proj.weight", np.empty(0)).ndim == 5
+    unused = dict.fromkeys(("patch_voxels", "image_mean", "image_std")) if of_volumes else {}
+    import_weights(source, output, settings(**(unused | options)))
     return load_encoder(output)[0].double().requires_grad_(False)
 
 

@@ -12,6 +12,7 @@ import tifffile
 import zarr
 from geometry_scenes import PIXEL
 
+from spatialdino_core.errors import BadInputError
 from spatialdino_core.geometry.background import estimate_background
 from spatialdino_core.geometry.deskewed import DeskewedMovie
 from spatialdino_core.geometry.no_data import inner_parts, no_data_region, no_data_value
@@ -21,6 +22,7 @@ from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.part import Part
 from spatialdino_core.movies.register import register_movie
 from spatialdino_core.movies.sheet import SheetRow
+from spatialdino_core.movies.store import FrameStore
 
 SHAPE = (12, 40, 60)
 Z, Y, X = np.indices(SHAPE)
@@ -158,6 +160,20 @@ def test_a_movie_without_such_borders_has_no_file_of_it(tmp_path: Path) -> None:
     run(rows, tmp_path / "silent")
     assert files(tmp_path / "said") == files(tmp_path / "silent")
     assert not (tmp_path / "said" / "valid.ome.zarr").exists()
+
+
+def test_a_mask_that_the_stage_did_not_write_is_refused_and_made_again(tmp_path: Path) -> None:
+    filled = [np.where(SHEAR, image(t), 0).astype(np.uint16) for t in range(2)]
+    rows, out = [movie(tmp_path / "raw", filled)], tmp_path / "out"
+    run(rows, out, {"c": 0})
+    FrameStore(out / "valid.ome.zarr", "r+").write(0, np.ones((1, *SHAPE), np.uint8))
+    with pytest.raises(BadInputError, match=r"valid\.ome\.zarr: found another mask.*verify=true"):
+        DeskewedMovie(out / "deskewed.json")
+    assert np.array_equal(run(rows, out, {"c": 0}).valid, SHEAR)
+    (out / "valid.ome.zarr/0/zarr.json").write_text("")
+    with pytest.raises(BadInputError, match=r"valid\.ome\.zarr: found .*verify=true"):
+        DeskewedMovie(out / "deskewed.json")
+    assert np.array_equal(run(rows, out, {"c": 0}).valid, SHEAR)
 
 
 def test_the_mask_goes_when_the_raw_files_have_data_there(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from ome_zarr_models.v05 import Image, ImageLabel
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.ledger import Entry
+from spatialdino_core.movies.part import Part
 from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.movies.store import SMALLEST_LEVEL, FrameStore, StoreLayout, checksum
 
@@ -69,14 +71,94 @@ def test_a_frame_of_zeros_counts_as_written(tmp_path: Path) -> None:
     assert store.has(0)
 
 
+def write(store: FrameStore, t: int) -> str:
+    store.write_class_token(t, np.array([t, 1, 2], np.float32))
+    return store.write(t, frame(t))
+
+
 def recorded(folder: Path) -> tuple[FrameStore, StageRecord, Path]:
     """A store of two frames, the record of the stage that wrote it, and a file of the second."""
-    store = FrameStore.prepare(folder / "a.zarr", LAYOUT, 2, {})
+    store = FrameStore.prepare(folder / "a.zarr", LAYOUT, 2, {}).with_class_tokens(3)
     entries = []
     for t in range(2):
-        total = store.write(t, frame(t))
+        total = write(store, t)
         entries.append(Entry(frame=t, key="", stamp="", output=total, stored=[store.identity(t)]))
     return store, StageRecord.of(["a.zarr"], entries, {}), folder / "a.zarr/0/c/1/0/0/0/0"
+
+
+@pytest.mark.parametrize("name", ["zarr.json", "0/zarr.json", "1/zarr.json", "class_tokens/zarr.json"])
+@pytest.mark.parametrize("harm", ["lost", "emptied", "cut short", "of something else"])
+def test_lost_and_damaged_metadata_are_refused_by_readers_and_made_again_by_the_writer(
+    tmp_path: Path, name: str, harm: str
+) -> None:
+    _, record, _ = recorded(tmp_path)
+    path = tmp_path / "a.zarr" / name
+    if harm == "lost":
+        path.unlink()
+    else:
+        whole = path.read_text()
+        path.write_text({"emptied": "", "cut short": whole[: len(whole) // 2]}.get(harm, "[1, 2]"))
+    with pytest.raises(BadInputError, match=r"a\.zarr: found .*verify=true"):
+        FrameStore.recorded(tmp_path, record, 0)
+    with pytest.raises(BadInputError, match=r"0-0"):
+        FrameStore.prepare(tmp_path / "a.zarr", LAYOUT, 2, {}, Part(0, 1)).with_class_tokens(3, Part(0, 1))
+    again = FrameStore.prepare(tmp_path / "a.zarr", LAYOUT, 2, {}).with_class_tokens(3)
+    # What is written is what the record says: nothing of a frame that is not written anew counts.
+    assert again.identity(0) is None
+    write(again, 0)
+    assert again.identity(0) == record.stored[0][0]
+    np.testing.assert_array_equal(FrameStore(tmp_path / "a.zarr").read(0, 1), frame(0)[1])
+
+
+def test_an_array_of_other_voxels_is_not_written_to(tmp_path: Path) -> None:
+    """Attributes of the group that fit are not enough."""
+    FrameStore.prepare(tmp_path / "a.zarr", LAYOUT, 1, {}).write(0, frame(0))
+    FrameStore.prepare(tmp_path / "b.zarr", replace(LAYOUT, shape_czyx=(2, 20, 40, 200)), 1, {})
+    shutil.copy(tmp_path / "b.zarr/0/zarr.json", tmp_path / "a.zarr/0/zarr.json")
+    store = FrameStore.prepare(tmp_path / "a.zarr", LAYOUT, 1, {})
+    assert store.shape == (1, *LAYOUT.shape_czyx)
+    assert not store.has(0)
+
+
+def test_metadata_are_brought_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[Path] = []
+    monkeypatch.setattr("spatialdino_core.movies.store.flush", flushed.append)
+    store = FrameStore.prepare(tmp_path / "a.zarr", LAYOUT, 1, {}).with_class_tokens(3)
+    assert set((tmp_path / "a.zarr").rglob("zarr.json")) <= set(flushed)
+    flushed.clear()
+    store.set_display([(0, 1)] * 2)
+    assert tmp_path / "a.zarr/zarr.json" in flushed
+
+
+@pytest.mark.parametrize("harm", ["lost", "emptied", "of another frame", "changed"])
+@pytest.mark.parametrize("name", ["1/c/FRAME/1/0/0/0", "class_tokens/c/FRAME/0"])
+def test_all_that_a_frame_writes_is_watched(tmp_path: Path, name: str, harm: str) -> None:
+    store, record, _ = recorded(tmp_path)
+    path = tmp_path / "a.zarr" / name.replace("FRAME", "1")
+    content = bytearray(path.read_bytes())
+    if harm == "lost":
+        path.unlink()
+    elif harm == "of another frame":
+        shutil.copy(tmp_path / "a.zarr" / name.replace("FRAME", "0"), path)
+    else:
+        content[len(content) // 2] ^= 0xFF
+        path.write_bytes(b"" if harm == "emptied" else content)
+    as_written = store.identity(1) == record.stored[1][0] and store.is_intact(1)
+    assert not as_written
+    assert store.identity(0) == record.stored[0][0]
+    assert store.is_intact(0)
+    if harm != "changed":
+        with pytest.raises(BadInputError, match=r"of frame 1.*verify=true"):
+            FrameStore.recorded(tmp_path, record, 0)
+
+
+def test_records_of_before_coarse_levels_were_watched_stay_current(tmp_path: Path) -> None:
+    _, record, shard = recorded(tmp_path)
+    full = {t: [" ".join(str(kept).split()[:2]) for kept in stored] for t, stored in record.stored.items()}
+    FrameStore.recorded(tmp_path, replace(record, stored=full), 0)
+    shard.write_bytes(shard.read_bytes()[:-1000])
+    with pytest.raises(BadInputError, match="frame 1"):
+        FrameStore.recorded(tmp_path, replace(record, stored=full), 0)
 
 
 @pytest.mark.parametrize("harm", ["lost", "emptied", "cut short", "of another frame", "of another run"])
