@@ -1,31 +1,54 @@
-"""Gaussian models in boxes of voxels around many places at once: what fits of particles are built from.
+"""Boxes of voxels around places in a frame: cut out, and freed from the light of neighbours.
 
-Not the fits themselves: those are in :mod:`.localise` and :mod:`.pairs`.
+What is fitted or outlined there is not its business: see :mod:`.localise`, :mod:`.pairs`, :mod:`.instances`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.spatial import cKDTree
 
-PLANE = 4
-"""Terms of a background that is a plane."""
+from spatialdino_core.compiled import njit
+from spatialdino_core.segment.least_squares import FAST
+
 FADED = 3.0
 """Standard deviations from its centre at which the light of a neighbour has faded out."""
-CHUNK_NUMBERS = 32_000_000
-"""Numbers, of all terms of a model in all voxels of boxes, held at once, which bounds memory."""
+CHUNK_VOXELS = 250_000
+"""Voxels of boxes held at once, which bounds memory and stays in the processor's cache."""
 
 
-def chunks(rows: np.ndarray, half: np.ndarray, terms: int) -> list[np.ndarray]:
-    """``rows`` in parts whose boxes of half edges ``half`` (3,) are fitted at once with so many terms."""
-    pieces = -(-len(rows) * int(np.prod(2 * half + 1)) * terms // CHUNK_NUMBERS)
-    return np.array_split(rows, max(1, pieces))
+@dataclass(frozen=True)
+class Boxes:
+    """Boxes of one size.
+
+    Attributes
+    ----------
+    rows
+        Shape (n,): which places they are around.
+    corner
+        Shape (n, 3), int64: their first voxels (z, y, x); may lie outside of the frame.
+    values
+        Shape (n, z, y, x), zero where unusable.
+    usable
+        Shape (n, z, y, x), bool: in the frame and valid.
+    count
+        Shape (n,), int64: usable voxels.
+    """
+
+    rows: np.ndarray
+    corner: np.ndarray
+    values: np.ndarray
+    usable: np.ndarray
+    count: np.ndarray
 
 
-def boxes(
-    frame: np.ndarray, valid: np.ndarray | None, places: np.ndarray, half: np.ndarray
-) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """Voxel coordinates per axis (n, length), intensities and validity (n, z, y, x) around ``places``.
+def cut_boxes(
+    frame: np.ndarray, valid: np.ndarray | None, places: np.ndarray, rows: np.ndarray, half: np.ndarray
+) -> Iterator[Boxes]:
+    """The boxes around some places, as many at a time as memory allows; ``values`` are float32.
 
     Parameters
     ----------
@@ -35,93 +58,150 @@ def boxes(
         Boolean mask broadcastable to ``frame``, or None.
     places
         Shape (n, 3), voxels (z, y, x).
+    rows
+        Those of ``places`` that are wanted.
     half
         Shape (3,): half edges of the boxes in voxels.
     """
-    centre = np.round(places).astype(np.intp)
-    axes = [centre[:, a, None] + np.arange(-half[a], half[a] + 1) for a in range(3)]
-    inside = [(axis >= 0) & (axis < n) for axis, n in zip(axes, frame.shape, strict=True)]
-    index = open_mesh([np.clip(axis, 0, n - 1) for axis, n in zip(axes, frame.shape, strict=True)])
-    usable = inside[0][:, :, None, None] & inside[1][:, None, :, None] & inside[2][:, None, None, :]
-    if valid is not None:
-        usable &= np.broadcast_to(valid, frame.shape)[index]
-    values = np.where(usable, frame[index], 0).astype(np.float64)
-    return axes, values, usable
+    frame = np.ascontiguousarray(frame, None if frame.dtype == np.uint16 else np.float32)
+    mask = np.ascontiguousarray(np.ones((1, 1, 1), bool) if valid is None else valid)
+    shape = [int(edge) for edge in 2 * half + 1]
+    pieces = -(-len(rows) * int(np.prod(shape)) // CHUNK_VOXELS)
+    for some in np.array_split(rows, max(1, pieces)):
+        corner = np.round(places[some]).astype(np.int64) - half
+        values, usable = np.empty((len(some), *shape), np.float32), np.empty((len(some), *shape), bool)
+        count = np.empty(len(some), np.int64)
+        _cut(frame, mask, corner, values, usable, count)
+        yield Boxes(some, corner, values, usable, count)
 
 
-def subtract_mean(values: np.ndarray, usable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Intensities (n, z, y, x) minus the mean of each box, zero where unusable; and the means (n,)."""
-    values = np.where(usable, values, 0)
-    level = values.sum(axis=(1, 2, 3)) / np.maximum(usable.sum(axis=(1, 2, 3)), 1)
-    return np.where(usable, values - level[:, None, None, None], 0), level
+@njit(nogil=True, cache=True)
+def _cut(frame, mask, corner, values, usable, count):
+    deep, high, wide = mask.shape[0] > 1, mask.shape[1] > 1, mask.shape[2] > 1
+    for i in range(len(corner)):
+        count[i] = 0
+        for a in range(values.shape[1]):
+            z = corner[i, 0] + a
+            for b in range(values.shape[2]):
+                y = corner[i, 1] + b
+                row = 0 <= z < frame.shape[0] and 0 <= y < frame.shape[1]
+                for c in range(values.shape[3]):
+                    x = corner[i, 2] + c
+                    known = row and 0 <= x < frame.shape[2]
+                    known = known and mask[z if deep else 0, y if high else 0, x if wide else 0]
+                    usable[i, a, b, c] = known
+                    values[i, a, b, c] = frame[z, y, x] if known else 0
+                    count[i] += known
 
 
-def open_mesh(axes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per-axis values (n, length) made broadcastable to boxes (n, z, y, x)."""
-    return axes[0][:, :, None, None], axes[1][:, None, :, None], axes[2][:, None, None, :]
-
-
-def offsets(
-    axes: list[np.ndarray], position: np.ndarray, sigma: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distances from ``position`` (n, 3) along each axis in units of ``sigma`` (n, 3), as an open mesh."""
-    return open_mesh([(axis - position[:, a, None]) / sigma[:, a, None] for a, axis in enumerate(axes)])
-
-
-def gaussian(axes: list[np.ndarray], position: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    """Gaussians of unit height in boxes, shape (n, z, y, x)."""
-    z, y, x = (np.exp(-0.5 * offset**2) for offset in offsets(axes, position, sigma))
-    return np.asarray(z * y * x)
-
-
-def least_squares(design: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Coefficients (n, terms) of ``design`` (n, terms, voxels) that fit ``target`` (n, voxels) best."""
-    normal = regularised(design @ design.transpose(0, 2, 1))
-    return np.asarray(np.linalg.solve(normal, design @ target[:, :, None])[:, :, 0])
-
-
-def regularised(normal: np.ndarray) -> np.ndarray:
-    """Keep boxes that are mostly invalid solvable."""
-    diagonal = np.arange(normal.shape[1])
-    normal[:, diagonal, diagonal] = normal[:, diagonal, diagonal] * (1 + 1e-9) + 1e-9
-    return normal
-
-
+@dataclass(frozen=True)
 class Neighbours:
-    """Pairs of blobs close enough to shine into each other's box, and the light they shed there.
+    """Which places lie near one another.
 
-    Parameters
+    Attributes
+    ----------
+    first, other
+        Those near place i are ``other[first[i] : first[i + 1]]``, rising, int64.
+    """
+
+    first: np.ndarray
+    other: np.ndarray
+
+    def of_any(self, rows: np.ndarray) -> np.ndarray:
+        """Which places are near any of ``rows``, a boolean mask (n,); bool (n,)."""
+        place = np.repeat(np.arange(len(rows)), np.diff(self.first))
+        found = np.zeros(len(rows), bool)
+        found[place[rows[self.other]]] = True
+        return found
+
+
+def neighbours(position: np.ndarray, reach: np.ndarray) -> Neighbours:
+    """Pairs of places (n, 3) within ``reach`` (3,) along every axis.
+
+    Examples
+    --------
+    >>> near = neighbours(np.array([[0.0, 0, 0], [0, 0, 9], [0, 1, 2]]), np.array([2.0, 2, 3]))
+    >>> near.first.tolist(), near.other.tolist()
+    ([0, 1, 1, 2], [2, 0])
+    """
+    pairs = cKDTree(position / reach).query_pairs(1.0, p=np.inf, output_type="ndarray")
+    both = np.concatenate([pairs, pairs[:, ::-1]])
+    both = both[np.lexsort((both[:, 1], both[:, 0]))].astype(np.int64)
+    first = np.searchsorted(both[:, 0], np.arange(len(position) + 1))
+    return Neighbours(first, np.ascontiguousarray(both[:, 1]))
+
+
+@dataclass(frozen=True)
+class Light:
+    """What blobs shed into each other's boxes.
+
+    Attributes
     ----------
     position, sigma
         Shape (n, 3): centres and standard deviations of all blobs in voxels.
     amplitude
         Shape (n,): their heights.
-    half
-        Half edges of the box of each blob in voxels, (n, 3) or (3,).
+    near
+        Pairs that may be near enough.
     """
 
-    def __init__(
-        self, position: np.ndarray, sigma: np.ndarray, amplitude: np.ndarray, half: np.ndarray
-    ) -> None:
-        self.position, self.sigma, self.amplitude = position, sigma, amplitude
-        half = np.broadcast_to(half, position.shape)
-        reach = half.max(axis=0) + FADED * sigma.max(axis=0) + 1
-        pairs = cKDTree(position / reach).query_pairs(np.sqrt(3), output_type="ndarray")
-        both = np.concatenate([pairs, pairs[:, ::-1]]) if len(pairs) else np.empty((0, 2), np.intp)
-        both = both[np.lexsort((both[:, 1], both[:, 0]))]
-        apart = np.abs(position[both[:, 0]] - position[both[:, 1]])
-        limit = half[both[:, 0]] + FADED * sigma[both[:, 1]] + 1
-        self.pairs = both[(apart < limit).all(axis=1)]
+    position: np.ndarray
+    sigma: np.ndarray
+    amplitude: np.ndarray
+    near: Neighbours
 
-    def light(self, rows: np.ndarray, axes: list[np.ndarray]) -> np.ndarray:
-        """Sum of the neighbours' models in the boxes of ``rows``; ``axes`` are their voxels (n, length)."""
-        total = np.zeros([len(rows), *(axis.shape[1] for axis in axes)])
-        slot = np.full(len(self.amplitude), -1)
-        slot[rows] = np.arange(len(rows))
-        mine = self.pairs[slot[self.pairs[:, 0]] >= 0]
-        pieces = 8 * len(mine) * int(np.prod(total.shape[1:])) // CHUNK_NUMBERS
-        for part in np.array_split(mine, max(1, pieces)):
-            target, source = slot[part[:, 0]], part[:, 1]
-            shape = gaussian([axis[target] for axis in axes], self.position[source], self.sigma[source])
-            np.add.at(total, target, self.amplitude[source, None, None, None] * shape)
-        return total
+    def without(self, boxes: Boxes, half: np.ndarray) -> tuple[Boxes, np.ndarray]:
+        """Boxes, float64, without the light of their neighbours and less the mean that is left (n,)."""
+        values, level = boxes.values.astype(np.float64), np.empty(len(boxes.rows))
+        _take_off(
+            values,
+            boxes.usable,
+            boxes.count,
+            level,
+            boxes.corner,
+            boxes.rows,
+            self.position,
+            self.sigma,
+            self.amplitude,
+            self.near.first,
+            self.near.other,
+            half + 1.0,
+        )
+        return Boxes(boxes.rows, boxes.corner, values, boxes.usable, boxes.count), level
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def _take_off(
+    values, usable, count, level, corner, rows, position, sigma, amplitude, first, other, near
+):
+    """Light of those nearer than ``near`` (3,) and :data:`FADED` of their standard deviations; and the mean."""
+    depth, height, width = values.shape[1:]
+    bell = np.empty((3, max(depth, height, width)))
+    for i in range(len(rows)):
+        box, row = values[i], rows[i]
+        for n in other[first[row] : first[row + 1]]:
+            reaches = amplitude[n] != 0
+            for a in range(3):
+                apart = abs(position[row, a] - position[n, a])
+                reaches = reaches and apart < near[a] + FADED * sigma[n, a]
+            if not reaches:
+                continue
+            for a in range(3):
+                for k in range(box.shape[a]):
+                    offset = (corner[i, a] + k - position[n, a]) / sigma[n, a]
+                    bell[a, k] = np.exp(-0.5 * offset * offset)
+            for z in range(depth):
+                for y in range(height):
+                    factor = amplitude[n] * bell[0, z] * bell[1, y]
+                    for x in range(width):
+                        box[z, y, x] -= factor * bell[2, x]
+        total = 0.0
+        for z in range(depth):
+            for y in range(height):
+                for x in range(width):
+                    total += box[z, y, x] if usable[i, z, y, x] else 0.0
+        level[i] = total / max(count[i], 1)
+        for z in range(depth):
+            for y in range(height):
+                for x in range(width):
+                    box[z, y, x] = box[z, y, x] - level[i] if usable[i, z, y, x] else 0.0

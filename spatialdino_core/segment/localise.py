@@ -13,24 +13,31 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from spatialdino_core.segment.boxes import (
-    PLANE,
-    Neighbours,
-    boxes,
-    chunks,
-    gaussian,
-    least_squares,
-    offsets,
-    regularised,
-    subtract_mean,
+from spatialdino_core.compiled import njit
+from spatialdino_core.segment.boxes import FADED, Boxes, Light, cut_boxes, neighbours
+from spatialdino_core.segment.least_squares import (
+    factorise,
+    linearised,
+    normal_equations,
+    residual_squares,
+    sandwich_variance,
+    solve,
+    weighted_products,
 )
 
 WINDOW = 2.5
 """Half the edge of the fitted box in standard deviations of the blob."""
-LINEAR = 1 + PLANE
+TERMS = np.array(
+    [(2, 2, 2), (0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (3, 2, 2), (2, 3, 2), (2, 2, 3)], np.int64
+)
+"""Gaussian; one, z, y, x of the background; the Gaussian's slopes. Along each axis, with the distance o from
+the centre in standard deviations, function 0 is 1, 1 is o, 2 is exp(−o²/2), and 3 is o · exp(−o²/2)."""
+LINEAR = 5
 """Terms of the model that it is linear in: amplitude and a plane of background."""
 SWEEPS = 12
 STEPS_PER_SWEEP = 1
+SETTLED = 1e-8
+"""A blob that moves less, in voxels and relative height, is fitted again only after a neighbour that moves."""
 MEASURING_SWEEPS = 4
 MAX_SHIFT = 1.5
 """A fit that leaves its seed by more standard deviations than this, or leaves the frame, has failed; then the
@@ -103,81 +110,145 @@ def _fit_in_turns(
     sweeps: int,
     steps: int,
 ) -> Spots:
+    """Sweeps over all blobs, each fitted beside what the sweep before made of its neighbours."""
+    seeds = np.ascontiguousarray(seeds, np.float64)
+    sigma = np.ascontiguousarray(sigma_voxels, np.float64)
     zeros = np.zeros(len(seeds))
-    spots = Spots(seeds.astype(np.float64), sigma_voxels, zeros, zeros, zeros, np.zeros((len(seeds), 3)))
+    spots = Spots(seeds, sigma, zeros, zeros, zeros, np.zeros((len(seeds), 3)))
     if not len(seeds):
         return spots
-    groups = _groups(sigma_voxels)
-    jobs = [(rows, half) for rows, half in groups for rows in chunks(rows, half, LINEAR + 3)]
+    groups = _groups(sigma)
+    reach = np.max([half for _, half in groups], axis=0) + (FADED + 2 * MAX_SHIFT) * sigma.max(axis=0) + 1
+    near = neighbours(seeds, reach)
+    moves = np.ones(len(seeds), bool)
     for sweep in range(sweeps):
-        neighbours = None
-        if sweep:
-            neighbours = Neighbours(spots.position, sigma_voxels, spots.amplitude, WINDOW * sigma_voxels)
-        fitted = Spots(*(getattr(spots, field.name).copy() for field in fields(Spots)))
-        for rows, half in jobs:
-            _fit(frame, valid, seeds, rows, half, fitted, neighbours, steps)
-        spots = fitted
+        last = sweep == sweeps - 1
+        wanted = moves | near.of_any(moves) | last
+        light = Light(spots.position, sigma, spots.amplitude, near)
+        spots = Spots(*(getattr(spots, field.name).copy() for field in fields(Spots)))
+        for rows, half in groups:
+            for boxes in cut_boxes(frame, valid, seeds, rows[wanted[rows]], half):
+                boxes, level = light.without(boxes, half)
+                _fit(boxes, level, seeds, frame.shape, steps, last, spots)
+        moves = (np.abs(spots.position - light.position) > SETTLED).any(axis=1)
+        moves |= np.abs(spots.amplitude - light.amplitude) > SETTLED * np.abs(spots.amplitude)
     return spots
 
 
 def _groups(sigma: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Blobs that share a width share a box size: pairs of rows and half edges (z, y, x) in voxels."""
     widths, member = np.unique(sigma, axis=0, return_inverse=True)  # (widths, 3), (n,)
-    half = np.maximum(2, np.ceil(WINDOW * widths)).astype(np.intp)  # (widths, 3)
+    half = np.maximum(2, np.ceil(WINDOW * widths)).astype(np.int64)  # (widths, 3)
     return [(np.flatnonzero(member.ravel() == k), half[k]) for k in range(len(widths))]
 
 
 def _fit(
-    frame: np.ndarray,
-    valid: np.ndarray | None,
+    boxes: Boxes,
+    level: np.ndarray,
     seeds: np.ndarray,
-    rows: np.ndarray,
-    half: np.ndarray,
-    spots: Spots,
-    neighbours: Neighbours | None,
+    shape: tuple[int, ...],
     steps: int,
+    last: bool,
+    spots: Spots,
 ) -> None:
-    """Gauss–Newton steps for ``rows``; changes the arrays of ``spots``."""
-    axes, values, usable = boxes(frame, valid, seeds[rows], half)  # values, usable: (n, z, y, x)
-    if neighbours is not None:
-        values = values - neighbours.light(rows, axes)
-    values, level = subtract_mean(values, usable)  # (n, z, y, x), (n,)
-    position, sigma = spots.position[rows], spots.sigma[rows]  # (n, 3)
-    count = np.maximum(usable.sum(axis=(1, 2, 3)), LINEAR + 4)  # (n,)
-    target = values.reshape(len(rows), -1)  # (n, voxels)
-    for step in range(steps + 1):
-        design = _design(axes, position, sigma, usable)  # (n, 8, voxels)
-        linear = least_squares(design[:, :LINEAR], target)  # (n, 5)
-        design[:, LINEAR:] *= linear[:, 0, None, None]
-        residual = target - np.einsum("nk,nkv->nv", linear, design[:, :LINEAR])  # (n, voxels)
-        normal = regularised(design @ design.transpose(0, 2, 1))  # (n, 8, 8)
-        if step == steps:
-            break
-        shift = np.linalg.solve(normal, design @ residual[:, :, None])[:, LINEAR:, 0]  # (n, 3)
-        position = position + np.clip(shift, -0.5 * sigma, 0.5 * sigma)
-        lost = (np.abs(position - seeds[rows]) > MAX_SHIFT * sigma).any(axis=1) | (linear[:, 0] <= 0)  # (n,)
-        lost |= ((position < -0.5) | (position > np.array(frame.shape) - 0.5)).any(axis=1)
-        position[lost] = seeds[rows][lost]
-    freedom = count - design.shape[1]  # (n,)
-    inverse = np.linalg.inv(normal)
-    weighted = design * residual[:, None, :]  # (n, 8, voxels)
-    meat = weighted @ weighted.transpose(0, 2, 1)  # (n, 8, 8), of the sandwich estimator
-    covariance = inverse @ meat @ inverse * (count / freedom)[:, None, None]
-    spots.position[rows] = position
-    spots.amplitude[rows] = linear[:, 0]
-    spots.background[rows] = linear[:, 1] + level
-    spots.noise[rows] = np.sqrt(np.sum(residual**2, axis=1) / freedom)
-    spots.variance[rows] = np.einsum("naa->na", covariance)[:, LINEAR:]
+    """Gauss–Newton steps for the blobs of some boxes; changes the arrays of ``spots``."""
+    _fit_boxes(
+        boxes.values,
+        boxes.usable,
+        boxes.count,
+        boxes.corner,
+        boxes.rows,
+        seeds,
+        spots.sigma,
+        np.array(shape, np.int64),
+        steps,
+        spots.position,
+        spots.amplitude,
+        spots.background,
+    )
+    spots.background[boxes.rows] += level
+    if last:
+        _judge_boxes(
+            boxes.values,
+            boxes.usable,
+            boxes.count,
+            boxes.corner,
+            boxes.rows,
+            spots.position,
+            spots.sigma,
+            spots.noise,
+            spots.variance,
+        )
 
 
-def _design(
-    axes: list[np.ndarray], position: np.ndarray, sigma: np.ndarray, usable: np.ndarray
-) -> np.ndarray:
-    """Gaussian; one, z, y, x of the background; its derivatives: (n, 8, voxels), zero where unusable."""
-    shape = np.where(usable, gaussian(axes, position, sigma), 0)  # (n, z, y, x)
-    design = np.empty((len(position), LINEAR + 3, *shape.shape[1:]))
-    design[:, 0], design[:, 1] = shape, usable
-    for a, offset in enumerate(offsets(axes, position, sigma)):
-        design[:, 2 + a] = usable * offset
-        design[:, LINEAR + a] = shape * offset / sigma[:, a, None, None, None]
-    return design.reshape(len(position), LINEAR + 3, -1)
+@njit(nogil=True, cache=True)
+def _fit_boxes(
+    values, usable, count, corner, rows, seeds, sigma, shape, steps, position, amplitude, background
+):
+    terms = len(TERMS)
+    profiles = np.empty((3, 4, max(values.shape[1:])))
+    products, normal, factor = np.empty((terms, terms)), np.empty((terms, terms)), np.empty((terms, terms))
+    right, remainder, scale = np.empty(terms), np.empty(terms), np.ones(terms)
+    linear, shift = np.empty(LINEAR), np.empty(terms)
+    for i in range(len(rows)):
+        row = rows[i]
+        place, width = position[row], sigma[row]
+        whole = count[i] == usable[i].size
+        for step in range(steps + 1):
+            _bells(corner[i], values[i].shape, place, width, profiles)
+            normal_equations(values[i], usable[i], whole, profiles, TERMS, products, right)
+            solve(products, LINEAR, 0.0, right, factor, linear)
+            if step == steps:
+                break
+            for a in range(3):
+                scale[LINEAR + a] = linear[0] / width[a]
+            linearised(products, right, linear, LINEAR, scale, normal, remainder)
+            solve(normal, terms, 0.0, remainder, factor, shift)
+            lost = linear[0] <= 0
+            for a in range(3):
+                place[a] += min(max(shift[LINEAR + a], -0.5 * width[a]), 0.5 * width[a])
+                lost |= abs(place[a] - seeds[row, a]) > MAX_SHIFT * width[a]
+                lost |= place[a] < -0.5 or place[a] > shape[a] - 0.5
+            if lost:
+                place[:] = seeds[row]
+        amplitude[row], background[row] = linear[0], linear[1]
+
+
+@njit(nogil=True, cache=True)
+def _judge_boxes(values, usable, count, corner, rows, position, sigma, noise, variance):
+    """Noise and the variance of positions, for fits that are at their best."""
+    terms = len(TERMS)
+    profiles = np.empty((3, 4, max(values.shape[1:])))
+    products, normal, factor = np.empty((terms, terms)), np.empty((terms, terms)), np.empty((terms, terms))
+    right, remainder, scale = np.empty(terms), np.empty(terms), np.ones(terms)
+    linear, squares = np.empty(LINEAR), np.empty(values.shape[1:])
+    for i in range(len(rows)):
+        row = rows[i]
+        _bells(corner[i], values[i].shape, position[row], sigma[row], profiles)
+        normal_equations(values[i], usable[i], count[i] == usable[i].size, profiles, TERMS, products, right)
+        solve(products, LINEAR, 0.0, right, factor, linear)
+        for a in range(3):
+            scale[LINEAR + a] = linear[0] / sigma[row, a]
+        linearised(products, right, linear, LINEAR, scale, normal, remainder)
+        factorise(normal, terms, 0.0, factor)
+        left = residual_squares(values[i], usable[i], profiles, TERMS, linear, LINEAR, squares)
+        weighted_products(squares, profiles, TERMS, products)
+        linearised(products, right, linear, 0, scale, normal, remainder)
+        sandwich_variance(factor, normal, terms, LINEAR, variance[row])
+        used = max(count[i], terms + 1)
+        noise[row] = np.sqrt(left / (used - terms))
+        for a in range(3):
+            variance[row, a] *= used / (used - terms)
+
+
+@njit(nogil=True, cache=True)
+def _bells(corner, shape, place, width, profiles):
+    """The functions along each axis that :data:`TERMS` names."""
+    for a in range(3):
+        for k in range(shape[a]):
+            offset = (corner[a] + k - place[a]) / width[a]
+            bell = np.exp(-0.5 * offset * offset)
+            profiles[a, 0, k] = 1.0
+            profiles[a, 1, k] = offset
+            profiles[a, 2, k] = bell
+            profiles[a, 3, k] = offset * bell
