@@ -12,10 +12,10 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from spatialdino_core.compiled import njit
-from spatialdino_core.segment.least_squares import FAST
 
 FADED = 3.0
 """Standard deviations from its centre at which the light of a neighbour has faded out."""
+FAST = {"contract", "reassoc", "nsz", "arcp"}
 CHUNK_VOXELS = 250_000
 """Voxels of boxes held at once, which bounds memory and stays in the processor's cache."""
 
@@ -43,6 +43,21 @@ class Boxes:
     values: np.ndarray
     usable: np.ndarray
     count: np.ndarray
+
+    def offsets(self, position: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+        """Distances along z, y, x from ``position`` (n, 3), in units of ``sigma`` (n, 3): (n, 3, longest edge)."""
+        voxel = self.corner[:, :, None] + np.arange(max(self.values.shape[1:]))
+        return np.asarray((voxel - position[:, :, None]) / sigma[:, :, None])
+
+    def profiles(self, *functions: np.ndarray) -> np.ndarray:
+        """Functions (n, 3, longest edge) along the axes, together and zero beyond the box."""
+        edges = np.array(self.values.shape[1:])
+        inside = np.arange(edges.max()) < edges[:, None]  # (3, longest edge)
+        return np.stack(functions, axis=2) * inside[:, None]
+
+    def squares_without(self, model: np.ndarray) -> np.ndarray:
+        """Squared residuals (n, z, y, x) of a model; zero where unusable."""
+        return np.where(self.usable, self.values - model, 0) ** 2
 
 
 def cut_boxes(
@@ -150,8 +165,11 @@ class Light:
     amplitude: np.ndarray
     near: Neighbours
 
-    def without(self, boxes: Boxes, half: np.ndarray) -> tuple[Boxes, np.ndarray]:
-        """Boxes, float64, without the light of their neighbours and less the mean that is left (n,)."""
+    def without(self, boxes: Boxes, near: np.ndarray) -> tuple[Boxes, np.ndarray]:
+        """Boxes, float64, without light from blobs about ``near`` (3,), and less the mean that is left (n,).
+
+        Light counts up to :data:`FADED` standard deviations further away.
+        """
         values, level = boxes.values.astype(np.float64), np.empty(len(boxes.rows))
         _take_off(
             values,
@@ -165,7 +183,7 @@ class Light:
             self.amplitude,
             self.near.first,
             self.near.other,
-            half + 1.0,
+            np.asarray(near + 1, np.float64),
         )
         return Boxes(boxes.rows, boxes.corner, values, boxes.usable, boxes.count), level
 
@@ -174,7 +192,6 @@ class Light:
 def _take_off(
     values, usable, count, level, corner, rows, position, sigma, amplitude, first, other, near
 ):
-    """Light of those nearer than ``near`` (3,) and :data:`FADED` of their standard deviations; and the mean."""
     depth, height, width = values.shape[1:]
     bell = np.empty((3, max(depth, height, width)))
     for i in range(len(rows)):

@@ -13,14 +13,13 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from spatialdino_core.compiled import njit
 from spatialdino_core.segment.boxes import FADED, Boxes, Light, cut_boxes, neighbours
 from spatialdino_core.segment.least_squares import (
-    factorise,
     linearised,
+    model,
     normal_equations,
-    residual_squares,
-    sandwich_variance,
+    regularised,
+    scaled,
     solve,
     weighted_products,
 )
@@ -128,7 +127,7 @@ def _fit_in_turns(
         spots = Spots(*(getattr(spots, field.name).copy() for field in fields(Spots)))
         for rows, half in groups:
             for boxes in cut_boxes(frame, valid, seeds, rows[wanted[rows]], half):
-                boxes, level = light.without(boxes, half)
+                boxes, level = light.without(boxes, WINDOW * sigma[rows[0]])
                 _fit(boxes, level, seeds, frame.shape, steps, last, spots)
         moves = (np.abs(spots.position - light.position) > SETTLED).any(axis=1)
         moves |= np.abs(spots.amplitude - light.amplitude) > SETTLED * np.abs(spots.amplitude)
@@ -152,103 +151,37 @@ def _fit(
     spots: Spots,
 ) -> None:
     """Gauss–Newton steps for the blobs of some boxes; changes the arrays of ``spots``."""
-    _fit_boxes(
-        boxes.values,
-        boxes.usable,
-        boxes.count,
-        boxes.corner,
-        boxes.rows,
-        seeds,
-        spots.sigma,
-        np.array(shape, np.int64),
-        steps,
-        spots.position,
-        spots.amplitude,
-        spots.background,
-    )
-    spots.background[boxes.rows] += level
+    rows = boxes.rows
+    position, sigma, seeds = spots.position[rows], spots.sigma[rows], seeds[rows]  # (n, 3)
+    scale = np.ones((len(rows), len(TERMS)))
+    for step in range(steps + 1):
+        profiles = _profiles(boxes, position, sigma)
+        products, right = normal_equations(boxes.values, boxes.usable, profiles, TERMS)
+        linear = solve(products[:, :LINEAR, :LINEAR], right[:, :LINEAR])  # (n, 5)
+        scale[:, LINEAR:] = linear[:, :1] / sigma
+        if step == steps:
+            break
+        shift = solve(*linearised(products, right, linear, scale))[:, LINEAR:]  # (n, 3)
+        position = position + np.clip(shift, -0.5 * sigma, 0.5 * sigma)
+        lost = (np.abs(position - seeds) > MAX_SHIFT * sigma).any(axis=1) | (linear[:, 0] <= 0)  # (n,)
+        lost |= ((position < -0.5) | (position > np.array(shape) - 0.5)).any(axis=1)
+        position[lost] = seeds[lost]
+    spots.position[rows] = position
+    spots.amplitude[rows] = linear[:, 0]
+    spots.background[rows] = linear[:, 1] + level
     if last:
-        _judge_boxes(
-            boxes.values,
-            boxes.usable,
-            boxes.count,
-            boxes.corner,
-            boxes.rows,
-            spots.position,
-            spots.sigma,
-            spots.noise,
-            spots.variance,
-        )
+        count = np.maximum(boxes.count, len(TERMS) + 1)  # (n,)
+        freedom = count - len(TERMS)
+        squares = boxes.squares_without(model(linear, profiles, TERMS, boxes.values.shape))
+        inverse = np.linalg.inv(regularised(scaled(products, scale)))
+        meat = scaled(weighted_products(squares, profiles, TERMS), scale)  # (n, 8, 8), of the sandwich estimator
+        covariance = inverse @ meat @ inverse * (count / freedom)[:, None, None]
+        spots.noise[rows] = np.sqrt(squares.sum(axis=(1, 2, 3)) / freedom)
+        spots.variance[rows] = np.einsum("naa->na", covariance)[:, LINEAR:]
 
 
-@njit(nogil=True, cache=True)
-def _fit_boxes(
-    values, usable, count, corner, rows, seeds, sigma, shape, steps, position, amplitude, background
-):
-    terms = len(TERMS)
-    profiles = np.empty((3, 4, max(values.shape[1:])))
-    products, normal, factor = np.empty((terms, terms)), np.empty((terms, terms)), np.empty((terms, terms))
-    right, remainder, scale = np.empty(terms), np.empty(terms), np.ones(terms)
-    linear, shift = np.empty(LINEAR), np.empty(terms)
-    for i in range(len(rows)):
-        row = rows[i]
-        place, width = position[row], sigma[row]
-        whole = count[i] == usable[i].size
-        for step in range(steps + 1):
-            _bells(corner[i], values[i].shape, place, width, profiles)
-            normal_equations(values[i], usable[i], whole, profiles, TERMS, products, right)
-            solve(products, LINEAR, 0.0, right, factor, linear)
-            if step == steps:
-                break
-            for a in range(3):
-                scale[LINEAR + a] = linear[0] / width[a]
-            linearised(products, right, linear, LINEAR, scale, normal, remainder)
-            solve(normal, terms, 0.0, remainder, factor, shift)
-            lost = linear[0] <= 0
-            for a in range(3):
-                place[a] += min(max(shift[LINEAR + a], -0.5 * width[a]), 0.5 * width[a])
-                lost |= abs(place[a] - seeds[row, a]) > MAX_SHIFT * width[a]
-                lost |= place[a] < -0.5 or place[a] > shape[a] - 0.5
-            if lost:
-                place[:] = seeds[row]
-        amplitude[row], background[row] = linear[0], linear[1]
-
-
-@njit(nogil=True, cache=True)
-def _judge_boxes(values, usable, count, corner, rows, position, sigma, noise, variance):
-    """Noise and the variance of positions, for fits that are at their best."""
-    terms = len(TERMS)
-    profiles = np.empty((3, 4, max(values.shape[1:])))
-    products, normal, factor = np.empty((terms, terms)), np.empty((terms, terms)), np.empty((terms, terms))
-    right, remainder, scale = np.empty(terms), np.empty(terms), np.ones(terms)
-    linear, squares = np.empty(LINEAR), np.empty(values.shape[1:])
-    for i in range(len(rows)):
-        row = rows[i]
-        _bells(corner[i], values[i].shape, position[row], sigma[row], profiles)
-        normal_equations(values[i], usable[i], count[i] == usable[i].size, profiles, TERMS, products, right)
-        solve(products, LINEAR, 0.0, right, factor, linear)
-        for a in range(3):
-            scale[LINEAR + a] = linear[0] / sigma[row, a]
-        linearised(products, right, linear, LINEAR, scale, normal, remainder)
-        factorise(normal, terms, 0.0, factor)
-        left = residual_squares(values[i], usable[i], profiles, TERMS, linear, LINEAR, squares)
-        weighted_products(squares, profiles, TERMS, products)
-        linearised(products, right, linear, 0, scale, normal, remainder)
-        sandwich_variance(factor, normal, terms, LINEAR, variance[row])
-        used = max(count[i], terms + 1)
-        noise[row] = np.sqrt(left / (used - terms))
-        for a in range(3):
-            variance[row, a] *= used / (used - terms)
-
-
-@njit(nogil=True, cache=True)
-def _bells(corner, shape, place, width, profiles):
+def _profiles(boxes: Boxes, position: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     """The functions along each axis that :data:`TERMS` names."""
-    for a in range(3):
-        for k in range(shape[a]):
-            offset = (corner[a] + k - place[a]) / width[a]
-            bell = np.exp(-0.5 * offset * offset)
-            profiles[a, 0, k] = 1.0
-            profiles[a, 1, k] = offset
-            profiles[a, 2, k] = bell
-            profiles[a, 3, k] = offset * bell
+    offset = boxes.offsets(position, sigma)
+    bell = np.exp(-0.5 * offset**2)
+    return boxes.profiles(np.ones_like(offset), offset, bell, offset * bell)
