@@ -92,21 +92,27 @@ def cut_boxes(
 
 @njit(nogil=True, cache=True)
 def _cut(frame, mask, corner, values, usable, count):
+    n, depth, height, width = values.shape
     deep, high, wide = mask.shape[0] > 1, mask.shape[1] > 1, mask.shape[2] > 1
-    for i in range(len(corner)):
-        count[i] = 0
-        for a in range(values.shape[1]):
+    values[:], usable[:] = 0, False
+    for i in range(n):
+        used = 0
+        start = min(max(0, -corner[i, 2]), width)
+        stop = max(start, min(width, frame.shape[2] - corner[i, 2]))
+        for a in range(depth):
             z = corner[i, 0] + a
-            for b in range(values.shape[2]):
+            for b in range(height):
                 y = corner[i, 1] + b
-                row = 0 <= z < frame.shape[0] and 0 <= y < frame.shape[1]
-                for c in range(values.shape[3]):
+                if not (0 <= z < frame.shape[0] and 0 <= y < frame.shape[1]):
+                    continue
+                for c in range(start, stop):
                     x = corner[i, 2] + c
-                    known = row and 0 <= x < frame.shape[2]
-                    known = known and mask[z if deep else 0, y if high else 0, x if wide else 0]
+                    known = mask[z if deep else 0, y if high else 0, x if wide else 0]
                     usable[i, a, b, c] = known
-                    values[i, a, b, c] = frame[z, y, x] if known else 0
-                    count[i] += known
+                    if known:
+                        values[i, a, b, c] = frame[z, y, x]
+                        used += 1
+        count[i] = used
 
 
 @dataclass(frozen=True)
@@ -192,33 +198,34 @@ class Light:
 def _take_off(
     values, usable, count, level, corner, rows, position, sigma, amplitude, first, other, near
 ):
-    depth, height, width = values.shape[1:]
-    bell = np.empty((3, max(depth, height, width)))
-    for i in range(len(rows)):
-        box, row = values[i], rows[i]
-        for n in other[first[row] : first[row + 1]]:
-            reaches = amplitude[n] != 0
+    n, depth, height, width = values.shape
+    plane = height * width
+    bell, across = np.empty((3, max(depth, height, width))), np.empty(plane)
+    for i in range(n):
+        box, known, row = values[i].reshape(depth, plane), usable[i].reshape(depth, plane), rows[i]
+        for m in other[first[row] : first[row + 1]]:
+            reaches = amplitude[m] != 0
             for a in range(3):
-                apart = abs(position[row, a] - position[n, a])
-                reaches = reaches and apart < near[a] + FADED * sigma[n, a]
+                apart = abs(position[row, a] - position[m, a])
+                reaches = reaches and apart < near[a] + FADED * sigma[m, a]
             if not reaches:
                 continue
             for a in range(3):
-                for k in range(box.shape[a]):
-                    offset = (corner[i, a] + k - position[n, a]) / sigma[n, a]
+                for k in range(values.shape[1 + a]):
+                    offset = (corner[i, a] + k - position[m, a]) / sigma[m, a]
                     bell[a, k] = np.exp(-0.5 * offset * offset)
+            for y in range(height):
+                for x in range(width):
+                    across[y * width + x] = bell[1, y] * bell[2, x]
             for z in range(depth):
-                for y in range(height):
-                    factor = amplitude[n] * bell[0, z] * bell[1, y]
-                    for x in range(width):
-                        box[z, y, x] -= factor * bell[2, x]
+                height_here = amplitude[m] * bell[0, z]
+                for v in range(plane):
+                    box[z, v] -= height_here * across[v]
         total = 0.0
         for z in range(depth):
-            for y in range(height):
-                for x in range(width):
-                    total += box[z, y, x] if usable[i, z, y, x] else 0.0
+            for v in range(plane):
+                total += box[z, v] * known[z, v]
         level[i] = total / max(count[i], 1)
         for z in range(depth):
-            for y in range(height):
-                for x in range(width):
-                    box[z, y, x] = box[z, y, x] - level[i] if usable[i, z, y, x] else 0.0
+            for v in range(plane):
+                box[z, v] = (box[z, v] - level[i]) * known[z, v]
