@@ -115,15 +115,12 @@ def segment_frame(
         image, valid, spots, confident, calibration.singles, psf, parameters.split_false_rate
     )
     found = found.keep(parent)
-    labels = label_spots(image, voxel_um, valid, spots, parameters, where=where, tile_voxels=tile_voxels)
-    size = np.bincount(labels.reshape(-1), minlength=len(found.z_score) + 1)[1:]
-    large = (size > 0) & (size * np.prod(voxel_um) >= parameters.min_volume_um3)
-    if not large.all():
-        spots, found = _rows(spots, large), found.keep(large)
-        labels = np.concatenate([[0], np.where(large, np.cumsum(large), 0)]).astype(np.uint32)[labels]
+    labels = label_spots(image, voxel_um, valid, spots, parameters)
+    large = (labels.sizes > 0) & (labels.sizes * np.prod(voxel_um) >= parameters.min_volume_um3)
+    spots, found, labels = _rows(spots, large), found.keep(large), labels.keep(large)
     if image is not frame:
         spots = measure_spots(frame, valid, spots)
-    return labels, object_table(
+    return labels.image(), object_table(
         frame, labels, voxel_um, valid, foreground, spots, found.z_score, found.confidence
     )
 

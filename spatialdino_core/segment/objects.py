@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import ndimage
 
 from spatialdino_core.segment.inputs import Voxel, values_at
+from spatialdino_core.segment.instances import Labels
 from spatialdino_core.segment.localise import Spots
 
 COLUMNS = (
@@ -60,7 +61,7 @@ counts.
 
 def object_table(
     frame: np.ndarray,
-    labels: np.ndarray,
+    labels: Labels,
     voxel_um: Voxel,
     valid: np.ndarray | None,
     foreground: np.ndarray | None,
@@ -75,7 +76,7 @@ def object_table(
     frame
         Intensities (z, y, x), any real dtype.
     labels
-        Labels (z, y, x), uint32; row i of ``spots`` is label i + 1 and owns at least one voxel.
+        Of ``spots``, each of which owns at least one voxel.
     voxel_um
         Voxel size (z, y, x) in µm.
     valid
@@ -91,11 +92,8 @@ def object_table(
         :data:`COLUMNS`, float64 but for the int64 ``label``, sorted by label.
     """
     size = np.array(voxel_um)
-    voxel = np.flatnonzero(labels)
-    owner = labels.reshape(-1)[voxel].astype(np.intp) - 1
-    count = np.bincount(owner, minlength=len(z_score))
-    total = np.bincount(owner, frame.reshape(-1)[voxel].astype(np.float64), minlength=len(z_score))
-    total = total - count * spots.background
+    count = labels.sizes
+    total = labels.sums(frame[labels.index]) - count * spots.background
     uncertainty = np.sqrt(np.maximum(spots.variance, 0)) * size
     with np.errstate(divide="ignore"):
         snr = np.where(spots.noise > 0, spots.amplitude / spots.noise, np.nan)
@@ -111,21 +109,12 @@ def object_table(
         "snr": snr,
         "z_score": z_score,
         "detection_confidence": confidence,
-        "foreground": _mean_foreground(foreground, voxel, owner, count),
+        "foreground": np.nan if foreground is None else labels.sums(foreground[labels.index]) / count,
         **{f"localisation_{axis}_um": uncertainty[:, a] for a, axis in enumerate("zyx")},
         "localisation_um": np.linalg.norm(uncertainty, axis=1),
         "border_um": _border_distance(spots.position, frame.shape, valid, size),
     }
     return pd.DataFrame(table, columns=list(COLUMNS))
-
-
-def _mean_foreground(
-    foreground: np.ndarray | None, voxel: np.ndarray, owner: np.ndarray, count: np.ndarray
-) -> np.ndarray:
-    if foreground is None:
-        return np.full(len(count), np.nan)
-    probability = foreground.reshape(-1)[voxel].astype(np.float64)
-    return np.bincount(owner, probability, minlength=len(count)) / count
 
 
 def _border_distance(
