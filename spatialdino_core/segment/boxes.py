@@ -45,7 +45,7 @@ class Boxes:
     count: np.ndarray
 
     def offsets(self, position: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-        """Distances along z, y, x from ``position`` (n, 3), in units of ``sigma`` (n, 3): (n, 3, longest edge)."""
+        """Distances along z, y, x from ``position`` in units of ``sigma``, both (n, 3): (n, 3, longest edge)."""
         voxel = self.corner[:, :, None] + np.arange(max(self.values.shape[1:]))
         return np.asarray((voxel - position[:, :, None]) / sigma[:, :, None])
 
@@ -82,7 +82,7 @@ def cut_boxes(
     mask = np.ascontiguousarray(np.ones((1, 1, 1), bool) if valid is None else valid)
     shape = [int(edge) for edge in 2 * half + 1]
     pieces = -(-len(rows) * int(np.prod(shape)) // CHUNK_VOXELS)
-    for some in np.array_split(rows, max(1, pieces)):
+    for some in np.array_split(rows, pieces) if pieces else []:
         corner = np.round(places[some]).astype(np.int64) - half
         values, usable = np.empty((len(some), *shape), np.float32), np.empty((len(some), *shape), bool)
         count = np.empty(len(some), np.int64)
@@ -91,7 +91,14 @@ def cut_boxes(
 
 
 @njit(nogil=True, cache=True)
-def _cut(frame, mask, corner, values, usable, count):
+def _cut(
+    frame: np.ndarray,
+    mask: np.ndarray,
+    corner: np.ndarray,
+    values: np.ndarray,
+    usable: np.ndarray,
+    count: np.ndarray,
+) -> None:
     n, depth, height, width = values.shape
     deep, high, wide = mask.shape[0] > 1, mask.shape[1] > 1, mask.shape[2] > 1
     values[:], usable[:] = 0, False
@@ -196,8 +203,19 @@ class Light:
 
 @njit(nogil=True, cache=True, fastmath=FAST)
 def _take_off(
-    values, usable, count, level, corner, rows, position, sigma, amplitude, first, other, near
-):
+    values: np.ndarray,
+    usable: np.ndarray,
+    count: np.ndarray,
+    level: np.ndarray,
+    corner: np.ndarray,
+    rows: np.ndarray,
+    position: np.ndarray,
+    sigma: np.ndarray,
+    amplitude: np.ndarray,
+    first: np.ndarray,
+    other: np.ndarray,
+    near: np.ndarray,
+) -> None:
     n, depth, height, width = values.shape
     plane = height * width
     bell, across = np.empty((3, max(depth, height, width))), np.empty(plane)

@@ -15,7 +15,7 @@ from spatialdino_core.errors import BadInputError
 from spatialdino_core.segment.blobs import SUPPRESSION, find_peaks, suppress
 from spatialdino_core.segment.calibration import Calibration
 from spatialdino_core.segment.filters import psf_sigma_um
-from spatialdino_core.segment.inputs import Voxel, check_frame, values_at
+from spatialdino_core.segment.inputs import Foreground, Voxel, check_frame, values_at
 from spatialdino_core.segment.instances import label_spots
 from spatialdino_core.segment.localisation_weights import localisation_weights
 from spatialdino_core.segment.localise import Spots, fit_spots, measure_spots
@@ -31,7 +31,7 @@ def segment_frame(
     number: int,
     voxel_um: Voxel,
     valid: np.ndarray | None,
-    foreground: np.ndarray | None,
+    foreground: Foreground | None,
     calibration: Calibration,
     parameters: SegmentParameters,
     *,
@@ -52,7 +52,7 @@ def segment_frame(
         Boolean mask broadcastable to a frame, e.g. (z, 1, x) of a deskewed frame, or None when all is
         valid. Invalid voxels may hold anything.
     foreground
-        Foreground probability on the frame's grid, float32 within 0..1, or None.
+        Foreground probability on the frame's grid within 0..1, or None.
     calibration
         Of the movie, from :func:`.calibration.calibrate`.
     parameters

@@ -178,7 +178,7 @@ class _Points:
 
 
 def _smoothed(boxes: Boxes, level: float, sigma: np.ndarray, halo: np.ndarray) -> Boxes:
-    """Boxes without their ``halo``: normalised convolution of intensities, less ``level``, with a Gaussian."""
+    """Boxes without their halo: normalised convolution of intensities, less a level, with a Gaussian."""
     z, y, x = (
         _gaussian_matrix(length, edge, spread)
         for length, edge, spread in zip(boxes.values.shape[1:], halo, sigma, strict=True)
@@ -186,7 +186,7 @@ def _smoothed(boxes: Boxes, level: float, sigma: np.ndarray, halo: np.ndarray) -
 
     def filtered(values: np.ndarray) -> np.ndarray:
         n, depth, height, width = values.shape
-        along = (z @ values.reshape(n, depth, -1)).reshape(n, len(z), height, width)
+        along = (z @ values.reshape(n, depth, height * width)).reshape(n, len(z), height, width)
         return np.asarray(y @ along @ x.T)
 
     mean = filtered(np.where(boxes.usable, boxes.values - np.float32(level), np.float32(0)))
@@ -231,7 +231,16 @@ class _Territories:
 
 
 @njit(nogil=True, cache=True)
-def _leave_own(own, corner, rows, position, size, squared_radius, first, other):
+def _leave_own(
+    own: np.ndarray,
+    corner: np.ndarray,
+    rows: np.ndarray,
+    position: np.ndarray,
+    size: np.ndarray,
+    squared_radius: float,
+    first: np.ndarray,
+    other: np.ndarray,
+) -> None:
     longest = max(own.shape)
     mine, theirs = np.empty((3, longest)), np.empty((3, longest))
     for i in range(len(rows)):
@@ -255,7 +264,9 @@ def _leave_own(own, corner, rows, position, size, squared_radius, first, other):
 
 
 @njit(nogil=True, cache=True)
-def _squares(corner, shape, position, size, found):
+def _squares(
+    corner: np.ndarray, shape: tuple[int, ...], position: np.ndarray, size: np.ndarray, found: np.ndarray
+) -> None:
     """Squared distances along each axis."""
     for a in range(3):
         for k in range(shape[1 + a]):
@@ -263,7 +274,7 @@ def _squares(corner, shape, position, size, found):
 
 
 @njit(nogil=True, cache=True)
-def _flood(inside, start, found):
+def _flood(inside: np.ndarray, start: np.ndarray, found: np.ndarray) -> None:
     """What is connected to ``start`` (n, 3) in boxes (n, z, y, x), by faces."""
     n, depth, height, width = inside.shape
     stack = np.empty((depth * height * width, 3), np.int64)

@@ -1,11 +1,11 @@
 """Linear least squares in boxes of voxels, for models whose terms are products of one function per axis.
 
-Sums over a box are then taken axis by axis, and products of two terms in a whole box are products of sums along
-its axes: a fit costs little more than reading the box once. What terms a model has is the business of
+Sums over a box are then taken axis by axis, and products of two terms in a whole box are products of sums
+along its axes: a fit costs little more than reading the box once. What terms a model has is the business of
 :mod:`.localise` and :mod:`.pairs`.
 
-Throughout, ``profiles`` (n, 3, functions, longest edge) are functions along z, y and x in n boxes, zero beyond a
-box, and ``terms`` (terms, 3) names a function for each axis.
+Throughout, ``profiles`` (n, 3, functions, longest edge) are functions along z, y and x in n boxes, zero beyond
+a box, and ``terms`` (terms, 3) names a function for each axis.
 """
 
 from __future__ import annotations
@@ -56,14 +56,12 @@ def project(values: np.ndarray, profiles: np.ndarray, terms: np.ndarray) -> np.n
     """Sums over boxes (n, z, y, x) of their values times each term, (n, terms)."""
     n, depth, height, width = values.shape
     z, y, x = profiles[:, 0, :, :depth], profiles[:, 1, :, :height], profiles[:, 2, :, :width]
-    planes = (z @ values.reshape(n, depth, -1)).reshape(n, -1, height, width)
+    planes = (z @ values.reshape(n, depth, height * width)).reshape(n, profiles.shape[2], height, width)
     lines = x[:, None] @ planes.swapaxes(2, 3)  # (n, functions of z, functions of x, y)
     return np.asarray(np.einsum("nty,nty->nt", lines[:, terms[:, 0], terms[:, 2]], y[:, terms[:, 1]]))
 
 
-def model(
-    linear: np.ndarray, profiles: np.ndarray, terms: np.ndarray, shape: tuple[int, ...]
-) -> np.ndarray:
+def model(linear: np.ndarray, profiles: np.ndarray, terms: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Sum of the first terms, with coefficients (n, some terms), in boxes of ``shape`` (n, z, y, x)."""
     n, depth, height, width = shape
     z, y, x = (profiles[:, a][:, terms[: linear.shape[1], a]] for a in range(3))  # (n, some terms, edge)
@@ -74,7 +72,7 @@ def model(
 
 
 def solve(matrix: np.ndarray, right: np.ndarray, *, damping: float = 0.0) -> np.ndarray:
-    """Solutions (n, terms) of symmetric equations (n, terms, terms), their diagonal damped (Marquardt 1963)."""
+    """Solutions (n, terms) of symmetric equations, their diagonal damped (Marquardt 1963)."""
     return np.asarray(np.linalg.solve(regularised(matrix, damping), right[:, :, None])[:, :, 0])
 
 

@@ -36,7 +36,7 @@ LINEAR = 5
 SWEEPS = 12
 STEPS_PER_SWEEP = 1
 SETTLED = 1e-8
-"""A blob that moves less, in voxels and relative height, is fitted again only after a neighbour that moves."""
+"""A blob that moves less, in voxels and relative height, rests until a neighbour moves more."""
 MEASURING_SWEEPS = 4
 MAX_SHIFT = 1.5
 """A fit that leaves its seed by more standard deviations than this, or leaves the frame, has failed; then the
@@ -174,7 +174,9 @@ def _fit(
         freedom = count - len(TERMS)
         squares = boxes.squares_without(model(linear, profiles, TERMS, boxes.values.shape))
         inverse = np.linalg.inv(regularised(scaled(products, scale)))
-        meat = scaled(weighted_products(squares, profiles, TERMS), scale)  # (n, 8, 8), of the sandwich estimator
+        meat = scaled(
+            weighted_products(squares, profiles, TERMS), scale
+        )  # (n, 8, 8), of the sandwich estimator
         covariance = inverse @ meat @ inverse * (count / freedom)[:, None, None]
         spots.noise[rows] = np.sqrt(squares.sum(axis=(1, 2, 3)) / freedom)
         spots.variance[rows] = np.einsum("naa->na", covariance)[:, LINEAR:]

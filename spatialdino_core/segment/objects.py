@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from spatialdino_core.segment.inputs import Voxel, values_at
+from spatialdino_core.segment.inputs import Foreground, Voxel, values_at
 from spatialdino_core.segment.instances import Labels
 from spatialdino_core.segment.localise import Spots
 
@@ -64,7 +64,7 @@ def object_table(
     labels: Labels,
     voxel_um: Voxel,
     valid: np.ndarray | None,
-    foreground: np.ndarray | None,
+    foreground: Foreground | None,
     spots: Spots,
     z_score: np.ndarray,
     confidence: np.ndarray,
@@ -82,7 +82,7 @@ def object_table(
     valid
         Boolean mask broadcastable to ``frame``, or None.
     foreground
-        Foreground probability (z, y, x), or None.
+        Foreground probability on the frame's grid, or None.
     spots, z_score, confidence
         Fitted spots, and the significance of their detection and its confidence, shape (n,).
 

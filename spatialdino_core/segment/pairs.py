@@ -42,7 +42,7 @@ SECOND = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 PLANE = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
 """One, z, y, x of the background. Functions along an axis: 0 is 1, 1 the distance from the maximum."""
 BELL = [(2, 2, 2), (3, 2, 2), (2, 3, 2), (2, 2, 3)]
-"""A Gaussian and its slopes. Functions: 2 is g = exp(−o²/2), where o is the distance from its centre, 3 is o g."""
+"""A Gaussian and its slopes. Functions: 2 is g = exp(−o²/2), o the distance from its centre, and 3 is o g."""
 SERIES = np.array(
     [BELL[0], *PLANE, *BELL[1:], (4, 2, 2), (2, 4, 2), (2, 2, 4), (3, 3, 2), (3, 2, 3), (2, 3, 3)], np.int64
 )
@@ -190,7 +190,9 @@ def _single(boxes: Boxes, seeds: np.ndarray, sigma: np.ndarray) -> np.ndarray:
             break
         scale = np.concatenate([np.ones((len(seeds), 5)), np.repeat(linear[:, :1], 4, axis=1)], axis=1)
         shift = np.clip(solve(*linearised(products, right, linear, scale))[:, -4:], -MAX_STEP, MAX_STEP)
-        position = np.clip(position + shift[:, :3] * sigma * width, seeds - REACH * sigma, seeds + REACH * sigma)
+        position = np.clip(
+            position + shift[:, :3] * sigma * width, seeds - REACH * sigma, seeds + REACH * sigma
+        )
         width = np.clip(width * np.exp(shift[:, 3:]), *WIDTHS)
     residual = boxes.squares_without(model(linear, profiles, SERIES, boxes.values.shape))
     return np.asarray(residual.sum(axis=(1, 2, 3)))
