@@ -6,7 +6,8 @@ What is fitted or outlined there is not its business: see :mod:`.localise`, :mod
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -16,6 +17,8 @@ from spatialdino_core.compiled import njit
 FADED = 3.0
 """Standard deviations from its centre at which the light of a neighbour has faded out."""
 FAST = {"contract", "reassoc", "nsz", "arcp"}
+KEPT_VOXELS = 40_000_000
+"""Boxes with more voxels than this, some 0.2 GB, are cut out anew each time that they are gone through."""
 CHUNK_VOXELS = 250_000
 """Voxels of boxes held at once, which bounds memory and stays in the processor's cache."""
 
@@ -36,6 +39,8 @@ class Boxes:
         Shape (n, z, y, x), bool: in the frame and valid.
     count
         Shape (n,), int64: usable voxels.
+    frame
+        Shape (z, y, x) of the frame.
     """
 
     rows: np.ndarray
@@ -43,17 +48,29 @@ class Boxes:
     values: np.ndarray
     usable: np.ndarray
     count: np.ndarray
+    frame: tuple[int, ...]
+
+    @cached_property
+    def inside(self) -> np.ndarray:
+        """Which of the box's places along z, y, x lie in the frame, bool (n, 3, longest edge)."""
+        edges = np.array(self.values.shape[1:])[:, None]  # (3, 1)
+        along = np.arange(edges.max())
+        voxel = self.corner[:, :, None] + along  # (n, 3, longest edge)
+        return np.asarray((voxel >= 0) & (voxel < np.array(self.frame)[:, None]) & (along < edges))
+
+    @cached_property
+    def masked(self) -> np.ndarray:
+        """Rows of boxes where voxels in the frame are invalid."""
+        return np.flatnonzero(self.count < self.inside.sum(axis=2).prod(axis=1))
 
     def offsets(self, position: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-        """Distances along z, y, x from ``position`` in units of ``sigma``, both (n, 3): (n, 3, longest edge)."""
+        """Distances (n, 3, longest edge) along z, y, x from ``position`` in units of ``sigma``, (n, 3)."""
         voxel = self.corner[:, :, None] + np.arange(max(self.values.shape[1:]))
         return np.asarray((voxel - position[:, :, None]) / sigma[:, :, None])
 
     def profiles(self, *functions: np.ndarray) -> np.ndarray:
-        """Functions (n, 3, longest edge) along the axes, together and zero beyond the box."""
-        edges = np.array(self.values.shape[1:])
-        inside = np.arange(edges.max()) < edges[:, None]  # (3, longest edge)
-        return np.stack(functions, axis=2) * inside[:, None]
+        """Functions (n, 3, longest edge) along the axes, together and zero beyond the box and the frame."""
+        return np.stack(functions, axis=2) * self.inside[:, :, None]
 
     def squares_without(self, model: np.ndarray) -> np.ndarray:
         """Squared residuals (n, z, y, x) of a model; zero where unusable."""
@@ -87,7 +104,7 @@ def cut_boxes(
         values, usable = np.empty((len(some), *shape), np.float32), np.empty((len(some), *shape), bool)
         count = np.empty(len(some), np.int64)
         _cut(frame, mask, corner, values, usable, count)
-        yield Boxes(some, corner, values, usable, count)
+        yield Boxes(some, corner, values, usable, count, frame.shape)
 
 
 @njit(nogil=True, cache=True)
@@ -134,13 +151,6 @@ class Neighbours:
 
     first: np.ndarray
     other: np.ndarray
-
-    def of_any(self, rows: np.ndarray) -> np.ndarray:
-        """Which places are near any of ``rows``, a boolean mask (n,); bool (n,)."""
-        place = np.repeat(np.arange(len(rows)), np.diff(self.first))
-        found = np.zeros(len(rows), bool)
-        found[place[rows[self.other]]] = True
-        return found
 
 
 def neighbours(position: np.ndarray, reach: np.ndarray) -> Neighbours:
@@ -198,7 +208,7 @@ class Light:
             self.near.other,
             np.asarray(near + 1, np.float64),
         )
-        return Boxes(boxes.rows, boxes.corner, values, boxes.usable, boxes.count), level
+        return replace(boxes, values=values), level
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)

@@ -8,7 +8,7 @@ measurement.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -195,7 +195,7 @@ def _smoothed(boxes: Boxes, level: float, sigma: np.ndarray, halo: np.ndarray) -
     usable = np.ascontiguousarray(boxes.usable[inner])
     support = filtered(boxes.usable[broken].astype(np.float32))
     mean[broken] = np.where(usable[broken], mean[broken] / np.where(support > 0, support, 1), 0)
-    return Boxes(boxes.rows, boxes.corner + halo, mean, usable, usable.sum(axis=(1, 2, 3)))
+    return replace(boxes, corner=boxes.corner + halo, values=mean, usable=usable)
 
 
 def _gaussian_matrix(length: int, halo: int, sigma: float) -> np.ndarray:

@@ -4,39 +4,31 @@ Sums over a box are then taken axis by axis, and products of two terms in a whol
 along its axes: a fit costs little more than reading the box once. What terms a model has is the business of
 :mod:`.localise` and :mod:`.pairs`.
 
-Throughout, ``profiles`` (n, 3, functions, longest edge) are functions along z, y and x in n boxes, zero beyond
-a box, and ``terms`` (terms, 3) names a function for each axis.
+Throughout, ``profiles`` (n, 3, functions, longest edge) are functions along z, y and x in n boxes, zero
+beyond the box and the frame, and ``terms`` (terms, 3) names a function for each axis.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from spatialdino_core.segment.boxes import Boxes
+
 RIDGE = 1e-9
 """Added to the diagonal, relative and absolute: boxes that are mostly invalid stay solvable."""
 
 
-def normal_equations(
-    values: np.ndarray, usable: np.ndarray, profiles: np.ndarray, terms: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Products of all terms with one another (n, terms, terms), and with the image (n, terms).
-
-    Parameters
-    ----------
-    values, usable
-        Shape (n, z, y, x): the image, zero where it is unusable.
-    profiles, terms
-        The model.
-    """
+def normal_equations(boxes: Boxes, profiles: np.ndarray, terms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Products of all terms with one another (n, terms, terms), and with the image (n, terms)."""
     along = profiles @ profiles.swapaxes(2, 3)  # (n, 3, functions, functions)
     first, second = terms[:, None], terms[None]
     products = np.ones((len(profiles), len(terms), len(terms)))
     for a in range(3):
         products *= along[:, a][:, first[..., a], second[..., a]]
-    broken = np.flatnonzero(~usable.all(axis=(1, 2, 3)))
-    if len(broken):
-        products[broken] = weighted_products(usable[broken].astype(np.float64), profiles[broken], terms)
-    return products, project(values, profiles, terms)
+    some = boxes.masked
+    if len(some):
+        products[some] = weighted_products(boxes.usable[some].astype(np.float64), profiles[some], terms)
+    return products, project(boxes.values, profiles, terms)
 
 
 def weighted_products(weights: np.ndarray, profiles: np.ndarray, terms: np.ndarray) -> np.ndarray:

@@ -9,11 +9,13 @@ blobs exist is decided before.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 
 import numpy as np
 
-from spatialdino_core.segment.boxes import FADED, Boxes, Light, cut_boxes, neighbours
+from spatialdino_core.segment.boxes import FADED, KEPT_VOXELS, Boxes, Light, cut_boxes, neighbours
 from spatialdino_core.segment.least_squares import (
     linearised,
     model,
@@ -35,8 +37,6 @@ LINEAR = 5
 """Terms of the model that it is linear in: amplitude and a plane of background."""
 SWEEPS = 12
 STEPS_PER_SWEEP = 1
-SETTLED = 1e-8
-"""A blob that moves less, in voxels and relative height, rests until a neighbour moves more."""
 MEASURING_SWEEPS = 4
 MAX_SHIFT = 1.5
 """A fit that leaves its seed by more standard deviations than this, or leaves the frame, has failed; then the
@@ -119,18 +119,18 @@ def _fit_in_turns(
     groups = _groups(sigma)
     reach = np.max([half for _, half in groups], axis=0) + (FADED + 2 * MAX_SHIFT) * sigma.max(axis=0) + 1
     near = neighbours(seeds, reach)
-    moves = np.ones(len(seeds), bool)
+
+    def cut() -> Iterator[Boxes]:
+        return chain.from_iterable(cut_boxes(frame, valid, seeds, rows, half) for rows, half in groups)
+
+    few = sum(len(rows) * int(np.prod(2 * half + 1)) for rows, half in groups) <= KEPT_VOXELS
+    kept = list(cut()) if few else None
     for sweep in range(sweeps):
-        last = sweep == sweeps - 1
-        wanted = moves | near.of_any(moves) | last
         light = Light(spots.position, sigma, spots.amplitude, near)
         spots = Spots(*(getattr(spots, field.name).copy() for field in fields(Spots)))
-        for rows, half in groups:
-            for boxes in cut_boxes(frame, valid, seeds, rows[wanted[rows]], half):
-                boxes, level = light.without(boxes, WINDOW * sigma[rows[0]])
-                _fit(boxes, level, seeds, frame.shape, steps, last, spots)
-        moves = (np.abs(spots.position - light.position) > SETTLED).any(axis=1)
-        moves |= np.abs(spots.amplitude - light.amplitude) > SETTLED * np.abs(spots.amplitude)
+        for boxes in kept or cut():
+            alone, level = light.without(boxes, WINDOW * sigma[boxes.rows[0]])
+            _fit(alone, level, seeds, steps, sweep == sweeps - 1, spots)
     return spots
 
 
@@ -141,22 +141,17 @@ def _groups(sigma: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(np.flatnonzero(member.ravel() == k), half[k]) for k in range(len(widths))]
 
 
-def _fit(
-    boxes: Boxes,
-    level: np.ndarray,
-    seeds: np.ndarray,
-    shape: tuple[int, ...],
-    steps: int,
-    last: bool,
-    spots: Spots,
-) -> None:
-    """Gauss–Newton steps for the blobs of some boxes; changes the arrays of ``spots``."""
+def _fit(boxes: Boxes, level: np.ndarray, seeds: np.ndarray, steps: int, last: bool, spots: Spots) -> None:
+    """Gauss–Newton steps for the blobs of some boxes; changes the arrays of ``spots``.
+
+    Noise and variances come with the ``last`` fit alone.
+    """
     rows = boxes.rows
     position, sigma, seeds = spots.position[rows], spots.sigma[rows], seeds[rows]  # (n, 3)
     scale = np.ones((len(rows), len(TERMS)))
     for step in range(steps + 1):
         profiles = _profiles(boxes, position, sigma)
-        products, right = normal_equations(boxes.values, boxes.usable, profiles, TERMS)
+        products, right = normal_equations(boxes, profiles, TERMS if last or step < steps else TERMS[:LINEAR])
         linear = solve(products[:, :LINEAR, :LINEAR], right[:, :LINEAR])  # (n, 5)
         scale[:, LINEAR:] = linear[:, :1] / sigma
         if step == steps:
@@ -164,7 +159,7 @@ def _fit(
         shift = solve(*linearised(products, right, linear, scale))[:, LINEAR:]  # (n, 3)
         position = position + np.clip(shift, -0.5 * sigma, 0.5 * sigma)
         lost = (np.abs(position - seeds) > MAX_SHIFT * sigma).any(axis=1) | (linear[:, 0] <= 0)  # (n,)
-        lost |= ((position < -0.5) | (position > np.array(shape) - 0.5)).any(axis=1)
+        lost |= ((position < -0.5) | (position > np.array(boxes.frame) - 0.5)).any(axis=1)
         position[lost] = seeds[lost]
     spots.position[rows] = position
     spots.amplitude[rows] = linear[:, 0]
@@ -174,9 +169,7 @@ def _fit(
         freedom = count - len(TERMS)
         squares = boxes.squares_without(model(linear, profiles, TERMS, boxes.values.shape))
         inverse = np.linalg.inv(regularised(scaled(products, scale)))
-        meat = scaled(
-            weighted_products(squares, profiles, TERMS), scale
-        )  # (n, 8, 8), of the sandwich estimator
+        meat = scaled(weighted_products(squares, profiles, TERMS), scale)  # of the sandwich estimator
         covariance = inverse @ meat @ inverse * (count / freedom)[:, None, None]
         spots.noise[rows] = np.sqrt(squares.sum(axis=(1, 2, 3)) / freedom)
         spots.variance[rows] = np.einsum("naa->na", covariance)[:, LINEAR:]

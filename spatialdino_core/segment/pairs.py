@@ -132,7 +132,7 @@ def _moments(boxes: Boxes, seeds: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     """Shape (n, 3, 3), from a Taylor series of a Gaussian at the seeds (n, 3)."""
     offset, bell, slope = _bell(boxes, seeds, sigma)
     profiles = boxes.profiles(np.ones_like(offset), offset, bell, slope, 0.5 * (offset * slope - bell))
-    linear = solve(*normal_equations(boxes.values, boxes.usable, profiles, SERIES))  # (n, 14)
+    linear = solve(*normal_equations(boxes, profiles, SERIES))  # (n, 14)
     height = np.where(linear[:, 0] > 0, linear[:, 0], np.inf)  # (n,)
     moments = np.empty((len(height), 3, 3))
     for k, (a, b) in enumerate(SECOND):
@@ -183,7 +183,7 @@ def _single(boxes: Boxes, seeds: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     for step in range(SINGLE_STEPS + 1):
         offset, bell, slope = _bell(boxes, position, sigma * width)
         profiles = boxes.profiles(np.ones_like(plane), plane, bell, slope, offset * slope)
-        products, right = normal_equations(boxes.values, boxes.usable, profiles, SERIES[:11])
+        products, right = normal_equations(boxes, profiles, SERIES[:11])
         products, right = BROADER @ products @ BROADER.T, right @ BROADER.T  # (n, 9, 9), (n, 9)
         linear = solve(products[:, :5, :5], right[:, :5])
         if step == SINGLE_STEPS:
@@ -215,7 +215,7 @@ def _pair(boxes: Boxes, seeds: np.ndarray, sigma: np.ndarray, position: np.ndarr
     plane = boxes.offsets(seeds, np.broadcast_to(sigma, seeds.shape))
     bells = [one for part in (0, 1) for one in _bell(boxes, position[:, part], sigma)[1:]]
     profiles = boxes.profiles(np.ones_like(plane), plane, *bells)
-    products, right = normal_equations(boxes.values, boxes.usable, profiles, PAIR)
+    products, right = normal_equations(boxes, profiles, PAIR)
     return profiles, products, right, solve(products[:, :6, :6], right[:, :6])
 
 
