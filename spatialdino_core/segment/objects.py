@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from spatialdino_core.segment.inputs import Foreground, Voxel, values_at
 from spatialdino_core.segment.instances import Labels
@@ -124,6 +124,21 @@ def _border_distance(
     faces = np.minimum(position + 0.5, np.array(shape) - 0.5 - position) * size
     nearest = faces.min(axis=1, initial=np.inf)
     if valid is not None and not valid.all():
-        to_invalid = ndimage.distance_transform_edt(valid, sampling=size)
-        nearest = np.minimum(nearest, values_at(np.broadcast_to(to_invalid, shape), position))
+        nearest = np.minimum(nearest, _invalid_distance(position, shape, valid, size))
     return np.maximum(nearest, 0)
+
+
+def _invalid_distance(
+    position: np.ndarray, shape: tuple[int, ...], valid: np.ndarray, size: np.ndarray
+) -> np.ndarray:
+    """Distance (µm) of the voxels at positions (n, 3) from the nearest invalid one: it is beside a valid one."""
+    beside = np.zeros(valid.shape, bool)
+    for axis in range(3):
+        source, target = np.moveaxis(valid, axis, 0), np.moveaxis(beside, axis, 0)
+        target[1:] |= source[:-1]
+        target[:-1] |= source[1:]
+    full = np.array(valid.shape) > 1
+    nearest = np.clip(np.round(position), 0, np.array(shape) - 1)
+    border = np.argwhere(beside & ~valid)
+    distance, _ = cKDTree(border[:, full] * size[full]).query(nearest[:, full] * size[full])
+    return np.where(values_at(np.broadcast_to(valid, shape), position), distance, 0)
