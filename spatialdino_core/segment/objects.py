@@ -109,12 +109,18 @@ def object_table(
         "snr": snr,
         "z_score": z_score,
         "detection_confidence": confidence,
-        "foreground": np.nan if foreground is None else labels.sums(foreground[labels.index]) / count,
+        "foreground": _mean_foreground(foreground, labels),
         **{f"localisation_{axis}_um": uncertainty[:, a] for a, axis in enumerate("zyx")},
         "localisation_um": np.linalg.norm(uncertainty, axis=1),
         "border_um": _border_distance(spots.position, frame.shape, valid, size),
     }
     return pd.DataFrame(table, columns=list(COLUMNS))
+
+
+def _mean_foreground(foreground: Foreground | None, labels: Labels) -> np.ndarray:
+    if foreground is None:
+        return np.full(labels.objects, np.nan)
+    return labels.sums(foreground[labels.index]) / labels.sizes
 
 
 def _border_distance(
@@ -131,7 +137,7 @@ def _border_distance(
 def _invalid_distance(
     position: np.ndarray, shape: tuple[int, ...], valid: np.ndarray, size: np.ndarray
 ) -> np.ndarray:
-    """Distance (µm) of the voxels at positions (n, 3) from the nearest invalid one: it is beside a valid one."""
+    """Distance (µm) of the voxels at positions (n, 3) from the nearest invalid one, beside a valid one."""
     beside = np.zeros(valid.shape, bool)
     for axis in range(3):
         source, target = np.moveaxis(valid, axis, 0), np.moveaxis(beside, axis, 0)

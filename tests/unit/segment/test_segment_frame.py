@@ -205,6 +205,7 @@ def test_small_objects_can_be_dropped(scene, voxel_um):
     _, all_objects = segmented(frame, voxel_um, calibration)
     assert len(objects) == np.sum(all_objects["volume_um3"] >= least) < len(all_objects)
     assert labels.max() == len(objects)
+    assert (objects.dtypes.drop("label") == np.float64).all()
 
 
 def test_a_frame_calibrated_with_features_needs_them(scene, voxel_um):
