@@ -101,7 +101,7 @@ def cut_boxes(
     pieces = -(-len(rows) * int(np.prod(shape)) // CHUNK_VOXELS)
     for some in np.array_split(rows, pieces) if pieces else []:
         corner = np.round(places[some]).astype(np.int64) - half
-        values, usable = np.empty((len(some), *shape), np.float32), np.empty((len(some), *shape), bool)
+        values, usable = np.zeros((len(some), *shape), np.float32), np.zeros((len(some), *shape), bool)
         count = np.empty(len(some), np.int64)
         _cut(frame, mask, corner, values, usable, count)
         yield Boxes(some, corner, values, usable, count, frame.shape)
@@ -118,7 +118,6 @@ def _cut(
 ) -> None:
     n, depth, height, width = values.shape
     deep, high, wide = mask.shape[0] > 1, mask.shape[1] > 1, mask.shape[2] > 1
-    values[:], usable[:] = 0, False
     for i in range(n):
         used = 0
         start = min(max(0, -corner[i, 2]), width)
@@ -193,10 +192,12 @@ class Light:
 
         Light counts up to :data:`FADED` standard deviations further away.
         """
-        values, level = boxes.values.astype(np.float64), np.empty(len(boxes.rows))
+        n, *edges = boxes.values.shape
+        values, level = boxes.values.astype(np.float64), np.empty(n)
         _take_off(
-            values,
-            boxes.usable,
+            values.reshape(n, edges[0], -1),
+            boxes.usable.reshape(n, edges[0], -1),
+            np.array(edges, np.int64),
             boxes.count,
             level,
             boxes.corner,
@@ -215,6 +216,7 @@ class Light:
 def _take_off(
     values: np.ndarray,
     usable: np.ndarray,
+    edges: np.ndarray,
     count: np.ndarray,
     level: np.ndarray,
     corner: np.ndarray,
@@ -226,12 +228,12 @@ def _take_off(
     other: np.ndarray,
     near: np.ndarray,
 ) -> None:
-    n, depth, height, width = values.shape
-    plane = height * width
-    bell, across = np.empty((3, max(depth, height, width))), np.empty(plane)
+    n, depth, plane = values.shape
+    bell, across = np.empty((3, max(edges[0], edges[1], edges[2]))), np.empty(plane)
     for i in range(n):
-        box, known, row = values[i].reshape(depth, plane), usable[i].reshape(depth, plane), rows[i]
-        for m in other[first[row] : first[row + 1]]:
+        row = rows[i]
+        for k in range(first[row], first[row + 1]):
+            m = other[k]
             reaches = amplitude[m] != 0
             for a in range(3):
                 apart = abs(position[row, a] - position[m, a])
@@ -239,21 +241,20 @@ def _take_off(
             if not reaches:
                 continue
             for a in range(3):
-                for k in range(values.shape[1 + a]):
-                    offset = (corner[i, a] + k - position[m, a]) / sigma[m, a]
-                    bell[a, k] = np.exp(-0.5 * offset * offset)
-            for y in range(height):
-                for x in range(width):
-                    across[y * width + x] = bell[1, y] * bell[2, x]
+                for b in range(edges[a]):
+                    offset = (corner[i, a] + b - position[m, a]) / sigma[m, a]
+                    bell[a, b] = np.exp(-0.5 * offset * offset)
+            for v in range(plane):
+                across[v] = bell[1, v // edges[2]] * bell[2, v % edges[2]]
             for z in range(depth):
-                height_here = amplitude[m] * bell[0, z]
+                height = amplitude[m] * bell[0, z]
                 for v in range(plane):
-                    box[z, v] -= height_here * across[v]
+                    values[i, z, v] -= height * across[v]
         total = 0.0
         for z in range(depth):
             for v in range(plane):
-                total += box[z, v] * known[z, v]
+                total += values[i, z, v] * usable[i, z, v]
         level[i] = total / max(count[i], 1)
         for z in range(depth):
             for v in range(plane):
-                box[z, v] = (box[z, v] - level[i]) * known[z, v]
+                values[i, z, v] = (values[i, z, v] - level[i]) * usable[i, z, v]

@@ -23,8 +23,6 @@ SMOOTHING = 0.7
 """Smoothing before the voxels are judged, in standard deviations of the point spread function."""
 VARIETY = 0.1
 """Mean squared difference of objects' true shapes from points, in squared heights: the Wiener filter's."""
-FACES = np.array([(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)], np.int64)
-"""Steps to the six neighbours of a voxel."""
 
 
 @dataclass(frozen=True)
@@ -280,14 +278,19 @@ def _flood(inside: np.ndarray, start: np.ndarray, found: np.ndarray) -> None:
     stack = np.empty((depth * height * width, 3), np.int64)
     for i in range(n):
         top = 0
-        if inside[i, start[i, 0], start[i, 1], start[i, 2]]:
-            found[i, start[i, 0], start[i, 1], start[i, 2]] = True
-            stack[0], top = start[i], 1
+        z, y, x = start[i, 0], start[i, 1], start[i, 2]
+        if inside[i, z, y, x]:
+            found[i, z, y, x] = True
+            stack[0, 0], stack[0, 1], stack[0, 2] = z, y, x
+            top = 1
         while top:
             top -= 1
             z, y, x = stack[top, 0], stack[top, 1], stack[top, 2]
-            for face in FACES:
-                a, b, c = z + face[0], y + face[1], x + face[2]
+            for face in range(6):
+                step = 1 if face % 2 else -1
+                a = z + (step if face < 2 else 0)
+                b = y + (step if 2 <= face < 4 else 0)
+                c = x + (step if face >= 4 else 0)
                 known = 0 <= a < depth and 0 <= b < height and 0 <= c < width
                 if known and inside[i, a, b, c] and not found[i, a, b, c]:
                     found[i, a, b, c] = True
