@@ -16,6 +16,7 @@ from spatialdino_core.compiled import njit
 
 FADED = 3.0
 """Standard deviations from its centre at which the light of a neighbour has faded out."""
+# Sums may be taken in any order, but what is not a number stays what it is.
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 KEPT_VOXELS = 40_000_000
 """Boxes with more voxels than this, some 0.2 GB, are cut out anew each time that they are gone through."""

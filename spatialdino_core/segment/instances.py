@@ -167,8 +167,9 @@ class _Points:
         point = np.einsum("nz,ny,nx->nzyx", bell[:, 0, :depth], bell[:, 1, :height], bell[:, 2, :width])
         peak = np.where(self.height > 0, self.height, np.inf)[rows, None, None, None]
         measured = (boxes.values - self.background[rows, None, None, None]) / peak
-        size = np.maximum(np.count_nonzero(own, axis=(1, 2, 3)), 1)
-        noise = np.sum((measured - point) ** 2, axis=(1, 2, 3), where=own) / size
+        different = (measured - point) * own
+        size = np.maximum(np.einsum("nzyx->n", own, dtype=np.int64), 1)
+        noise = np.einsum("nzyx,nzyx->n", different, different) / size
         gain = (VARIETY / (VARIETY + noise))[:, None, None, None]
         # Where a point was as bright as mask_level, it is as bright as this after smoothing.
         least = (mask_level ** self.widened[rows])[:, None, None, None]
@@ -193,7 +194,8 @@ def _smoothed(boxes: Boxes, level: float, sigma: np.ndarray, halo: np.ndarray) -
     usable = np.ascontiguousarray(boxes.usable[inner])
     support = filtered(boxes.usable[broken].astype(np.float32))
     mean[broken] = np.where(usable[broken], mean[broken] / np.where(support > 0, support, 1), 0)
-    return replace(boxes, corner=boxes.corner + halo, values=mean, usable=usable)
+    count = np.einsum("nzyx->n", usable, dtype=np.int64)
+    return replace(boxes, corner=boxes.corner + halo, values=mean, usable=usable, count=count)
 
 
 def _gaussian_matrix(length: int, halo: int, sigma: float) -> np.ndarray:
