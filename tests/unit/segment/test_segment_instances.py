@@ -94,6 +94,7 @@ def test_objects_can_be_left_out():
 def test_distance_from_invalid_voxels(shape):
     rng = np.random.default_rng(0)
     valid = rng.random(shape) > 0.04
+    valid[:, :, :4] = False
     position = rng.uniform(-0.5, [8.5, 11.5, 19.5], (200, 3))
     found = _invalid_distance(position, (9, 12, 20), valid, VOXEL_UM)
     everywhere = np.broadcast_to(ndimage.distance_transform_edt(valid, sampling=VOXEL_UM), (9, 12, 20))
