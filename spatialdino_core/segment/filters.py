@@ -10,12 +10,9 @@ import numpy as np
 from scipy import ndimage
 
 from spatialdino_core.errors import BadInputError
+from spatialdino_core.segment.convolve import TRUNCATE
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.tiles import Tile, valid_box
-
-TRUNCATE = 4.0
-"""Support of the Gaussian kernels in standard deviations."""
-
 
 def psf_sigma_um(parameters: SegmentParameters) -> np.ndarray:
     """Standard deviations (z, y, x) of the point spread function in µm, shape (3,)."""
