@@ -14,11 +14,12 @@ from itertools import pairwise, product
 import numpy as np
 from scipy.spatial import cKDTree
 
+from spatialdino_core.compiled import njit
 from spatialdino_core.segment.channels import filter_halo
 from spatialdino_core.segment.filters import psf_sigma_um
 from spatialdino_core.segment.inputs import Voxel
 from spatialdino_core.segment.maxima import blob_maxima
-from spatialdino_core.segment.noise import NoiseMesh, empty_mesh, fill_mesh, finish_mesh, mesh_cell
+from spatialdino_core.segment.noise import STRIDE, NoiseMesh, empty_mesh, fill_mesh, finish_mesh, mesh_cell
 from spatialdino_core.segment.observer import Detector
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.sweep import Responses, Rows, Source
@@ -264,8 +265,8 @@ class _Search:
     def _measure(self, rings: Sequence[np.ndarray], tile: Tile, rows: Rows) -> None:
         core = tile.core[0], slice(*rows), tile.core[2]
         for ring, mesh in zip(rings, self.meshes, strict=True):
-            response = ring[np.arange(*rows) % len(ring)][:, tile.inner[0], tile.inner[2]]
-            fill_mesh(mesh, response.swapaxes(0, 1), self.valid, core, self.cell)
+            response = ring[np.arange(*rows, STRIDE[1]) % len(ring), tile.inner[0], tile.inner[2]]
+            fill_mesh(mesh, response.swapaxes(0, 1)[:: STRIDE[0], :, :: STRIDE[2]], self.valid, core, self.cell)
 
     def _known(self, position: np.ndarray, value: np.ndarray, own: np.ndarray) -> Maxima:
         if self.valid is None:
@@ -330,10 +331,15 @@ def suppress(position: np.ndarray, radius: np.ndarray) -> np.ndarray:
     pairs = cKDTree(position).query_pairs(float(radius.max()), output_type="ndarray")
     distance = np.linalg.norm(position[pairs[:, 0]] - position[pairs[:, 1]], axis=1)
     pairs = np.sort(pairs[distance < np.maximum(radius[pairs[:, 0]], radius[pairs[:, 1]])], axis=1)
-    for first, second in pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))].tolist():
-        if stays[first]:
-            stays[second] = False
+    _give_way(pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))], stays)
     return stays
+
+
+@njit(nogil=True, cache=True)
+def _give_way(pairs: np.ndarray, stays: np.ndarray) -> None:
+    for k in range(len(pairs)):
+        if stays[pairs[k, 0]]:
+            stays[pairs[k, 1]] = False
 
 
 def _triple(values: np.ndarray | tuple[int, ...]) -> Triple:

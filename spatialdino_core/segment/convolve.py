@@ -111,7 +111,18 @@ def smooth_x(source: np.ndarray, out: np.ndarray, weights: np.ndarray) -> None:
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def laplacian(source: np.ndarray, ring: np.ndarray, first: int, stop: int, height: int, variance: np.ndarray) -> None:
+def add_scaled(total: np.ndarray, plane: np.ndarray, factor: np.float32) -> None:
+    """Add ``factor`` times a plane (z, x) to another."""
+    for z in range(len(total)):
+        row, other = total[z], plane[z]
+        for i in range(len(row)):
+            row[i] += factor * other[i]
+
+
+@njit(nogil=True, cache=True, fastmath={"contract"})
+def laplacian(
+    source: np.ndarray, ring: np.ndarray, first: int, stop: int, height: int, variance: np.ndarray
+) -> None:
     """Negative second differences along each axis, times ``variance`` (z, y, x), of rows of a frame."""
     size, deep, wide = source.shape
     for y in range(first, stop):

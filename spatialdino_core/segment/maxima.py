@@ -101,18 +101,18 @@ def _maxima(
 def _rise(row, sign, candidate, above, below, before, after) -> None:  # type: ignore[no-untyped-def]
     """Which voxels of a row are positive and no lower than their neighbours along each axis."""
     last = len(row) - 1
-    for x in range(len(row)):
+    candidate[0], candidate[last] = sign * row[0] > 0, sign * row[last] > 0
+    for x in range(1, last):
         value = sign * row[x]
         candidate[x] = (
             (value > 0)
+            & (value >= sign * row[x - 1])
+            & (value >= sign * row[x + 1])
             & (value >= sign * above[x])
             & (value >= sign * below[x])
             & (value >= sign * before[x])
             & (value >= sign * after[x])
         )
-    for x in range(last):
-        candidate[x] &= sign * row[x] >= sign * row[x + 1]
-        candidate[x + 1] &= sign * row[x + 1] >= sign * row[x]
 
 
 @njit(nogil=True)

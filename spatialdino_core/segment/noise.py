@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from spatialdino_core.segment.tiles import Box, Triple, valid_box
+from spatialdino_core.segment.tiles import Box, Triple, known_voxels
 
 LOWER_SIGMA_QUANTILE = 0.158655
 """Quantile of a normal distribution one standard deviation below its median."""
@@ -83,7 +83,7 @@ def fill_mesh(
     mesh
         Array (cells z, cells y, cells x); changed in place.
     response
-        Filter response (z, y, x) of exactly the voxels in ``core``.
+        Filter response (z, y, x) of every :data:`STRIDE`-th voxel in ``core``.
     valid
         Validity of the whole frame, broadcastable to it, or None when every voxel is valid.
     core
@@ -91,10 +91,9 @@ def fill_mesh(
     cell
         Shape of one mesh cell (z, y, x) in voxels.
     """
-    every = tuple(slice(None, None, step) for step in STRIDE)
-    response, part = response[every], valid_box(valid, core)
-    if part is not None:
-        response = np.where(np.broadcast_to(part, [one.stop - one.start for one in core])[every], response, np.nan)
+    if valid is not None:
+        every = tuple(slice(None, None, step) for step in STRIDE)
+        response = np.where(known_voxels(valid, core)[every], response, np.nan)
     strided = [-(-edge // step) for edge, step in zip(cell, STRIDE, strict=True)]
     cells = _cells_as_rows(response, strided)
     rows = cells.reshape(-1, cells.shape[-1])

@@ -16,7 +16,14 @@ from scipy import ndimage
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.segment.channels import FACTORS, MEAN_FACTOR, STEPS
-from spatialdino_core.segment.convolve import TRUNCATE, gaussian_weights, laplacian, smooth_rows, smooth_x
+from spatialdino_core.segment.convolve import (
+    TRUNCATE,
+    add_scaled,
+    gaussian_weights,
+    laplacian,
+    smooth_rows,
+    smooth_x,
+)
 from spatialdino_core.segment.filters import typical_level
 
 BLOCK = 16
@@ -277,7 +284,7 @@ class Responses:
                     if channel == len(STEPS) - 1:
                         row[:] = 0
                     for flat, factor in zip(self._flat.rings, factors[:, channel], strict=True):
-                        row += np.multiply(flat[y % len(flat)], factor, out=self._spare)
+                        add_scaled(row, flat[y % len(flat)], factor)
                     sums[channel].take(y, row, self._spare)
                 sums[channel].give(smoothed[channel], height, self._total if channel else narrow)
             laplacian(narrow, ring, *finished, height, variance)
