@@ -62,6 +62,11 @@ def smooth_rows(
     for k in range(len(weights)):
         spread[3 + k] = weights[k]
     nothing, spare = np.zeros(wide, np.float32), np.zeros(wide, np.float32)
+    place = np.full(stop - first + 4 * fours + 4, -1)
+    for k in range(len(place)):
+        y = first - reach + k
+        if 0 <= y < height:
+            place[k] = y % size
     for z in range(source.shape[1]):
         for y in range(first, stop, 4):
             out0 = ring[y % len(ring), z]
@@ -71,11 +76,14 @@ def smooth_rows(
             for i in range(wide):
                 out0[i] = out1[i] = out2[i] = out3[i] = np.float32(0)
             for k in range(0, 4 * fours, 4):
-                a = y - reach + k
-                row0 = source[a % size, z] if 0 <= a < height else nothing
-                row1 = source[(a + 1) % size, z] if 0 <= a + 1 < height else nothing
-                row2 = source[(a + 2) % size, z] if 0 <= a + 2 < height else nothing
-                row3 = source[(a + 3) % size, z] if 0 <= a + 3 < height else nothing
+                p = y - first + k
+                p0, p1, p2, p3 = place[p], place[p + 1], place[p + 2], place[p + 3]
+                if max(p0, p1, p2, p3) < 0:
+                    continue
+                row0 = source[p0, z] if p0 >= 0 else nothing
+                row1 = source[p1, z] if p1 >= 0 else nothing
+                row2 = source[p2, z] if p2 >= 0 else nothing
+                row3 = source[p3, z] if p3 >= 0 else nothing
                 _weigh_four((out0, out1, out2, out3), (row0, row1, row2, row3), spread, k)
 
 
@@ -84,17 +92,20 @@ def smooth_x(source: np.ndarray, out: np.ndarray, weights: np.ndarray) -> None:
     """A plane (z, x) smoothed along x, into ``out``."""
     deep, wide = source.shape
     reach = len(weights) // 2
-    padded = np.zeros(wide + 2 * reach, np.float32)
-    centre = weights[reach]
+    fours = max(1, (reach + 3) // 4)
+    side = np.zeros(4 * fours, np.float32)
+    for j in range(reach):
+        side[j] = weights[reach + 1 + j]
+    margin, middle = len(side), weights[reach]
+    padded = np.zeros(wide + 2 * margin, np.float32)
     for z in range(deep):
         row, result = source[z], out[z]
         for i in range(wide):
-            padded[reach + i] = row[i]
-            result[i] = centre * row[i]
-        j = 1
-        while j + 3 <= reach:
-            low, high = padded[reach - j - 3 :], padded[reach + j :]
-            w0, w1, w2, w3 = weights[reach + j : reach + j + 4]
+            padded[margin + i] = row[i]
+            result[i] = middle * row[i]
+        for j in range(0, margin, 4):
+            low, high = padded[margin - j - 4 :], padded[margin + j + 1 :]
+            w0, w1, w2, w3 = side[j], side[j + 1], side[j + 2], side[j + 3]
             for i in range(wide):
                 result[i] += (
                     w0 * (low[i + 3] + high[i])
@@ -102,12 +113,6 @@ def smooth_x(source: np.ndarray, out: np.ndarray, weights: np.ndarray) -> None:
                     + w2 * (low[i + 1] + high[i + 2])
                     + w3 * (low[i] + high[i + 3])
                 )
-            j += 4
-        while j <= reach:
-            low, high, weight = padded[reach - j :], padded[reach + j :], weights[reach + j]
-            for i in range(wide):
-                result[i] += weight * (low[i] + high[i])
-            j += 1
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
