@@ -22,7 +22,7 @@ from spatialdino_core.segment.maxima import blob_maxima
 from spatialdino_core.segment.noise import STRIDE, NoiseMesh, empty_mesh, fill_mesh, finish_mesh, mesh_cell
 from spatialdino_core.segment.observer import Detector
 from spatialdino_core.segment.parameters import SegmentParameters
-from spatialdino_core.segment.sweep import Responses, Rows, Source
+from spatialdino_core.segment.sweep import Responses, Rows, Source, values_in
 from spatialdino_core.segment.tiles import TILE_VOXELS, Tile, Triple, tiles, valid_box
 
 Maxima = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -172,7 +172,7 @@ def responses_at(
         sweep = Responses(source, weights[:1], rows, (tile.outer[0], tile.outer[2]))
         for first, stop in sweep:
             here = inside & (y >= first) & (y < stop)
-            found[here] = _values(sweep.rings[0], places[here] - _corner(tile))
+            found[here] = values_in(sweep.rings[0], places[here] - _corner(tile))
     return np.split(found, np.cumsum([len(one) for one in positions])[:-1])
 
 
@@ -258,7 +258,7 @@ class _Search:
                         self.source.sigma_voxels,
                         sign,
                     )
-                    value, own = (sign * _values(one, at) for one in (ring, sweep.rings[self.own]))
+                    value, own = (sign * values_in(one, at) for one in (ring, sweep.rings[self.own]))
                     parts.append(self._known(at + _corner(tile), value, own))
         return [[_joined(parts) for parts in lists] for lists in found]
 
@@ -279,12 +279,6 @@ class _Search:
 def _joined(parts: Sequence[Maxima]) -> Maxima:
     position, value, own = (np.concatenate(one) for one in zip(*parts, strict=True))
     return position, value, own
-
-
-def _values(ring: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Values at positions (n, 3), z, y, x, in rows kept in a ring."""
-    z, y, x = places.T
-    return ring[y % len(ring), z, x]
 
 
 def _corner(tile: Tile) -> np.ndarray:

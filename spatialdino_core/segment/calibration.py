@@ -33,7 +33,7 @@ from spatialdino_core.segment.observer import (
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.splitting import Singles, typical_singles
 from spatialdino_core.segment.threshold import Bimodality, bimodality
-from spatialdino_core.segment.sweep import Channels, Source
+from spatialdino_core.segment.sweep import Channels, Source, values_in
 from spatialdino_core.segment.tiles import best_known_tile, known_voxels
 from spatialdino_core.segment.window import TimeWindow
 
@@ -192,7 +192,7 @@ class _Job:
         for frame in _spread(span, self.parameters.calibration_frames):
             probability = maps[frame] = self.foreground(frame) if self.foreground else None
             check_frame(self.movie.frame(frame), self.voxel_um, self.valid, probability, self._name(frame))
-            histogram += _histogram(probability, self.valid, edges)
+            histogram += _histogram(probability, self.valid, HISTOGRAM_BINS)
         return maps, bimodality(histogram, edges) if histogram.any() else None
 
     def sample(self, span: list[int]) -> np.ndarray:
@@ -203,16 +203,18 @@ class _Job:
             raise _nothing(self.where, "no valid voxel")
         core = [part.stop - part.start for part in tile.core]
         places = np.stack(np.unravel_index(inside[:: max(1, len(inside) // SAMPLES)], core), axis=1)
-        # Voxels of the tile's rows: see Channels.
+        # Of rows of the frame, but from the tile's first voxels along z and x on, as responses are.
         places += [tile.inner[0].start, tile.core[1].start, tile.inner[2].start]
+        places = places[np.argsort(places[:, 1], kind="stable")]
         found = np.empty((len(span), len(FACTORS), len(places)), np.float32)
         for frame, responses in zip(span, found, strict=True):
             source = Source.of([self.movie.frame(frame)], self.valid, self.sigma, self._name(frame))
             rows = tile.core[1].start, tile.core[1].stop
             channels = Channels(source, rows, (tile.outer[0], tile.outer[2]))
-            for first, stop in channels:
-                here = np.flatnonzero((places[:, 1] >= first) & (places[:, 1] < stop))
-                responses[:, here] = channels.at(places[here])
+            for finished in channels:
+                here = slice(*np.searchsorted(places[:, 1], finished))
+                for ring, values in zip(channels.rings, responses, strict=True):
+                    values[here] = values_in(ring, places[here])
         return found
 
     def peaks(self, observer: Observer, reach: int, frames: Iterable[int]) -> dict[int, tuple[Peaks, Peaks]]:
@@ -329,12 +331,12 @@ def _nothing(where: str, found: str) -> BadInputError:
     )
 
 
-def _histogram(foreground: np.ndarray | None, valid: np.ndarray | None, edges: np.ndarray) -> np.ndarray:
-    """Counts of the probabilities of valid voxels, plane by plane to bound memory."""
-    counts = np.zeros(len(edges) - 1)
+def _histogram(foreground: np.ndarray | None, valid: np.ndarray | None, bins: int) -> np.ndarray:
+    """Counts of the probabilities of valid voxels in equal parts of 0..1, plane by plane to bound memory."""
+    counts = np.zeros(bins)
     if foreground is None:
         return counts
     for z, plane in enumerate(foreground):
-        part = None if valid is None else np.broadcast_to(valid[z if len(valid) > 1 else 0], plane.shape)
-        counts += np.histogram(plane if part is None else plane[part], edges)[0]
+        values = plane if valid is None else plane[np.broadcast_to(valid[z % len(valid)], plane.shape)]
+        counts += np.bincount(np.minimum(values * bins, bins - 1).astype(np.intp).ravel(), minlength=bins)
     return counts

@@ -295,53 +295,45 @@ class Channels:
 
     They are scale-normalised (Lindeberg 1998, Int. J. Comput. Vis. 30, 79). Parameters are those of
     :class:`Responses`.
+
+    Attributes
+    ----------
+    rings
+        One per channel (rows, z, x): responses to the first image, float32.
     """
 
     def __init__(self, source: Source, rows: Rows, part: Part) -> None:
         self._source, self._rows = source, rows
         plane, sigma = _plane(part), source.sigma_voxels
         self._gaussians = [_Gaussian(step * sigma, plane) for step in STEPS]
-        reach = [one.reach for one in self._gaussians]
-        ahead = list(accumulate(reach[::-1], initial=1))[::-1]
+        ahead = list(accumulate([one.reach for one in self._gaussians[::-1]], initial=1))[::-1]
         self._flat = _Flat(source, rows, part, ahead[0])
-        self._steps = _Steps(rows, ahead, source.height)
+        self._steps = _Steps(rows, (*ahead, 0), source.height)
         self._spare = np.empty(plane, np.float32)
-        self._rings = [np.empty((BLOCK + far + 1, *plane), np.float32) for far in ahead[1:]]
+        self._smooth = [np.empty((BLOCK + far + 1, *plane), np.float32) for far in ahead[1:]]
+        self.rings = [np.empty((BLOCK, *plane), np.float32) for _ in STEPS]
 
     def __iter__(self) -> Iterator[Rows]:
         """Finished rows, some at a time."""
         yield from _sweep(self._rows, self._flat.ahead, self._advance)
 
-    def at(self, places: np.ndarray) -> np.ndarray:
-        """Responses at ``places`` (n, 3) in the rows that were just finished, float32 (channels, n).
-
-        Positions are voxels z, y, x; z and x are counted from the part's first ones.
-        """
-        found = []
-        for factor, ring in zip(FACTORS, self._rings, strict=True):
-            total = np.zeros(len(places), np.float32)
-            for axis, sigma in enumerate(factor * self._source.sigma_voxels):
-                variance = np.float32(sigma**2)
-                total += 2 * variance * self._values(ring, places)
-                for side in (-1, 1):
-                    total -= variance * self._values(ring, places + side * np.eye(3, dtype=np.intp)[axis])
-            found.append(total)
-        return np.stack(found)
-
-    def _values(self, ring: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Zero beyond the frame."""
-        size = np.array([ring.shape[1], self._source.height, ring.shape[2]])
-        z, y, x = np.clip(places, 0, size - 1).T
-        return np.where(((places >= 0) & (places < size)).all(axis=1), ring[y % len(ring), z, x], np.float32(0))
-
     def _advance(self, top: int) -> None:
         self._flat.advance(top)
-        due, source = self._steps.next(top), self._flat.rings[0]
-        for taken, given, gaussian, ring in zip(due[:-1], due[1:], self._gaussians, self._rings, strict=True):
-            for y in range(*taken):
+        *due, finished = self._steps.next(top)
+        source, height = self._flat.rings[0], self._source.height
+        for channel, (gaussian, smooth) in enumerate(zip(self._gaussians, self._smooth, strict=True)):
+            for y in range(*due[channel]):
                 gaussian.take(y, source[y % len(source)], self._spare)
-            gaussian.give(given, self._source.height, ring)
-            source = ring
+            gaussian.give(due[channel + 1], height, smooth)
+            variance = ((FACTORS[channel] * self._source.sigma_voxels) ** 2).astype(np.float32)
+            laplacian(smooth, self.rings[channel], *finished, height, variance)
+            source = smooth
+
+
+def values_in(ring: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Values at positions (n, 3), z, y, x, in rows kept in a ring."""
+    z, y, x = places.T
+    return ring[y % len(ring), z, x]
 
 
 def _sweep(rows: Rows, ahead: int, advance: Callable[[int], None]) -> Iterator[Rows]:
