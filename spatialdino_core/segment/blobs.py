@@ -118,7 +118,11 @@ def find_peaks(
     sigma = psf_sigma_um(parameters) / np.array(voxel_um)
     shape = _triple(images[0].shape)
     alone = len(images) == 1
-    weights = detector.weights if alone else np.stack([*detector.weights, _padded(detector.single_frame[0], len(images))])
+    weights = (
+        detector.weights
+        if alone
+        else np.stack([*detector.weights, _padded(detector.single_frame[0], len(images))])
+    )
     search = _Search(
         source=Source.of(images, valid, sigma, where),
         weights=weights,
@@ -136,7 +140,14 @@ def find_peaks(
     noise = [finish_mesh(mesh, cell) for mesh in search.meshes]
     share = detector.min_single_frame_share
     peaks = [
-        _peaks([_joined(one) for one in zip(*lists)], noise, noise[search.own], sigma, parameters.size_factors, share)
+        _peaks(
+            [_joined(one) for one in zip(*lists)],
+            noise,
+            noise[search.own],
+            sigma,
+            parameters.size_factors,
+            share,
+        )
         for lists in zip(*found, strict=True)
     ]
     return (peaks[0], peaks[1]) if with_dark else (peaks[0], peaks[0].keep(np.empty(0, np.intp)))
@@ -266,7 +277,9 @@ class _Search:
         core = tile.core[0], slice(*rows), tile.core[2]
         for ring, mesh in zip(rings, self.meshes, strict=True):
             response = ring[np.arange(*rows, STRIDE[1]) % len(ring), tile.inner[0], tile.inner[2]]
-            fill_mesh(mesh, response.swapaxes(0, 1)[:: STRIDE[0], :, :: STRIDE[2]], self.valid, core, self.cell)
+            fill_mesh(
+                mesh, response.swapaxes(0, 1)[:: STRIDE[0], :, :: STRIDE[2]], self.valid, core, self.cell
+            )
 
     def _known(self, position: np.ndarray, value: np.ndarray, own: np.ndarray) -> Maxima:
         if self.valid is None:

@@ -14,6 +14,7 @@ from spatialdino_core.segment.convolve import TRUNCATE
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.tiles import Tile, valid_box
 
+
 def psf_sigma_um(parameters: SegmentParameters) -> np.ndarray:
     """Standard deviations (z, y, x) of the point spread function in µm, shape (3,)."""
     optics = parameters.optics

@@ -104,7 +104,9 @@ def segment_frame(
     image = frame
     if len(images) > 1:  # where movement makes blobs wider than they are
         found = replace(found, width=np.ones_like(found.width))
-        image = weighted_sum(images, localisation_weights(observer, groups, calibration.evidence.typical_z, psf_um))
+        image = weighted_sum(
+            images, localisation_weights(observer, groups, calibration.evidence.typical_z, psf_um)
+        )
     spots = fit_spots(image, valid, found.position, found.width[:, None] * psf)
     apart = suppress(
         spots.position / psf, SUPPRESSION * found.width

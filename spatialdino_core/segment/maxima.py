@@ -55,7 +55,9 @@ def blob_maxima(
     room = 64 + int(EXPECTED * (rows[1] - rows[0]) * ring[0].size)
     while True:
         found = np.empty((room, 3), np.intp)
-        count = _maxima(ring, *rows, height, box, half, sigma_voxels.astype(np.float64), np.float32(sign), found)
+        count = _maxima(
+            ring, *rows, height, box, half, sigma_voxels.astype(np.float64), np.float32(sign), found
+        )
         if count <= room:
             return found[:count]
         room = count
@@ -141,7 +143,9 @@ def _is_round(ring, z, y, x, height, sigma, sign) -> bool:  # type: ignore[no-un
     xx = sign * sx * sx * (middle - ring[y0, z, xa] - ring[y0, z, xb])
     one = np.float64(1)
     zy = sign * sz * sy / 4 * (one * ring[ya, zb, x] + ring[yb, za, x] - ring[ya, za, x] - ring[yb, zb, x])
-    zx = sign * sz * sx / 4 * (one * ring[y0, zb, xa] + ring[y0, za, xb] - ring[y0, za, xa] - ring[y0, zb, xb])
+    zx = (
+        sign * sz * sx / 4 * (one * ring[y0, zb, xa] + ring[y0, za, xb] - ring[y0, za, xa] - ring[y0, zb, xb])
+    )
     yx = sign * sy * sx / 4 * (one * ring[yb, z, xa] + ring[ya, z, xb] - ring[ya, z, xa] - ring[yb, z, xb])
     least = MIN_CURVATURE * (zz + yy + xx)
     zz, yy, xx = zz - least, yy - least, xx - least
