@@ -23,10 +23,10 @@ from spatialdino_core.segment.noise import STRIDE, NoiseMesh, empty_mesh, fill_m
 from spatialdino_core.segment.observer import Detector
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.sweep import Responses, Rows, Source, values_in
-from spatialdino_core.segment.tiles import TILE_VOXELS, Tile, Triple, tiles, valid_box
+from spatialdino_core.segment.tiles import TILE_VOXELS, Tile, Triple, tiles
 
 Maxima = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Positions (n, 3) in voxels of maxima, and responses (n,) of the detector and of that for the frame alone."""
+"""Positions (n, 3) in voxels of maxima, and responses (n,): of the detector, of that for the frame alone."""
 
 SUPPRESSION = 1.5
 """Of two maxima closer than this many standard deviations of the broader blob only the more significant
@@ -34,9 +34,9 @@ stays; two equal Gaussian spots merge into one maximum below two standard deviat
 MIN_SIGNIFICANCE = 2.0
 """Maxima below this z-score are never particles nor informative about the tail of the noise."""
 ROWS_IN_MEMORY = 48
-"""Of voxels in memory as many count as a tile of so many rows has: its work is about four times that."""
+"""A row has at most the voxels of a tile over this: its work is about ten times as many rows."""
 MIN_ROWS = 64
-"""Where a part of a frame is looked at, at least so many rows together: what is around them is filtered, too."""
+"""Where a part of a frame is looked at, at least so many rows together: those around them cost time, too."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def find_peaks(
     share = detector.min_single_frame_share
     peaks = [
         _peaks(
-            [_joined(one) for one in zip(*lists)],
+            [_joined(one) for one in zip(*lists, strict=True)],
             noise,
             noise[search.own],
             sigma,
@@ -188,7 +188,7 @@ def responses_at(
 
 
 def some_rows(shape: Triple, cell: Triple, most_voxels: int | None, pieces: int = 1) -> list[Rows]:
-    """Rows of a frame to look at: an even choice with about ``most_voxels`` voxels, or all of them in pieces."""
+    """Rows of a frame to look at: an even choice of about ``most_voxels`` voxels, or all of them in pieces."""
     cells = -(-shape[1] // cell[1])
     wanted = cells if most_voxels is None else round(cells * min(1.0, most_voxels / float(np.prod(shape))))
     if wanted < cells:

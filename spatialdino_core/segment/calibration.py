@@ -32,8 +32,8 @@ from spatialdino_core.segment.observer import (
 )
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.splitting import Singles, typical_singles
-from spatialdino_core.segment.threshold import Bimodality, bimodality
 from spatialdino_core.segment.sweep import Channels, Source, values_in
+from spatialdino_core.segment.threshold import Bimodality, bimodality
 from spatialdino_core.segment.tiles import best_known_tile, known_voxels
 from spatialdino_core.segment.window import TimeWindow
 

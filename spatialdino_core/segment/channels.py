@@ -1,8 +1,9 @@
 """The linear filters behind detection: a few Gaussian channels, weighted sums of which make any blob filter.
 
-A channel is the negative Laplacian of a Gaussian, a factor broader than the point spread function, of an image
-minus its mean over the surroundings. Which weights make a good detector is the business of :mod:`.observer`;
-how a frame is gone through that of :mod:`.sweep`; what is searched for in the responses that of :mod:`.blobs`.
+A channel is the negative Laplacian of a Gaussian, a factor broader than the point spread function, of an
+image minus its mean over the surroundings. Which weights make a good detector is the business of
+:mod:`.observer`; how a frame is gone through that of :mod:`.sweep`; what is searched for in the responses that
+of :mod:`.blobs`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ TRUNCATE = 4.0
 
 
 def gaussian_weights(sigma: float) -> np.ndarray:
-    """A Gaussian of standard deviation ``sigma``, cut at :data:`TRUNCATE`: shape (2 · reach + 1,), float32."""
+    """A Gaussian of standard deviation ``sigma``, cut at :data:`TRUNCATE`: (2 · reach + 1,), float32."""
     reach = int(TRUNCATE * sigma + 0.5)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     return (weights / weights.sum()).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Blob-like local maxima in rows of a filter response, compiled. How much they weigh is the matter of :mod:`.blobs`.
+"""Blob-like local maxima in rows of a filter response, compiled. How much they weigh is for :mod:`.blobs`.
 
 Rows are kept in rings, as in :mod:`.convolve`.
 """
@@ -41,7 +41,7 @@ def blob_maxima(
     half
         No voxel so near along (z, y, x) is higher; at least 1 each.
     sigma_voxels
-        Standard deviations (z, y, x) of the point spread function in voxels, the unit of length of curvatures.
+        Standard deviations (z, y, x) of the point spread function in voxels: the unit of curvatures' lengths.
     sign
         1, or -1 for maxima of the negative.
 
@@ -55,9 +55,7 @@ def blob_maxima(
     room = 64 + int(EXPECTED * (rows[1] - rows[0]) * ring[0].size)
     while True:
         found = np.empty((room, 3), np.intp)
-        count = _maxima(
-            ring, *rows, height, box, half, sigma_voxels.astype(np.float64), np.float32(sign), found
-        )
+        count = _maxima(ring, *rows, height, box, half, sigma_voxels.astype(np.float64), float(sign), found)
         if count <= room:
             return found[:count]
         room = count

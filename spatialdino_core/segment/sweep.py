@@ -1,8 +1,9 @@
 """Going through a frame row by row with the filters of :mod:`.channels`.
 
 A row is a plane (z, x). Each step of a filter goes as many rows ahead of the next one as that needs, and only
-as many rows are kept: nothing is computed twice, and memory does not grow with the number of rows. Any part of
-a frame can be gone through on its own, with the same bits. Not what is looked for: that is in :mod:`.blobs`.
+as many rows are kept: nothing is computed twice, and memory does not grow with the number of rows. Any part
+of a frame can be gone through on its own, with the same bits. Not what is looked for: that is in
+:mod:`.blobs`.
 """
 
 from __future__ import annotations
@@ -229,8 +230,8 @@ class _Flat:
 class Responses:
     """Weighted sums of all channels of all images, each at the price of one bank of channels of one image.
 
-    Gaussians are smoothed Gaussians, so a sum is built from the broadest channel to the narrowest, as Horner's
-    rule builds a polynomial, and the Laplacian is taken once.
+    Gaussians are smoothed Gaussians, so a sum is built from the broadest channel to the narrowest, as
+    Horner's rule builds a polynomial, and the Laplacian is taken once.
 
     Parameters
     ----------
@@ -284,7 +285,8 @@ class Responses:
                     if channel == len(STEPS) - 1:
                         row[:] = 0
                     for flat, factor in zip(self._flat.rings, factors[:, channel], strict=True):
-                        add_scaled(row, flat[y % len(flat)], factor)
+                        if factor:
+                            add_scaled(row, flat[y % len(flat)], factor)
                     sums[channel].take(y, row, self._spare)
                 sums[channel].give(smoothed[channel], height, self._total if channel else narrow)
             laplacian(narrow, ring, *finished, height, variance)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -39,7 +41,7 @@ def test_smoothing_along_rows_is_scipys(shape, sigma):
     ring = np.zeros((2 * reach + 5, *shape[1:]), np.float32)
     edges = [0, *np.arange(2, len(volume), 5), len(volume)]
     taken = 0
-    for first, stop in zip(edges[:-1], edges[1:], strict=True):
+    for first, stop in pairwise(edges):
         while taken < min(stop + reach, len(volume)):
             ring[taken % len(ring)] = volume[taken]
             taken += 1

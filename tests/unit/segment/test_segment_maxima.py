@@ -66,7 +66,7 @@ def test_maxima_are_scipys_that_are_round(shape, half, sign):
     ("lengths", "found"), [((1, 1, 1), True), ((1, 1, 1000), False), ((1, 1, 2), True), ((1, 2.5, 1), False)]
 )
 def test_blobs_are_round_and_lines_are_not(spots, lengths, found):
-    """Curvature along an axis falls with the square of the length: 1/9 of all on one twice as long as wide."""
+    """Curvature falls with the square of the length: 1/9 of the sum on a blob twice as long as wide."""
     volume = spots((25, 25, 25), np.array([[12.0, 12, 12]]), 1.0, 8 * np.array(lengths)).astype(np.float32)
     assert ((12, 12, 12) in _found(volume, np.ones(3, int), np.ones(3))) == found
 
