@@ -33,8 +33,8 @@ SUPPRESSION = 1.5
 stays; two equal Gaussian spots merge into one maximum below two standard deviations (Sparrow's limit)."""
 MIN_SIGNIFICANCE = 2.0
 """Maxima below this z-score are never particles nor informative about the tail of the noise."""
-ROWS_IN_MEMORY = 48
-"""A row has at most the voxels of a tile over this: its work is about ten times as many rows."""
+IMAGE_ROWS, DETECTOR_ROWS = 12, 18
+"""A tile of so many rows for each image and each detector stands for what is kept of them: ten times that."""
 MIN_ROWS = 64
 """Where a part of a frame is looked at, at least so many rows together: those around them cost time, too."""
 
@@ -133,7 +133,7 @@ def find_peaks(
         meshes=[empty_mesh(shape, cell) for _ in weights],
     )
     parts = product(
-        _parts(shape, cell, search.halo, tile_voxels), some_rows(shape, cell, most_voxels, threads)
+        _parts(weights, shape, cell, search.halo, tile_voxels), some_rows(shape, cell, most_voxels, threads)
     )
     with ThreadPoolExecutor(threads) as pool:
         found = list(pool.map(lambda one: search.maxima(*one), parts))
@@ -175,7 +175,7 @@ def responses_at(
     places = np.concatenate(positions).astype(np.intp)
     found = np.full(len(places), np.nan)
     for tile, rows in product(
-        _parts(shape, cell, filter_halo(sigma), TILE_VOXELS), some_rows(shape, cell, most_voxels)
+        _parts(weights[:1], shape, cell, filter_halo(sigma), TILE_VOXELS), some_rows(shape, cell, most_voxels)
     ):
         depth, _, width = tile.core
         z, y, x = places.T
@@ -188,7 +188,7 @@ def responses_at(
 
 
 def some_rows(shape: Triple, cell: Triple, most_voxels: int | None, pieces: int = 1) -> list[Rows]:
-    """Rows of a frame to look at: an even choice of about ``most_voxels`` voxels, or all of them in pieces."""
+    """Rows of a frame to look at: an even choice of about ``most_voxels`` voxels, or all in pieces."""
     cells = -(-shape[1] // cell[1])
     wanted = cells if most_voxels is None else round(cells * min(1.0, most_voxels / float(np.prod(shape))))
     if wanted < cells:
@@ -299,10 +299,11 @@ def _corner(tile: Tile) -> np.ndarray:
     return np.array([tile.outer[0].start, 0, tile.outer[2].start])
 
 
-def _parts(shape: Triple, cell: Triple, halo: Triple, tile_voxels: int) -> list[Tile]:
+def _parts(weights: np.ndarray, shape: Triple, cell: Triple, halo: Triple, tile_voxels: int) -> list[Tile]:
     """All rows together, cut along z and x only, as far as memory asks for it."""
     flat = (shape[0], 1, shape[2]), (cell[0], 1, cell[2]), (halo[0], 0, halo[2])
-    return list(tiles(*flat, max(1, tile_voxels // ROWS_IN_MEMORY)))
+    rows = DETECTOR_ROWS * weights.shape[0] + IMAGE_ROWS * weights.shape[1]
+    return list(tiles(*flat, tile_voxels // rows))
 
 
 def _padded(weights: np.ndarray, images: int) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 A channel is the negative Laplacian of a Gaussian, a factor broader than the point spread function, of an
 image minus its mean over the surroundings. Which weights make a good detector is the business of
-:mod:`.observer`; how a frame is gone through that of :mod:`.sweep`; what is searched for in the responses that
-of :mod:`.blobs`.
+:mod:`.observer`; how a frame is gone through that of :mod:`.sweep`; what is searched for in the responses
+that of :mod:`.blobs`.
 """
 
 from __future__ import annotations
