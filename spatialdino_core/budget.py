@@ -243,7 +243,7 @@ def segment_mb(movie: MovieShape, *, reach: int, calibration_frames: int) -> flo
     labelled = kept + near + far + 4 + (4 if images > 1 else 0) + 4 + 8
     tile = (38 + 4 * images) * min(TILE_VOXELS, voxels)
     small = 40 * min(SMALL_VOXELS, voxels)
-    return 245 + (small + max(voxels * summed, voxels * detected + tile, voxels * labelled)) / MB
+    return 335 + (small + max(voxels * summed, voxels * detected + tile, voxels * labelled)) / MB
 
 
 def track_mb(objects: int) -> float:
