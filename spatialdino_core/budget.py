@@ -264,12 +264,12 @@ def segment_mb(movie: MovieShape, *, reach: int, calibration_frames: int) -> flo
     has_far = reach > NEAR_FRAMES and frames > NEAR_FRAMES + 1
     images = 1 + near // 4 + has_far
     far = 8 if has_far else 0  # the sum, and the mean of those that are not near
-    summed = kept + maps + near + (20 if has_far else 0)
+    summed = kept + maps + near + far
     detected = kept + maps + near + far
     labelled = kept + near + far + 4 + (4 if images > 1 else 0) + 4 + 8
     tile = (38 + 4 * images) * min(TILE_VOXELS, voxels)
     small = 40 * min(SMALL_VOXELS, voxels)
-    return 245 + (small + max(voxels * summed, voxels * detected + tile, voxels * labelled)) / MB
+    return 335 + (small + max(voxels * summed, voxels * detected + tile, voxels * labelled)) / MB
 
 
 def track_mb(objects: int) -> float:

@@ -38,7 +38,7 @@ STAGES: Mapping[str, Stage] = MappingProxyType(
         "pretrain": Stage("spatialdino_core.pretrain.stage", 1),
         "repair": Stage("spatialdino_core.features.model", 1),
         "features": Stage("spatialdino_core.features.stage", 1),
-        "segment": Stage("spatialdino_core.segment.stage", 1),
+        "segment": Stage("spatialdino_core.segment.stage", 2),
         "track": Stage("spatialdino_core.track.stage", 2),
         "report": Stage("spatialdino_core.report.movie", 2),
         "summary": Stage("spatialdino_core.report.summary", 1),

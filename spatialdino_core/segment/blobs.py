@@ -6,34 +6,37 @@ The detector is blind to constant background. Not the decision which maxima are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise, product
 
 import numpy as np
-from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from spatialdino_core.segment.channels import filter_halo, flattened, weighted_response
-from spatialdino_core.segment.filters import load_block, psf_sigma_um, typical_level
+from spatialdino_core.compiled import njit
+from spatialdino_core.segment.channels import filter_halo
+from spatialdino_core.segment.filters import psf_sigma_um
 from spatialdino_core.segment.inputs import Voxel
-from spatialdino_core.segment.noise import NoiseMesh, empty_mesh, fill_mesh, finish_mesh, mesh_cell
+from spatialdino_core.segment.maxima import blob_maxima
+from spatialdino_core.segment.noise import STRIDE, NoiseMesh, empty_mesh, fill_mesh, finish_mesh, mesh_cell
 from spatialdino_core.segment.observer import Detector
 from spatialdino_core.segment.parameters import SegmentParameters
-from spatialdino_core.segment.tiles import TILE_VOXELS, Box, Tile, Triple, tiles, valid_box
+from spatialdino_core.segment.sweep import Responses, Rows, Source, values_in
+from spatialdino_core.segment.tiles import TILE_VOXELS, Tile, Triple, tiles
 
 Maxima = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Positions (n, 3) in voxels of the maxima at one size in one tile, and responses (n,) of the detector and of
-that for the frame alone."""
+"""Positions (n, 3) in voxels of maxima, and responses (n,): of the detector, of that for the frame alone."""
 
 SUPPRESSION = 1.5
 """Of two maxima closer than this many standard deviations of the broader blob only the more significant
 stays; two equal Gaussian spots merge into one maximum below two standard deviations (Sparrow's limit)."""
-MIN_CURVATURE = 0.1
-"""Least curvature of the response along any direction, relative to the sum over three directions: 1/3 on a
-round blob, 1/6 on one twice as long as wide, 0 on edges and ridges (the idea of Lowe 2004, Int. J. Comput.
-Vis. 60, 91, section 4.1)."""
 MIN_SIGNIFICANCE = 2.0
 """Maxima below this z-score are never particles nor informative about the tail of the noise."""
+IMAGE_ROWS, DETECTOR_ROWS = 12, 18
+"""A tile of so many rows for each image and each detector stands for what is kept of them: ten times that."""
+MIN_ROWS = 64
+"""Where a part of a frame is looked at, at least so many rows together: those around them cost time, too."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ def find_peaks(
     with_dark: bool = False,
     tile_voxels: int = TILE_VOXELS,
     most_voxels: int | None = None,
+    threads: int = 1,
 ) -> tuple[Peaks, Peaks]:
     """Bright blobs of a frame and, on request, the dark ones that tell how noise behaves.
 
@@ -95,7 +99,9 @@ def find_peaks(
     tile_voxels
         Largest tile; memory only.
     most_voxels
-        Look at an even choice of tiles with about so many voxels, instead of at the whole frame.
+        Look at :func:`some_rows`, with about so many voxels, instead of at the whole frame.
+    threads
+        Parts of the frame that are gone through at the same time; time only.
 
     Returns
     -------
@@ -110,24 +116,39 @@ def find_peaks(
     """
     cell = mesh_cell(parameters.noise_window_um, voxel_um)
     sigma = psf_sigma_um(parameters) / np.array(voxel_um)
-    half = np.maximum(1, np.round(sigma)).astype(int)
-    meshes = [empty_mesh(_triple(images[0].shape), cell) for _ in (*detector.weights, detector.single_frame)]
-    signs = (1, -1) if with_dark else (1,)
-    found: list[list[list[Maxima]]] = [[[] for _ in detector.weights] for _ in signs]
+    shape = _triple(images[0].shape)
     alone = len(images) == 1
-    for tile, blocks in _flat_tiles(images, voxel_um, valid, parameters, where, tile_voxels, most_voxels):
-        part = valid_box(valid, tile.outer)
-        own = weighted_response(blocks[:1], detector.single_frame[0], sigma)
-        fill_mesh(meshes[-1], own[tile.inner], valid, tile.core, cell)
-        for size, one in enumerate(detector.weights):
-            response = own if alone and size == 0 else weighted_response(blocks, one, sigma)
-            fill_mesh(meshes[size], response[tile.inner], valid, tile.core, cell)
-            for sign, lists in zip(signs, found, strict=True):
-                lists[size].append(_tile_maxima(sign * response, sign * own, tile, part, half, sigma))
-    noise = [finish_mesh(mesh, cell) for mesh in meshes]
+    weights = (
+        detector.weights
+        if alone
+        else np.stack([*detector.weights, _padded(detector.single_frame[0], len(images))])
+    )
+    search = _Search(
+        source=Source.of(images, valid, sigma, where),
+        weights=weights,
+        own=0 if alone else len(weights) - 1,
+        signs=(1, -1) if with_dark else (1,),
+        valid=valid,
+        cell=cell,
+        meshes=[empty_mesh(shape, cell) for _ in weights],
+    )
+    parts = product(
+        _parts(weights, shape, cell, search.halo, tile_voxels), some_rows(shape, cell, most_voxels, threads)
+    )
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(lambda one: search.maxima(*one), parts))
+    noise = [finish_mesh(mesh, cell) for mesh in search.meshes]
+    share = detector.min_single_frame_share
     peaks = [
-        _peaks(lists, noise, sigma, parameters.size_factors, detector.min_single_frame_share)
-        for lists in found
+        _peaks(
+            [_joined(one) for one in zip(*lists, strict=True)],
+            noise,
+            noise[search.own],
+            sigma,
+            parameters.size_factors,
+            share,
+        )
+        for lists in zip(*found, strict=True)
     ]
     return (peaks[0], peaks[1]) if with_dark else (peaks[0], peaks[0].keep(np.empty(0, np.intp)))
 
@@ -147,46 +168,147 @@ def responses_at(
 
     The other parameters are those of :func:`find_peaks`. NaN where a place was not looked at.
     """
+    cell = mesh_cell(parameters.noise_window_um, voxel_um)
     sigma = psf_sigma_um(parameters) / np.array(voxel_um)
-    places = [position.astype(np.intp) for position in positions]
-    found = [np.full(len(place), np.nan) for place in places]
-    for tile, blocks in _flat_tiles([image], voxel_um, valid, parameters, where, TILE_VOXELS, most_voxels):
-        response = weighted_response(blocks, weights[0], sigma)
-        low, high = ([getattr(part, end) for part in tile.core] for end in ("start", "stop"))
-        for place, values in zip(places, found, strict=True):
-            here = ((place >= low) & (place < high)).all(axis=1)
-            values[here] = response[tuple((place[here] - [part.start for part in tile.outer]).T)]
-    return found
+    shape = _triple(image.shape)
+    source = Source.of([image], valid, sigma, where)
+    places = np.concatenate(positions).astype(np.intp)
+    found = np.full(len(places), np.nan)
+    for tile, rows in product(
+        _parts(weights[:1], shape, cell, filter_halo(sigma), TILE_VOXELS), some_rows(shape, cell, most_voxels)
+    ):
+        depth, _, width = tile.core
+        z, y, x = places.T
+        inside = (z >= depth.start) & (z < depth.stop) & (x >= width.start) & (x < width.stop)
+        sweep = Responses(source, weights[:1], rows, (tile.outer[0], tile.outer[2]))
+        for first, stop in sweep:
+            here = inside & (y >= first) & (y < stop)
+            found[here] = values_in(sweep.rings[0], places[here] - _corner(tile))
+    return np.split(found, np.cumsum([len(one) for one in positions])[:-1])
 
 
-def _flat_tiles(
-    images: Sequence[np.ndarray],
-    voxel_um: Voxel,
-    valid: np.ndarray | None,
-    parameters: SegmentParameters,
-    where: str,
-    tile_voxels: int,
-    most_voxels: int | None,
-) -> Iterator[tuple[Tile, list[np.ndarray]]]:
-    """Tile by tile, the images as the filters take them."""
-    sigma = psf_sigma_um(parameters) / np.array(voxel_um)
-    shape, cell = _triple(images[0].shape), mesh_cell(parameters.noise_window_um, voxel_um)
-    halo = np.array(filter_halo(sigma)) + np.maximum(1, np.round(sigma)).astype(int) + 1
-    levels = [typical_level(image, valid) for image in images]
-    for tile in _some(list(tiles(shape, cell, _triple(halo), tile_voxels)), most_voxels):
-        part = valid_box(valid, tile.outer)
-        yield (
-            tile,
-            [
-                flattened(load_block(image, tile, valid, level, where), part, sigma)
-                for image, level in zip(images, levels, strict=True)
-            ],
+def some_rows(shape: Triple, cell: Triple, most_voxels: int | None, pieces: int = 1) -> list[Rows]:
+    """Rows of a frame to look at: an even choice of about ``most_voxels`` voxels, or all in pieces."""
+    cells = -(-shape[1] // cell[1])
+    wanted = cells if most_voxels is None else round(cells * min(1.0, most_voxels / float(np.prod(shape))))
+    if wanted < cells:
+        pieces = max(1, wanted * cell[1] // MIN_ROWS)
+        length = max(1, wanted // pieces)
+        first = ((np.arange(pieces) + 0.5) * cells / pieces - length / 2).astype(int)
+        return [(n * cell[1], min((n + length) * cell[1], shape[1])) for n in first.tolist()]
+    edges = np.unique(np.linspace(0, cells, pieces + 1).astype(int)) * cell[1]
+    return [(first, min(stop, shape[1])) for first, stop in pairwise(edges.tolist())]
+
+
+def share_of_frame(shape: Triple, cell: Triple, most_voxels: int) -> float:
+    """Which share of a frame :func:`find_peaks` looks at; parameters are those of :func:`some_rows`."""
+    return sum(stop - first for first, stop in some_rows(shape, cell, most_voxels)) / shape[1]
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What is looked for, and in what.
+
+    Attributes
+    ----------
+    source
+        The images.
+    weights
+        Shape (detectors, images, channels): those for all sizes, and that for the frame alone.
+    own
+        Which of them is for the frame alone.
+    signs
+        1 for bright blobs, -1 for dark ones.
+    valid
+        Mask of the frame, or None.
+    cell
+        Of the noise meshes.
+    meshes
+        One per detector; they are filled.
+    """
+
+    source: Source
+    weights: np.ndarray
+    own: int
+    signs: tuple[int, ...]
+    valid: np.ndarray | None
+    cell: Triple
+    meshes: list[np.ndarray]
+
+    @property
+    def half(self) -> np.ndarray:
+        """No voxel so near to a maximum is higher."""
+        return np.maximum(1, np.round(self.source.sigma_voxels)).astype(np.intp)
+
+    @property
+    def halo(self) -> Triple:
+        """Voxels around a voxel that decide whether it is a maximum."""
+        return _triple(np.array(filter_halo(self.source.sigma_voxels)) + self.half + 1)
+
+    def maxima(self, tile: Tile, rows: Rows) -> list[list[Maxima]]:
+        """Maxima in a part of the frame, per sign and size; fills that part of the meshes."""
+        cell, half = self.cell[1], self.half
+        sweep = Responses(
+            self.source, self.weights, rows, (tile.outer[0], tile.outer[2]), beside=int(half[1]), kept=cell
         )
+        sizes = len(self.weights) if self.own == 0 else self.own
+        found: list[list[list[Maxima]]] = [[[] for _ in range(sizes)] for _ in self.signs]
+        measured = rows[0]
+        for finished in sweep:
+            while measured < finished[1] and (measured + cell <= finished[1] or finished[1] == rows[1]):
+                self._measure(sweep.rings, tile, (measured, min(measured + cell, rows[1])))
+                measured += cell
+            for sign, lists in zip(self.signs, found, strict=True):
+                for ring, parts in zip(sweep.rings, lists, strict=False):
+                    at = blob_maxima(
+                        ring,
+                        finished,
+                        self.source.height,
+                        (tile.inner[0], tile.inner[2]),
+                        half,
+                        self.source.sigma_voxels,
+                        sign,
+                    )
+                    value, own = (sign * values_in(one, at) for one in (ring, sweep.rings[self.own]))
+                    parts.append(self._known(at + _corner(tile), value, own))
+        return [[_joined(parts) for parts in lists] for lists in found]
+
+    def _measure(self, rings: Sequence[np.ndarray], tile: Tile, rows: Rows) -> None:
+        core = tile.core[0], slice(*rows), tile.core[2]
+        for ring, mesh in zip(rings, self.meshes, strict=True):
+            response = ring[np.arange(*rows, STRIDE[1]) % len(ring), tile.inner[0], tile.inner[2]]
+            fill_mesh(
+                mesh, response.swapaxes(0, 1)[:: STRIDE[0], :, :: STRIDE[2]], self.valid, core, self.cell
+            )
+
+    def _known(self, position: np.ndarray, value: np.ndarray, own: np.ndarray) -> Maxima:
+        if self.valid is None:
+            return position, value, own
+        at = np.minimum(position, np.array(self.valid.shape) - 1)
+        keep = self.valid[tuple(at.T)]
+        return position[keep], value[keep], own[keep]
 
 
-def share_of_frame(shape: tuple[int, ...], most_voxels: int) -> float:
-    """Which share of a frame :func:`find_peaks` looks at."""
-    return min(1.0, most_voxels / float(np.prod(shape)))
+def _joined(parts: Sequence[Maxima]) -> Maxima:
+    position, value, own = (np.concatenate(one) for one in zip(*parts, strict=True))
+    return position, value, own
+
+
+def _corner(tile: Tile) -> np.ndarray:
+    """What is added to positions in a tile's rows."""
+    return np.array([tile.outer[0].start, 0, tile.outer[2].start])
+
+
+def _parts(weights: np.ndarray, shape: Triple, cell: Triple, halo: Triple, tile_voxels: int) -> list[Tile]:
+    """All rows together, cut along z and x only, as far as memory asks for it."""
+    flat = (shape[0], 1, shape[2]), (cell[0], 1, cell[2]), (halo[0], 0, halo[2])
+    rows = DETECTOR_ROWS * weights.shape[0] + IMAGE_ROWS * weights.shape[1]
+    return list(tiles(*flat, tile_voxels // rows))
+
+
+def _padded(weights: np.ndarray, images: int) -> np.ndarray:
+    """Weights (1, channels) of the first image, and zeros for all others."""
+    return np.concatenate([weights, np.zeros((images - 1, weights.shape[1]))])
 
 
 def suppress(position: np.ndarray, radius: np.ndarray) -> np.ndarray:
@@ -217,98 +339,42 @@ def suppress(position: np.ndarray, radius: np.ndarray) -> np.ndarray:
     pairs = cKDTree(position).query_pairs(float(radius.max()), output_type="ndarray")
     distance = np.linalg.norm(position[pairs[:, 0]] - position[pairs[:, 1]], axis=1)
     pairs = np.sort(pairs[distance < np.maximum(radius[pairs[:, 0]], radius[pairs[:, 1]])], axis=1)
-    for first, second in pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))].tolist():
-        if stays[first]:
-            stays[second] = False
+    _give_way(pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))], stays)
     return stays
+
+
+@njit(nogil=True, cache=True)
+def _give_way(pairs: np.ndarray, stays: np.ndarray) -> None:
+    for k in range(len(pairs)):
+        if stays[pairs[k, 0]]:
+            stays[pairs[k, 1]] = False
 
 
 def _triple(values: np.ndarray | tuple[int, ...]) -> Triple:
     return int(values[0]), int(values[1]), int(values[2])
 
 
-def _some(pieces: list[Tile], most_voxels: int | None) -> list[Tile]:
-    """An even choice of tiles whose cores have about ``most_voxels`` voxels."""
-    if most_voxels is None:
-        return pieces
-    whole = sum(_volume(tile.core) for tile in pieces)
-    count = max(1, round(len(pieces) * min(1.0, most_voxels / whole)))
-    return [pieces[i] for i in np.linspace(0, len(pieces) - 1, count + 2)[1:-1].round().astype(int)]
-
-
-def _volume(box: Box) -> int:
-    return int(np.prod([part.stop - part.start for part in box]))
-
-
-def _tile_maxima(
-    response: np.ndarray,
-    own: np.ndarray,
-    tile: Tile,
-    valid: np.ndarray | None,
-    half: np.ndarray,
-    sigma: np.ndarray,
-) -> Maxima:
-    """Positive blob-like maxima in the tile's core: positions in the frame, and responses."""
-    is_peak = response == ndimage.maximum_filter(response, size=tuple(2 * half + 1), mode="nearest")
-    is_peak &= response > 0
-    if valid is not None:
-        is_peak &= valid
-    inside = np.argwhere(is_peak[tile.inner]) + [part.start for part in tile.inner]
-    inside = inside[roundness(response, inside, sigma) >= MIN_CURVATURE]
-    at = tuple(inside.T)
-    return inside + np.array([part.start for part in tile.outer]), response[at], own[at]
-
-
-def roundness(response: np.ndarray, at: np.ndarray, sigma_voxels: np.ndarray) -> np.ndarray:
-    """Weakest curvature at maxima ``at`` (n, 3), relative to the sum over three directions, shape (n,).
-
-    The smallest eigenvalue of the negative Hessian over its trace, lengths in units of ``sigma_voxels``.
-    """
-    hessian = np.empty((len(at), 3, 3))
-    unit = np.eye(3, dtype=np.intp)
-    for a in range(3):
-        hessian[:, a, a] = 2 * _beside(response, at, 0 * unit[a]) - _both_sides(response, at, unit[a])
-        for b in range(a):
-            mixed = _both_sides(response, at, unit[a] + unit[b]) - _both_sides(
-                response, at, unit[a] - unit[b]
-            )
-            hessian[:, a, b] = hessian[:, b, a] = -mixed / 4
-    value = np.linalg.eigvalsh(hessian * np.outer(sigma_voxels, sigma_voxels))
-    total = value.sum(axis=1)
-    return np.divide(value[:, 0], total, out=np.zeros(len(at)), where=total > 0)
-
-
-def _beside(volume: np.ndarray, at: np.ndarray, step: np.ndarray) -> np.ndarray:
-    index = np.clip(at + step, 0, np.array(volume.shape) - 1)
-    return volume[tuple(index.T)].astype(np.float64)
-
-
-def _both_sides(volume: np.ndarray, at: np.ndarray, step: np.ndarray) -> np.ndarray:
-    return _beside(volume, at, step) + _beside(volume, at, -step)
-
-
 def _peaks(
-    lists: list[list[Maxima]],
+    maxima: list[Maxima],
     noise: list[NoiseMesh],
+    own_noise: NoiseMesh,
     sigma: np.ndarray,
     sizes: tuple[float, ...],
     min_single_frame_share: float,
 ) -> Peaks:
     """Join the sizes: z-scores, the most significant first, one peak per blob."""
-    *noises, own_noise = noise
-    position, value, own = (
-        [np.concatenate([tile[k] for tile in parts]) for parts in lists] for k in range(3)
+    found = []
+    for size, ((position, value, own), mesh) in enumerate(zip(maxima, noise, strict=False)):
+        peaks = Peaks(position, _z_score(value, mesh.at(position)), np.full(len(value), size))
+        keep = peaks.z_score >= MIN_SIGNIFICANCE
+        if np.isfinite(min_single_frame_share):
+            keep &= _z_score(own, own_noise.at(position)) >= min_single_frame_share * peaks.z_score
+        found.append(peaks.keep(keep))
+    peaks = Peaks(
+        np.concatenate([one.position for one in found]).astype(np.float64),
+        np.concatenate([one.z_score for one in found]),
+        np.concatenate([one.size for one in found]),
     )
-    scores = [_z_score(v, mesh.at(p)) for v, mesh, p in zip(value, noises, position, strict=True)]
-    own_scores = [_z_score(v, own_noise.at(p)) for v, p in zip(own, position, strict=True)]
-    size = np.repeat(np.arange(len(lists)), [len(p) for p in position])
-    peaks = Peaks(np.concatenate(position).astype(np.float64), np.concatenate(scores), size)
-    seen_alone = (
-        np.concatenate(own_scores) >= min_single_frame_share * peaks.z_score
-        if np.isfinite(min_single_frame_share)
-        else True
-    )
-    peaks = peaks.keep((peaks.z_score >= MIN_SIGNIFICANCE) & seen_alone)
     z, y, x = peaks.position.T
     peaks = peaks.keep(np.lexsort((x, y, z, peaks.size, -peaks.z_score)))
     radius = SUPPRESSION * np.asarray(sizes)[peaks.size]

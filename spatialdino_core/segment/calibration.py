@@ -17,11 +17,12 @@ from scipy.spatial import cKDTree
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.segment.blobs import Peaks, find_peaks, responses_at, share_of_frame
-from spatialdino_core.segment.channels import channel_responses, filter_halo, flattened
+from spatialdino_core.segment.channels import FACTORS, filter_halo
 from spatialdino_core.segment.evidence import Evidence, Maxima, fit_evidence
-from spatialdino_core.segment.filters import load_block, psf_sigma_um, typical_level
+from spatialdino_core.segment.filters import psf_sigma_um
 from spatialdino_core.segment.inputs import Foreground, Voxel, check_frame, values_at
 from spatialdino_core.segment.localise import fit_spots
+from spatialdino_core.segment.noise import mesh_cell
 from spatialdino_core.segment.observer import (
     SINGLE_FRAME,
     Observer,
@@ -31,8 +32,9 @@ from spatialdino_core.segment.observer import (
 )
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.splitting import Singles, typical_singles
+from spatialdino_core.segment.sweep import Channels, Source, values_in
 from spatialdino_core.segment.threshold import Bimodality, bimodality
-from spatialdino_core.segment.tiles import best_known_tile, known_voxels, valid_box
+from spatialdino_core.segment.tiles import best_known_tile, known_voxels
 from spatialdino_core.segment.window import TimeWindow
 
 HISTOGRAM_BINS = 256
@@ -190,25 +192,30 @@ class _Job:
         for frame in _spread(span, self.parameters.calibration_frames):
             probability = maps[frame] = self.foreground(frame) if self.foreground else None
             check_frame(self.movie.frame(frame), self.voxel_um, self.valid, probability, self._name(frame))
-            histogram += _histogram(probability, self.valid, edges)
+            histogram += _histogram(probability, self.valid, HISTOGRAM_BINS)
         return maps, bimodality(histogram, edges) if histogram.any() else None
 
     def sample(self, span: list[int]) -> np.ndarray:
         """Channel responses at the same places in all frames of ``span``: (frames, channels, samples)."""
         tile = best_known_tile(self.movie.frame(span[0]).shape, filter_halo(self.sigma), self.valid)
-        part = valid_box(self.valid, tile.outer)
         inside = np.flatnonzero(known_voxels(self.valid, tile.core))
         if not len(inside):
             raise _nothing(self.where, "no valid voxel")
-        places = inside[:: max(1, len(inside) // SAMPLES)]
-        found = []
-        for frame in span:
-            image = self.movie.frame(frame)
-            level = typical_level(image, self.valid)
-            block = load_block(image, tile, self.valid, level, self._name(frame))
-            responses = channel_responses(flattened(block, part, self.sigma), self.sigma)
-            found.append(responses[(slice(None), *tile.inner)].reshape(len(responses), -1)[:, places])
-        return np.stack(found)
+        core = [part.stop - part.start for part in tile.core]
+        places = np.stack(np.unravel_index(inside[:: max(1, len(inside) // SAMPLES)], core), axis=1)
+        # Of rows of the frame, but from the tile's first voxels along z and x on, as responses are.
+        places += [tile.inner[0].start, tile.core[1].start, tile.inner[2].start]
+        places = places[np.argsort(places[:, 1], kind="stable")]
+        found = np.empty((len(span), len(FACTORS), len(places)), np.float32)
+        for frame, responses in zip(span, found, strict=True):
+            source = Source.of([self.movie.frame(frame)], self.valid, self.sigma, self._name(frame))
+            rows = tile.core[1].start, tile.core[1].stop
+            channels = Channels(source, rows, (tile.outer[0], tile.outer[2]))
+            for finished in channels:
+                here = slice(*np.searchsorted(places[:, 1], finished))
+                for ring, values in zip(channels.rings, responses, strict=True):
+                    values[here] = values_in(ring, places[here])
+        return found
 
     def peaks(self, observer: Observer, reach: int, frames: Iterable[int]) -> dict[int, tuple[Peaks, Peaks]]:
         """Bright and dark maxima in ``frames``."""
@@ -250,7 +257,8 @@ class _Job:
         apart = {frame: _apart(dark, bright, self.sigma) for frame, (bright, dark) in peaks.items()}
         bright = [_maxima(some, maps[frame]) for frame, (some, _) in peaks.items()]
         dark = [_maxima(some.keep(apart[frame]), maps[frame]) for frame, (_, some) in peaks.items()]
-        frames = len(peaks) * share_of_frame(self.movie.frame(next(iter(peaks))).shape, LOOK_VOXELS)
+        cell = mesh_cell(self.parameters.noise_window_um, self.voxel_um)
+        frames = len(peaks) * share_of_frame(self.movie.frame(next(iter(peaks))).shape, cell, LOOK_VOXELS)
         return fit_evidence(
             Maxima.joined(bright),
             Maxima.joined(dark),
@@ -323,12 +331,12 @@ def _nothing(where: str, found: str) -> BadInputError:
     )
 
 
-def _histogram(foreground: Foreground | None, valid: np.ndarray | None, edges: np.ndarray) -> np.ndarray:
-    """Counts of the probabilities of valid voxels, plane by plane to bound memory."""
-    counts = np.zeros(len(edges) - 1)
+def _histogram(foreground: Foreground | None, valid: np.ndarray | None, bins: int) -> np.ndarray:
+    """Counts of the probabilities of valid voxels in equal parts of 0..1, plane by plane to bound memory."""
+    counts = np.zeros(bins)
     if foreground is None:
         return counts
     for z, plane in enumerate(foreground):
-        part = None if valid is None else np.broadcast_to(valid[z if len(valid) > 1 else 0], plane.shape)
-        counts += np.histogram(plane if part is None else plane[part], edges)[0]
+        values = plane if valid is None else plane[np.broadcast_to(valid[z % len(valid)], plane.shape)]
+        counts += np.bincount(np.minimum(values * bins, bins - 1).astype(np.intp).ravel(), minlength=bins)
     return counts

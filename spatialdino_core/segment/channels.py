@@ -1,18 +1,17 @@
 """The linear filters behind detection: a few Gaussian channels, weighted sums of which make any blob filter.
 
-A channel is the negative Laplacian of a Gaussian, a factor broader than the point spread function. Which
-weights make a good detector is the business of :mod:`.observer`; what is searched for in its responses that
-of :mod:`.blobs`.
+A channel is the negative Laplacian of a Gaussian, a factor broader than the point spread function, of an
+image minus its mean over the surroundings. Which weights make a good detector is the business of
+:mod:`.observer`; how a frame is gone through that of :mod:`.sweep`; what is searched for in the responses
+that of :mod:`.blobs`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from scipy import ndimage
 
-from spatialdino_core.segment.filters import TRUNCATE, smooth
+from spatialdino_core.segment.convolve import TRUNCATE, gaussian_weights
 from spatialdino_core.segment.tiles import Triple
 
 FACTORS = np.array([0.6, 1.0, 1.6, 2.4])
@@ -30,60 +29,10 @@ def filter_halo(sigma_voxels: np.ndarray) -> Triple:
     return int(reach[0]), int(reach[1]), int(reach[2])
 
 
-def channel_responses(block: np.ndarray, sigma_voxels: np.ndarray) -> np.ndarray:
-    """Responses of all channels.
-
-    Parameters
-    ----------
-    block
-        Intensities (z, y, x), float32, :func:`flattened`.
-    sigma_voxels
-        Standard deviations (z, y, x) of the point spread function in voxels.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (channels, z, y, x), float32; scale-normalised (Lindeberg 1998, Int. J. Comput. Vis. 30, 79).
-    """
-    found = []
-    for factor, step in zip(FACTORS, STEPS, strict=True):
-        block = _gaussian(block, step * sigma_voxels)
-        found.append(_laplacian(block, factor * sigma_voxels))
-    return np.stack(found)
-
-
-def weighted_response(
-    images: Sequence[np.ndarray], weights: np.ndarray, sigma_voxels: np.ndarray
-) -> np.ndarray:
-    """Sum of all channels of all images, each with its weight, at the price of one image.
-
-    Gaussians are smoothed Gaussians, so the sum is built from the broadest channel to the narrowest, as
-    Horner's rule builds a polynomial, and the Laplacian is taken once.
-
-    Parameters
-    ----------
-    images
-        Arrays (z, y, x), float32, :func:`flattened`.
-    weights
-        Shape (images, channels).
-    sigma_voxels
-        Standard deviations (z, y, x) of the point spread function in voxels.
-
-    Returns
-    -------
-    numpy.ndarray
-        Response (z, y, x), float32: positive on bright blobs.
-    """
-    total = np.zeros_like(images[0])
-    for channel in reversed(range(len(FACTORS))):
-        for image, weight in zip(images, weights[:, channel], strict=True):
-            total += np.float32(weight * FACTORS[channel] ** 2) * image
-        total = _gaussian(total, STEPS[channel] * sigma_voxels)
-    return _laplacian(total, sigma_voxels)
-
-
 def blob_signature(factor: float, sigma_voxels: np.ndarray) -> np.ndarray:
     """Responses of the channels at the centre of a Gaussian blob of height 1, shape (channels,).
+
+    The blob, its mean and their Gaussians are products of one line per axis each, and so is all that is done.
 
     Parameters
     ----------
@@ -95,43 +44,30 @@ def blob_signature(factor: float, sigma_voxels: np.ndarray) -> np.ndarray:
     half = [
         h + int(np.ceil(5 * factor * s)) for h, s in zip(filter_halo(sigma_voxels), sigma_voxels, strict=True)
     ]
-    profiles = [
+    blob = [
         np.exp(-0.5 * (np.arange(-h, h + 1) / (factor * s)) ** 2)
         for h, s in zip(half, sigma_voxels, strict=True)
     ]
-    blob = np.einsum("i,j,k->ijk", *profiles).astype(np.float32)
-    responses = channel_responses(flattened(blob, None, sigma_voxels), sigma_voxels)
-    return responses[:, half[0], half[1], half[2]].astype(np.float64)
+    wide = MEAN_FACTOR * sigma_voxels
+    support = _smoothed([np.ones_like(line) for line in blob], wide)
+    mean = [line / norm for line, norm in zip(_smoothed(blob, wide), support, strict=True)]
+    found = []
+    for channel, step in zip(FACTORS, STEPS, strict=True):
+        blob, mean = (_smoothed(lines, step * sigma_voxels) for lines in (blob, mean))
+        found.append(_laplacian(blob, channel * sigma_voxels) - _laplacian(mean, channel * sigma_voxels))
+    return np.array(found)
 
 
-def flattened(block: np.ndarray, valid: np.ndarray | None, sigma_voxels: np.ndarray) -> np.ndarray:
-    """A block minus its mean over the surroundings, zero where there are no data.
-
-    So neither the frame's border nor the fill of a deskewed frame is an edge to the filters, which may take
-    everything outside as zero.
-
-    Parameters
-    ----------
-    block
-        Intensities (z, y, x), float32; zero where there are no data. Voxels beyond it count as invalid.
-    valid
-        Bool, broadcastable to ``block``, or None.
-    sigma_voxels
-        Standard deviations (z, y, x) of the point spread function in voxels.
-    """
-    flat = block - smooth(block, valid, MEAN_FACTOR * sigma_voxels)
-    return flat if valid is None else np.where(valid, flat, np.float32(0))
+def _smoothed(lines: list[np.ndarray], sigma_voxels: np.ndarray) -> list[np.ndarray]:
+    return [
+        ndimage.convolve1d(line, gaussian_weights(sigma), mode="constant")
+        for line, sigma in zip(lines, sigma_voxels, strict=True)
+    ]
 
 
-def _gaussian(block: np.ndarray, sigma_voxels: np.ndarray) -> np.ndarray:
-    return ndimage.gaussian_filter(block, sigma_voxels, mode="constant", truncate=TRUNCATE)
-
-
-def _laplacian(block: np.ndarray, sigma_voxels: np.ndarray) -> np.ndarray:
-    """Negative second differences along each axis, times its variance; zero beyond the block."""
-    response = np.float32(2 * np.sum(sigma_voxels**2)) * block
-    for axis, sigma in enumerate(sigma_voxels):
-        along, result = np.moveaxis(block, axis, 0), np.moveaxis(response, axis, 0)
-        result[1:] -= np.float32(sigma**2) * along[:-1]
-        result[:-1] -= np.float32(sigma**2) * along[1:]
-    return response
+def _laplacian(lines: list[np.ndarray], sigma_voxels: np.ndarray) -> float:
+    """Negative second differences, times variances, in the middle of the product of three lines."""
+    middle = [line[len(line) // 2] for line in lines]
+    beside = [line[len(line) // 2 - 1] + line[len(line) // 2 + 1] for line in lines]
+    curvature = [2 - b / m for b, m in zip(beside, middle, strict=True)]
+    return float(np.prod(middle) * np.dot(sigma_voxels**2, curvature))

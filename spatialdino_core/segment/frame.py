@@ -23,7 +23,7 @@ from spatialdino_core.segment.objects import object_table
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.splitting import split_spots
 from spatialdino_core.segment.tiles import TILE_VOXELS
-from spatialdino_core.segment.window import TimeWindow
+from spatialdino_core.segment.window import TimeWindow, weighted_sum
 
 
 def segment_frame(
@@ -104,7 +104,9 @@ def segment_frame(
     image = frame
     if len(images) > 1:  # where movement makes blobs wider than they are
         found = replace(found, width=np.ones_like(found.width))
-        image = _sum(images, localisation_weights(observer, groups, calibration.evidence.typical_z, psf_um))
+        image = weighted_sum(
+            images, localisation_weights(observer, groups, calibration.evidence.typical_z, psf_um)
+        )
     spots = fit_spots(image, valid, found.position, found.width[:, None] * psf)
     apart = suppress(
         spots.position / psf, SUPPRESSION * found.width
@@ -136,14 +138,6 @@ class _Found:
 
     def keep(self, rows: np.ndarray) -> _Found:
         return _Found(*(getattr(self, field.name)[rows] for field in fields(self)))
-
-
-def _sum(images: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
-    """Weighted sum of images, float32: of lower noise and standing texture than the first."""
-    total = np.zeros(images[0].shape, np.float32)
-    for image, weight in zip(images, weights, strict=True):
-        total += np.float32(weight) * image
-    return total
 
 
 def _rows(spots: Spots, keep: np.ndarray) -> Spots:

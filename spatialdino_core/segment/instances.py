@@ -14,7 +14,8 @@ import numpy as np
 
 from spatialdino_core.compiled import njit
 from spatialdino_core.segment.boxes import Boxes, Neighbours, cut_boxes, neighbours
-from spatialdino_core.segment.filters import TRUNCATE, psf_sigma_um, typical_level
+from spatialdino_core.segment.convolve import TRUNCATE
+from spatialdino_core.segment.filters import psf_sigma_um, typical_level
 from spatialdino_core.segment.inputs import Voxel
 from spatialdino_core.segment.localise import Spots
 from spatialdino_core.segment.parameters import SegmentParameters

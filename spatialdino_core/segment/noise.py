@@ -8,12 +8,13 @@ leaves, and whatever background texture survives the filter. Not the background 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
-from spatialdino_core.segment.tiles import Box, Triple, valid_box
+from spatialdino_core.segment.tiles import Box, Triple, known_voxels
 
 LOWER_SIGMA_QUANTILE = 0.158655
 """Quantile of a normal distribution one standard deviation below its median."""
@@ -82,7 +83,7 @@ def fill_mesh(
     mesh
         Array (cells z, cells y, cells x); changed in place.
     response
-        Filter response (z, y, x) of exactly the voxels in ``core``.
+        Filter response (z, y, x) of every :data:`STRIDE`-th voxel in ``core``.
     valid
         Validity of the whole frame, broadcastable to it, or None when every voxel is valid.
     core
@@ -90,10 +91,11 @@ def fill_mesh(
     cell
         Shape of one mesh cell (z, y, x) in voxels.
     """
-    part = valid_box(valid, core)
-    if part is not None:
-        response = np.where(part, response, np.nan)
-    cells = _cells_as_rows(response, cell)
+    if valid is not None:
+        every = tuple(slice(None, None, step) for step in STRIDE)
+        response = np.where(known_voxels(valid, core)[every], response, np.nan)
+    strided = [-(-edge // step) for edge, step in zip(cell, STRIDE, strict=True)]
+    cells = _cells_as_rows(response, strided)
     rows = cells.reshape(-1, cells.shape[-1])
     rows.sort(axis=1)
     count = np.sum(~np.isnan(rows), axis=1)
@@ -101,8 +103,7 @@ def fill_mesh(
     lower = middle - _quantile(rows, count, LOWER_SIGMA_QUANTILE)
     upper = _quantile(rows, count, 1 - LOWER_SIGMA_QUANTILE) - middle
     spread = np.minimum(lower, upper)
-    strided = np.prod([-(-c // s) for c, s in zip(cell, STRIDE, strict=True)])
-    spread[count < MIN_VALID_FRACTION * strided] = np.nan
+    spread[count < MIN_VALID_FRACTION * np.prod(strided)] = np.nan
     corner = [part.start // c for part, c in zip(core, cell, strict=True)]
     box = tuple(slice(i, i + n) for i, n in zip(corner, cells.shape[:3], strict=True))
     mesh[box] = spread.reshape(cells.shape[:3])
@@ -132,15 +133,14 @@ def finish_mesh(mesh: np.ndarray, cell: Triple) -> NoiseMesh:
     return NoiseMesh(np.maximum(smooth, floor), cell)
 
 
-def _cells_as_rows(response: np.ndarray, cell: Triple) -> np.ndarray:
-    """Strided voxels of each cell, shape (cells z, cells y, cells x, voxels); NaN beyond the frame."""
+def _cells_as_rows(response: np.ndarray, cell: Sequence[int]) -> np.ndarray:
+    """Voxels of each cell, shape (cells z, cells y, cells x, voxels); NaN beyond the frame."""
     pad = [(0, -n % c) for n, c in zip(response.shape, cell, strict=True)]
     if any(high for _, high in pad):
         response = np.pad(response, pad, constant_values=np.nan)
     counts = [n // c for n, c in zip(response.shape, cell, strict=True)]
     split = response.reshape(counts[0], cell[0], counts[1], cell[1], counts[2], cell[2])
-    strided = split[:, :: STRIDE[0], :, :: STRIDE[1], :, :: STRIDE[2]]
-    return np.ascontiguousarray(strided.transpose(0, 2, 4, 1, 3, 5)).reshape(*counts, -1)
+    return np.ascontiguousarray(split.transpose(0, 2, 4, 1, 3, 5)).reshape(*counts, -1)
 
 
 def _quantile(rows: np.ndarray, count: np.ndarray, q: float) -> np.ndarray:

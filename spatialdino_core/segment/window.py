@@ -57,14 +57,12 @@ class TimeWindow:
         far = [number + lag for group in others if group not in near for lag in group]
         if far:
             close = [number + lag for group in (first, *near) for lag in group]
-            rest = self._total(frozenset([*far, *close]))
-            for one in close:
-                rest = rest - self.frame(one)
-            means.append((rest / len(far)).astype(np.float32))
+            total = self._total(frozenset([*far, *close]))
+            means.append(_mean_of_rest(total, [self.frame(one) for one in close], len(far)))
         return [itself, *means]
 
     def _mean(self, numbers: list[int]) -> np.ndarray:
-        return np.asarray(np.mean([self.frame(one) for one in numbers], axis=0, dtype=np.float32))
+        return weighted_sum([self.frame(one) for one in numbers], np.full(len(numbers), 1 / len(numbers)))
 
     def _once(self, number: int) -> np.ndarray:
         """A frame that is not needed again soon."""
@@ -87,3 +85,24 @@ class TimeWindow:
         self._summed = wanted
         assert self._sum is not None
         return self._sum
+
+
+def weighted_sum(images: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Weighted sum of images (z, y, x) of one shape, float32, plane by plane: no other array is as large."""
+    total = np.empty(images[0].shape, np.float32)
+    for z, plane in enumerate(total):
+        np.multiply(images[0][z], np.float32(weights[0]), out=plane, casting="unsafe")
+        for image, weight in zip(images[1:], weights[1:], strict=True):
+            plane += np.float32(weight) * image[z]
+    return total
+
+
+def _mean_of_rest(total: np.ndarray, others: Sequence[np.ndarray], count: int) -> np.ndarray:
+    """Mean of the ``count`` frames that are in a sum but not among ``others``, float32, plane by plane."""
+    mean = np.empty(total.shape, np.float32)
+    for z, plane in enumerate(mean):
+        rest = total[z].copy()
+        for other in others:
+            rest -= other[z]
+        np.divide(rest, count, out=plane, casting="unsafe")
+    return mean

@@ -334,7 +334,7 @@ def maxima(folder: Path) -> dict[str, Any]:
     images = [other.images(number, TimeGroups.around(number, other.frames, 5)) for number in (6, 7, 12)]
     return found | {
         "responses": brief(pd.DataFrame({"value": at[0]})),
-        "shares": [share_of_frame((20, 40, 50), most) for most in (10_000, 50_000)],
+        "shares": [share_of_frame((20, 40, 50), (4, 10, 8), most) for most in (10_000, 50_000)],
         "groups": groups,
         "images": images,
     }

@@ -9,7 +9,7 @@ import pytest
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.segment.blobs import find_peaks
-from spatialdino_core.segment.calibration import Calibration, calibrate, calibration_span
+from spatialdino_core.segment.calibration import Calibration, _histogram, calibrate, calibration_span
 from spatialdino_core.segment.frame import segment_frame
 from spatialdino_core.segment.observer import SINGLE_FRAME
 from spatialdino_core.segment.parameters import SegmentParameters
@@ -84,6 +84,20 @@ def test_foreground_that_knows_the_particles_joins_the_evidence(scene, voxel_um)
     even = np.interp(0.5, evidence.confidences, evidence.z_scores)
     inside, outside = evidence.confidence(np.full(2, even), np.array([0.92, 0.07]))
     assert inside > outside + 0.2
+
+
+@pytest.mark.parametrize("shape", [(6, 9, 11), (6, 1, 11), (1, 9, 1)])
+def test_the_foreground_of_valid_voxels_is_counted_as_numpy_does(shape):
+    """Also on the edges between bins."""
+    rng = np.random.default_rng(1)
+    probability = rng.random((6, 9, 11)).astype(np.float32)
+    probability[::2] = np.round(probability[::2] * 64) / 64
+    valid = rng.random(shape) < 0.7
+    for known in (None, valid):
+        inside = np.broadcast_to(True if known is None else known, probability.shape)
+        expected = np.histogram(probability[inside], 64, (0, 1))[0]
+        assert np.array_equal(_histogram(probability, known, 64), expected)
+    assert not _histogram(None, valid, 64).any()
 
 
 def test_unimodal_foreground_is_reported_as_such(scene, voxel_um):

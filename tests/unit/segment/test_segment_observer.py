@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import reference_filters as reference
 from scipy import ndimage
 
-from spatialdino_core.segment.channels import FACTORS, blob_signature, channel_responses, weighted_response
+from spatialdino_core.segment.channels import FACTORS, blob_signature
 from spatialdino_core.segment.observer import Observer, TimeGroups, channel_covariance, persistence
 
 SIGMA = np.array([1.6, 1.25, 1.25])
@@ -94,14 +95,14 @@ def test_persistence_is_the_mean_response_to_displaced_blobs():
 def test_covariance_of_white_noise_is_that_of_the_kernels():
     """By Parseval: white noise of variance 9, filtered, has 9 Σ kernel × kernel."""
     shape = (64, 60, 60)
-    kernel = channel_responses(_impulse(shape), SIGMA).reshape(CHANNELS, -1).astype(np.float64)
+    kernel = reference.channels(_impulse(shape), SIGMA).reshape(CHANNELS, -1).astype(np.float64)
     expected = 9 * kernel @ kernel.T
     rng = np.random.default_rng(1)
     inner = tuple(slice(20, -20) for _ in range(3))
     frames = []
     for _ in range(12):
         noise = rng.normal(50, 3, shape).astype(np.float32)
-        frames.append(channel_responses(noise - 50, SIGMA)[(slice(None), *inner)].reshape(CHANNELS, -1))
+        frames.append(reference.channels(noise - 50, SIGMA)[(slice(None), *inner)].reshape(CHANNELS, -1))
     found = channel_covariance(np.stack(frames), range(12))
     assert found.shape == (12, CHANNELS, CHANNELS)
     scale = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
@@ -151,12 +152,12 @@ def test_a_lag_that_no_pair_has_is_that_before():
 def test_in_white_noise_the_observer_is_nearly_the_matched_filter(spots):
     """No filter detects a blob of height a in white noise better than d' = a √(Σ blob²) / σ."""
     shape = (49, 51, 53)
-    kernel = channel_responses(_impulse(shape), SIGMA).reshape(CHANNELS, -1).astype(np.float64)
+    kernel = reference.channels(_impulse(shape), SIGMA).reshape(CHANNELS, -1).astype(np.float64)
     observer = Observer.of((kernel @ kernel.T)[None], np.ones(1), [1.0], SIGMA)
     blob = spots(shape, np.array([[24.0, 25.0, 26.0]]), 1.0, SIGMA).astype(np.float32)
-    filtered = weighted_response([blob], observer.weights(SINGLE_FRAME)[0], SIGMA)[24, 25, 26]
+    filtered = reference.response([blob], observer.weights(SINGLE_FRAME)[0], SIGMA)[24, 25, 26]
     spread = np.sqrt(
-        np.sum(weighted_response([_impulse(shape)], observer.weights(SINGLE_FRAME)[0], SIGMA) ** 2)
+        np.sum(reference.response([_impulse(shape)], observer.weights(SINGLE_FRAME)[0], SIGMA) ** 2)
     )
     bound = np.sqrt(np.sum(blob.astype(np.float64) ** 2))
     # The channels see no constant, which costs a matched filter something, too.
@@ -173,7 +174,7 @@ def _texture_movie(rng: np.random.Generator, frames: int, shape: tuple[int, int,
 def _detectability_of_a_flash(observer: Observer, groups: TimeGroups, images: list[np.ndarray]) -> float:
     """d' of a particle that is gone in all other frames: its response over the spread of the background's."""
     weights = observer.weights(groups)[0]
-    response = weighted_response(images, weights, SIGMA)[15:-15, 15:-15, 15:-15]
+    response = reference.response(images, weights, SIGMA)[15:-15, 15:-15, 15:-15]
     return float(weights[0] @ blob_signature(1.0, SIGMA) / response.std())
 
 
@@ -181,7 +182,7 @@ def test_texture_that_stands_still_is_subtracted():
     rng = np.random.default_rng(4)
     frames = _texture_movie(rng, 9, (50, 52, 54))
     inner = (slice(None), *[slice(15, -15)] * 3)
-    sample = np.stack([channel_responses(f, SIGMA)[inner].reshape(CHANNELS, -1) for f in frames])
+    sample = np.stack([reference.channels(f, SIGMA)[inner].reshape(CHANNELS, -1) for f in frames])
     observer = Observer.of(channel_covariance(sample, range(9)), persistence(2.0, 4), [1.0], SIGMA)
     single = _detectability_of_a_flash(observer, SINGLE_FRAME, [frames[4]])
     groups = TimeGroups.around(4, range(9), 4)
