@@ -68,6 +68,8 @@ if workflow.is_main_process:
 
 onstart:
     enter_run(RESULTS)
+    # For the jobs of this run.
+    remember_too_large(f"{RESULTS}/qc", TOO_LARGE)
 
 
 onsuccess:

@@ -16,12 +16,16 @@ MODEL = f"{RESULTS}/model/repaired.safetensors"
 MODEL_REPORT = f"{RESULTS}/model/repair.json"
 BUNDLED = str(ROOT / "weights" / "bundled.safetensors")
 MARKED = [movie for movie in SHEET if SHEET[movie][0].train]
-try:
-    MADE = made_model(MODEL, MODEL_REPORT)
-except BadInputError as error:
-    raise WorkflowError(str(error)) from None
+MADE = made_model(MODEL, MODEL_REPORT)
 
 ON_CLUSTER = workflow.resource_settings.nodes is not None
+
+
+def cut_from(training):
+    """The movies that a model is trained on, and what their crops are made with, by choice."""
+    # Whether TIFFs are written beside the stores does not make another model.
+    deskew = {name: v for name, v in asdict(CONFIG.deskew).items() if name != "tiff"}
+    return deskew, [row.model_dump_json() for movie in training for row in SHEET[movie]]
 
 
 def model_key(source, training):
@@ -30,12 +34,11 @@ def model_key(source, training):
     """
     if source == "bundled":
         return digest(source, content_of(BUNDLED), version_of("repair"))
-    # Whether TIFFs are written beside the stores does not make another model.
-    deskew = {name: v for name, v in asdict(CONFIG.deskew).items() if name != "tiff"}
+    deskew, rows = cut_from(training)
     return digest(
         [source, deskew, CONFIG.model.version, recipe_of(CONFIG.pretrain)],
         settings("crops", "normalisation", "encoder", "repair", "seed"),
-        [row.model_dump_json() for movie in training for row in SHEET[movie]],
+        rows,
         [version_of(stage) for stage in ("shard", "pretrain", "repair")],
         content_of(CONFIG.model.file),
         content_of(CONFIG.pretrain.start_from),
@@ -66,7 +69,6 @@ SOURCE = model_source(CONFIG.model, NOW)
 TOO_LARGE = refused(local_memory_mb())
 if workflow.is_main_process:
     try:
-        remember_too_large(f"{RESULTS}/qc", TOO_LARGE)
         STANDINGS = standings(f"{RESULTS}/qc", TOO_LARGE)
     except BadInputError as error:
         raise WorkflowError(str(error)) from None

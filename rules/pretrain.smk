@@ -32,6 +32,7 @@ rule pretrain:
         name=CONFIG.model.version,
         recipe=recipe(
             "pretrain",
+            cut_from(TRAINING),
             recipe_of(CONFIG.pretrain),
             settings("encoder", "normalisation", "crops", "seed", "device"),
             CONFIG.model.version,

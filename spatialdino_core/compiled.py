@@ -16,7 +16,7 @@ from numba import njit
 __all__ = ["njit"]
 
 CORE = Path(__file__).parent
-ROOMS = ("kernels", "track")
+ROOMS = ("kernels", "segment", "track")
 """Where compiled functions stand, and what they take from their neighbours."""
 
 

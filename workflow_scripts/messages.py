@@ -41,14 +41,13 @@ def show_left_out(results: str, movies: Collection[str], since: float) -> None:
         show([(movie, standing.reason) for movie, standing in refused.items()])
     if failed:
         say("What went wrong:")
-        logs = Path(results, "logs")
-        names = [" ".join(log.relative_to(logs).with_suffix("").parts) for log, _ in failed]
-        show([(name, f"{said}\n    (log: {log})") for name, (log, said) in zip(names, failed, strict=True)])
+        show(failed)
 
 
-def failures(results: str, since: float) -> Iterator[tuple[Path, str]]:
-    """Job logs of after a time that end in an error, and its message."""
-    for log in sorted(Path(results, "logs").rglob("*.log")):
+def failures(results: str, since: float) -> Iterator[tuple[str, str]]:
+    """Jobs whose logs of after a time end in an error: stage and movie, and the error's message."""
+    logs = Path(results, "logs")
+    for log in sorted(logs.rglob("*.log")):
         if log.stat().st_mtime < since:
             continue
         lines = log.read_text(errors="replace").splitlines()
@@ -56,7 +55,8 @@ def failures(results: str, since: float) -> Iterator[tuple[Path, str]]:
         if not errors and any(line.startswith("Traceback (most") for line in lines):
             errors = [line for line in lines if line.strip()]
         if errors:
-            yield log, errors[-1]
+            job = log.relative_to(logs).with_suffix("").parts
+            yield " ".join(job), f"{errors[-1]}\n    (log: {log})"
 
 
 def show(rows: list[tuple[str, str]]) -> None:

@@ -16,6 +16,7 @@ from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import sound_json
 from workflow_scripts.claim import claimed, one_at_a_time
 from workflow_scripts.orphans import refuse_orphans
+from workflow_scripts.signals import reach_jobs
 
 MARK = ".running.json"
 
@@ -29,6 +30,7 @@ def enter_run(results: str) -> None:
             mark.unlink()
             if not claimed(mark):
                 raise _taken(mark)
+    reach_jobs()
 
 
 def _is_ours(mark: Path) -> bool:

@@ -10,11 +10,14 @@ from pathlib import Path
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.formats import czi, ome_zarr, tiff
 from spatialdino_core.movies.formats.image import Image, Readable, opening
+from spatialdino_core.movies.formats.micro_manager import INDEX
 from spatialdino_core.movies.formats.settings_file import (
     TIFF_ENDINGS,
     read_settings,
     settings_beside,
 )
+from spatialdino_core.movies.formats.tiff_content import TiffContent, opened
+from spatialdino_core.movies.formats.tiff_sets import FileSet, images_of_set, set_of
 from spatialdino_core.movies.names import mentions, natural, template
 from spatialdino_core.movies.opened import Opened
 from spatialdino_core.movies.series import open_series
@@ -24,7 +27,41 @@ COMPANION_ENDINGS = (".ome", ".ome.xml")
 SHOWN = 8
 NOWHERE = "link to a file that is not there"
 UNFINISHED = (".part", ".crdownload", ".tmp", ".filepart", ".gz", ".zst", ".bz2")
-OTHER_FORMATS = (".nd2", ".lif", ".ims", ".h5", ".hdf5", ".sld", ".sldy", ".oib", ".oif", ".zip")
+OTHER_FORMATS = (
+    *(
+        ".nd2",
+        ".lif",
+        ".lof",
+        ".xlef",
+        ".ims",
+        ".h5",
+        ".hdf5",
+        ".sld",
+        ".sldy",
+        ".oib",
+        ".oif",
+        ".vsi",
+        ".ets",
+    ),
+    *(
+        ".dcimg",
+        ".klb",
+        ".mrc",
+        ".npy",
+        ".npz",
+        ".n5",
+        ".raw",
+        ".sif",
+        ".spe",
+        ".zvi",
+        ".ics",
+        ".ids",
+        ".nrrd",
+    ),
+    *(".mhd", ".nii", ".jp2", ".png", ".jpg", ".jpeg", ".avi", ".mov", ".mp4", ".zip", ".tar", ".7z"),
+)
+"""Endings of image files that are not read, and of packed ones."""
+TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def open_row(row: SheetRow, others: Sequence[str], time_point: str | None) -> Opened:
@@ -44,10 +81,10 @@ def open_row(row: SheetRow, others: Sequence[str], time_point: str | None) -> Op
     BadInputError
         Naming what is wrong, or what is uncertain with the cell that decides.
     """
-    opened = _opened(row, others, row.time_point or time_point)
+    found = _opened(row, others, row.time_point or time_point)
     channel = row.file_channel or row.channel
-    named = all(mentions(f"{file.parent.name}/{file.name}", channel) for file in opened.files)
-    return replace(opened, named=named)
+    named = all(mentions(f"{file.parent.name}/{file.name}", channel) for file in found.files)
+    return replace(found, named=named)
 
 
 def _opened(row: SheetRow, others: Sequence[str], pattern: str | None) -> Opened:
@@ -67,7 +104,7 @@ def _opened(row: SheetRow, others: Sequence[str], pattern: str | None) -> Opened
     if _kind(first) == "companion file":
         with opening(first):
             xml = first.read_text(encoding="utf-8-sig")
-        return _of_set(row, first, xml, files, unused)
+        return _of_set(row, images_of_set(first, xml, files), files, unused)
     return _of_tiffs(row, files, unused, others, pattern)
 
 
@@ -75,6 +112,8 @@ def _members(row: SheetRow) -> tuple[list[Path], dict[str, str]]:
     """Files that can be a movie, of those that the path matches or that lie in the folder that it names."""
     matched = row.files()
     if len(matched) == 1 and matched[0].is_dir() and not ome_zarr.is_store(matched[0]):
+        if matched[0].suffix.lower() in OTHER_FORMATS:
+            raise _other_format(matched[0])
         with Readable(matched[0]):
             matched = sorted(matched[0].iterdir(), key=lambda path: natural(path.name))
     files, unused = [], {}
@@ -83,7 +122,7 @@ def _members(row: SheetRow) -> tuple[list[Path], dict[str, str]]:
         reason = None if len(matched) == 1 and path.is_file() else _unfit(path)
         if reason is None:
             files.append(path)
-        elif not path.name.startswith("."):
+        elif not path.name.startswith(".") and path.name != INDEX:
             unused[str(path)] = reason
     # A link that leads nowhere, called as the files of the series, is a time point that cannot be read.
     makes = {template(path.name) for path in files if _kind(path) == "TIFF"}
@@ -104,6 +143,9 @@ def _members(row: SheetRow) -> tuple[list[Path], dict[str, str]]:
             expected="one movie: a TIFF series, a TIFF file, a CZI file or an OME-Zarr store",
             remedy="Make the path match one kind, e.g. folder/*.tif.",
         )
+    other = [path for path in map(Path, unused) if path.suffix.lower() in OTHER_FORMATS]
+    if not files and other:
+        raise _other_format(other[0])
     if not files:
         seen = "".join(f"; {Path(file).name}: {why}" for file, why in list(unused.items())[:SHOWN])
         raise BadInputError(
@@ -139,6 +181,25 @@ def _unfit(path: Path) -> str | None:
         return NOWHERE if path.is_symlink() else "no file"
     fit = (*TIFF_ENDINGS, ".czi", *COMPANION_ENDINGS)
     return None if path.name.lower().endswith(fit) else "not an image file"
+
+
+def _is_other_format(path: Path) -> bool:
+    """Whether a file is of a format that is not read, by its ending, or by what it begins with."""
+    ending = path.suffix.lower()
+    if ending in (*OTHER_FORMATS, *TIFF_ENDINGS, ""):
+        return ending in OTHER_FORMATS
+    with Readable(path), path.open("rb") as file:
+        return file.read(4) not in TIFF_MARKS
+
+
+def _other_format(path: Path) -> BadInputError:
+    return BadInputError(
+        path,
+        found=f"a {path.suffix} file, which is not read",
+        expected="a TIFF series, a TIFF file, a CZI file or an OME-Zarr store",
+        remedy="Convert it to TIFF or OME-Zarr: with the program that wrote it, with Fiji, or, if it knows "
+        "the format, with bioformats2raw.",
+    )
 
 
 def _check_names(row: SheetRow, files: Sequence[Path], unused: Mapping[str, str]) -> None:
@@ -203,23 +264,21 @@ def _of_one(
     )
 
 
-def _of_set(row: SheetRow, path: Path, xml: str, files: Sequence[Path], unused: dict[str, str]) -> Opened:
-    """A set of OME-TIFF files; others that the path matches must be further positions of it."""
-    images, used = tiff.images_of_set(path, xml, files)
-    rest = [file for file in files if file not in used and _kind(file) == "TIFF"]
-    for file in rest:
+def _of_set(row: SheetRow, found: FileSet, files: Sequence[Path], unused: dict[str, str]) -> Opened:
+    """A set of TIFF files that one list describes; others that the path matches must be further positions."""
+    images, used, by = list(found.images), set(found.files), found.by
+    contents, _ = _opened_all([file for file in files if file not in used and _kind(file) == "TIFF"])
+    for file, content in contents.items():
         if file in used:
             continue
-        more = tiff.described_set(file, tiff.opened(file).xml)
+        more = None if isinstance(content, str) else set_of(content, files)
         if more is None:
-            unused[str(file)] = f"the OME-XML of {path.name} does not name it"
+            unused[str(file)] = content if isinstance(content, str) else f"{by} does not name it"
             continue
-        others, also = tiff.images_of_set(file, more, files)
-        images, used = images + others, used | also
-    beyond = len(used - set(files) - {path}) if len(files) > 1 else 0
+        images, used = [*images, *more.images], used | more.files
+    beyond = len(used - set(files)) if len(files) > 1 else 0
     wider = f", with {beyond} files of its set that the path does not match" if beyond else ""
-    by = f"OME-XML of {path.name}{wider}"
-    return _of_one(row, sorted(used - {path}) or [path], images, unused, by)
+    return _of_one(row, sorted(used), images, unused, by + wider)
 
 
 def _of_tiffs(
@@ -229,40 +288,36 @@ def _of_tiffs(
     others: Sequence[str],
     pattern: str | None,
 ) -> Opened:
-    if len(files) == 1 and files[0].suffix.lower() in OTHER_FORMATS:
-        raise BadInputError(
-            files[0],
-            found=f"a {files[0].suffix} file, which is not read",
-            expected="a TIFF series, a TIFF file, a CZI file or an OME-Zarr store",
-            remedy="Convert it, for example with bioformats2raw.",
-        )
-    contents = _opened_all(files)
-    path, content = next(
-        ((p, c) for p, c in contents.items() if not isinstance(c, str)),
-        (files[0], None),
-    )
+    if len(files) == 1 and _is_other_format(files[0]):
+        raise _other_format(files[0])
+    contents, error = _opened_all(files)
+    content = next((one for one in contents.values() if not isinstance(one, str)), None)
     if content is None:
-        raise BadInputError(
-            path,
-            found=str(contents[path]).removeprefix(f"{path.name}: "),
-            expected="a complete TIFF file, CZI file or OME-Zarr store",
-            remedy="Copy it again from the microscope.",
-        )
-    described = tiff.described_set(path, content.xml) if row.axes is None and pattern is None else None
-    if described is not None:
-        return _of_set(row, path, described, files, unused)
+        assert error is not None
+        remedy = error.remedy.replace(", or set on_bad_frame: skip", "")  # it leaves no frame
+        raise BadInputError(files[0], found=error.found, expected=error.expected, remedy=remedy)
+    if row.axes is None:
+        for one in contents.values():
+            # A pattern says that names count, whatever OME-XML says; planes without their list are none.
+            if isinstance(one, str) or (pattern is not None and one.header is None):
+                continue
+            found = set_of(one, files)
+            if found is not None:
+                return _of_set(row, found, files, unused)
     if len(files) == 1:
         images = tiff.images_of(content, row.axes, one_stack=False)
         return _of_one(row, files, images, unused, "the file")
     return open_series(row, contents, unused, others, pattern)
 
 
-def _opened_all(files: Sequence[Path]) -> dict[Path, tiff.TiffContent | str]:
-    """Every file, or why it cannot be opened."""
-    contents: dict[Path, tiff.TiffContent | str] = {}
+def _opened_all(files: Sequence[Path]) -> tuple[dict[Path, TiffContent | str], BadInputError | None]:
+    """Every file, or why it cannot be opened; and what is wrong with the first of these."""
+    contents: dict[Path, TiffContent | str] = {}
+    errors: list[BadInputError] = []
     for path in files:
         try:
-            contents[path] = tiff.opened(path)
+            contents[path] = opened(path)
         except BadInputError as error:
             contents[path] = f"{path.name}: {error.found}"
-    return contents
+            errors.append(error)
+    return contents, errors[0] if errors else None

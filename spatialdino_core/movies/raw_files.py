@@ -14,11 +14,13 @@ from pathlib import Path
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.formats.image import MARKS
+from spatialdino_core.movies.formats.micro_manager import INDEX
 from spatialdino_core.movies.formats.settings_file import settings_beside
 from spatialdino_core.movies.sheet import SheetRow, with_brackets, without_glob
 
 COMPANION = ".companion.ome"
 OF_A_SET = re.compile(r"(.+)(\.ome\.tiff?|\.companion\.ome)")
+OF_A_STACK = re.compile(r".*_(?:NDTiff|MM)Stack(?=.*\.tiff?$)")
 Stamp = tuple[str, int, int]
 """Path, size (bytes) and time of change (ns) of a file; −1 and the error's number where it cannot be read."""
 
@@ -75,22 +77,27 @@ def _unreadable(path: str, error: Exception) -> Stamp:
 
 
 def _rest_of_the_set(files: Sequence[Path]) -> list[Path]:
-    """What belongs to OME-TIFF files and lies beside them: the other files of the set that one of them stands
-    for, and the file that holds the metadata of several.
+    """What belongs to OME-TIFF and Micro-Manager files and lies beside them: the other files of the set that
+    one of them stands for, and the file that holds the metadata of several.
     """
     named = OF_A_SET.fullmatch(files[0].name) if files else None
-    if named is None:
+    listed = OF_A_STACK.match(files[0].name) if files else None
+    if named is None and listed is None:
         return []
     try:
         beside = sorted(os.listdir(files[0].parent))
     except OSError:
         return []
     own = files[0].name
-    names = [n for n in beside if n.endswith(COMPANION) and own.startswith(n.removesuffix(COMPANION))]
-    if len(files) == 1:
-        # cell1.ome.tif goes on in cell1_1.ome.tif, not in cell10.ome.tif, which is another movie.
-        begins = re.compile(re.escape(named[1]) + ("" if named[2] == COMPANION else r"[^0-9A-Za-z]"))
-        names += [n for n in beside if begins.match(n)]
+    if named is None:
+        assert listed is not None
+        names = [n for n in beside if n.startswith(listed[0]) or n == INDEX]
+    else:
+        names = [n for n in beside if n.endswith(COMPANION) and own.startswith(n.removesuffix(COMPANION))]
+        if len(files) == 1:
+            # cell1.ome.tif goes on in cell1_1.ome.tif, not in cell10.ome.tif, which is another movie.
+            begins = re.compile(re.escape(named[1]) + ("" if named[2] == COMPANION else r"[^0-9A-Za-z]"))
+            names += [n for n in beside if begins.match(n)]
     return [files[0].with_name(name) for name in dict.fromkeys(names) if name != own]
 
 

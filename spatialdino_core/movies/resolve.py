@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from spatialdino_core.movies.opening import open_row
 from spatialdino_core.movies.pairing import paired
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.sheet import SheetRow
+from spatialdino_core.movies.unused_files import with_unused_files
 
 OTHERWISE = "channels were put together by their clocks: the numbers of their time points say otherwise"
 DECIMALS = 6  # of times in s: a microsecond
@@ -124,15 +125,10 @@ def resolve(rows: Sequence[SheetRow], reading: ReadingParameters) -> Resolved:
         stacks=stacks,
         left_out=left_out,
         announced={point: f"time point {point} is announced, but was never recorded" for point in announced},
-        unused={file: why for channel in channels for file, why in channel.opened.unused.items()},
         clock=source,
         position=channels[0].image.name if len(channels[0].opened.images) > 1 else "",
     )
-    used = {str(piece.file) for pieces in stacks.values() for piece in pieces}
-    table = replace(
-        table,
-        unused={file: why for file, why in table.unused.items() if file not in used},
-    )
+    table = with_unused_files(table, [channel.opened for channel in channels])
     return Resolved(
         table=table,
         shape_zyx=shape,

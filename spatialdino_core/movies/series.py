@@ -10,9 +10,11 @@ from pathlib import Path
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.choosing import files_of_channel
+from spatialdino_core.movies.file_clocks import begins_with_each_file
 from spatialdino_core.movies.formats import tiff
 from spatialdino_core.movies.formats.image import Image, Piece, Place
 from spatialdino_core.movies.formats.settings_file import read_settings, settings_beside
+from spatialdino_core.movies.formats.tiff_content import TiffContent
 from spatialdino_core.movies.names import OTHER_LABELS, columns_of, template, written_out
 from spatialdino_core.movies.number_columns import UncertainOrderError
 from spatialdino_core.movies.opened import Opened, below_common_folder
@@ -26,7 +28,7 @@ PART_LABELS = ("part", "parts", "file", "chunk", "segment", "split", "piece")
 """Words before the number of a part of a movie."""
 SIZES = {"pixel_um": "pixel_um", "pixel_y_um": "pixel_um", "plane_spacing_um": "step_um"}
 """What files say of sizes, and the column of the sheet that decides."""
-Contents = dict[Path, tiff.TiffContent | str]
+Contents = dict[Path, TiffContent | str]
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,11 @@ def open_series(
         raise _no_whole_stack(row, ordered)
     positions = Counter(map(len, usable)).most_common(1)[0][0]
     by = f"{series.by}; one plane in each file" if by_plane else series.by
+    merged = [_merged(ordered, position) for position in range(positions)]
+    if any(image.clock_s for own in usable for image in own) and not any(image.clock_s for image in merged):
+        warnings.append("the clock of each file begins with the file, so that it is none of the movie")
     return _opened(
-        [_merged(ordered, position) for position in range(positions)],
+        merged,
         ordered,
         unused,
         warnings,
@@ -118,7 +123,7 @@ def open_series(
     )
 
 
-def _of_one(row: SheetRow, path: Path, content: tiff.TiffContent | str, unused: dict[str, str]) -> Opened:
+def _of_one(row: SheetRow, path: Path, content: TiffContent | str, unused: dict[str, str]) -> Opened:
     """The only file that is of the row's channel."""
     unit = _Unit(path.name, (path,), content if isinstance(content, str) else [])
     if isinstance(content, str):
@@ -227,13 +232,15 @@ def _merged(units: Sequence[_Unit], position: int) -> Image:
             else:
                 pieces[t, c] = image.stacks[0, c]
                 clock |= {(t, c): image.clock_s[0, c]} if (0, c) in image.clock_s else {}
+    if begins_with_each_file(whole):
+        clock = {}
     return replace(model, times=len(own), stacks=pieces, faults=faults, clock_s=clock, absent=frozenset())
 
 
 def _at(unit: _Unit, position: int) -> Image | str:
     if isinstance(unit.images, str):
         return unit.images
-    return unit.images[position] if position < len(unit.images) else "no such image in this file"
+    return unit.images[position] if position < len(unit.images) else f"{unit.name}: it holds no such image"
 
 
 def _form(image: Image) -> tuple[object, ...]:
@@ -283,7 +290,10 @@ def _in_parts(
         )
     joined = [_joined([images[position] for images in parts]) for position in range(len(parts[0]))]
     has_clock = any(image.clock_s for images in parts for image in images)
-    goes_on = has_clock and all(_runs(image) for image in joined)
+    anew = any(
+        begins_with_each_file([images[position] for images in parts]) for position in range(len(joined))
+    )
+    goes_on = has_clock and not anew and all(_runs(image) for image in joined)
     if not (goes_on or pattern is not None or series.label in PART_LABELS):
         names = [unit.name for unit in units]
         raise BadInputError(

@@ -20,7 +20,7 @@ from spatialdino_core.segment.blobs import Peaks, find_peaks, responses_at, shar
 from spatialdino_core.segment.channels import channel_responses, filter_halo, flattened
 from spatialdino_core.segment.evidence import Evidence, Maxima, fit_evidence
 from spatialdino_core.segment.filters import load_block, psf_sigma_um, typical_level
-from spatialdino_core.segment.inputs import Voxel, check_frame, values_at
+from spatialdino_core.segment.inputs import Foreground, Voxel, check_frame, values_at
 from spatialdino_core.segment.localise import fit_spots
 from spatialdino_core.segment.observer import (
     SINGLE_FRAME,
@@ -102,7 +102,7 @@ class Calibration:
 
 def calibrate(
     movie: TimeWindow,
-    foreground: Callable[[int], np.ndarray] | None,
+    foreground: Callable[[int], Foreground] | None,
     voxel_um: Voxel,
     valid: np.ndarray | None,
     parameters: SegmentParameters,
@@ -116,7 +116,7 @@ def calibrate(
     movie
         Its frames (z, y, x), uint16 or float32.
     foreground
-        Gives the foreground probability of a frame, float32 of the same shape within 0..1; None without.
+        Gives the foreground probability of a frame on its grid, within 0..1; None without.
     voxel_um
         Voxel size (z, y, x) in µm.
     valid
@@ -173,7 +173,7 @@ class _Job:
     """A movie with all that it takes to look for maxima in it."""
 
     movie: TimeWindow
-    foreground: Callable[[int], np.ndarray] | None
+    foreground: Callable[[int], Foreground] | None
     voxel_um: Voxel
     valid: np.ndarray | None
     parameters: SegmentParameters
@@ -183,9 +183,9 @@ class _Job:
     def sigma(self) -> np.ndarray:
         return psf_sigma_um(self.parameters) / np.array(self.voxel_um)
 
-    def foreground_maps(self, span: list[int]) -> tuple[dict[int, np.ndarray | None], Bimodality | None]:
+    def foreground_maps(self, span: list[int]) -> tuple[dict[int, Foreground | None], Bimodality | None]:
         """The frames to look at, with their foreground; and whether that is bimodal."""
-        maps: dict[int, np.ndarray | None] = {}
+        maps: dict[int, Foreground | None] = {}
         histogram, edges = np.zeros(HISTOGRAM_BINS), np.linspace(0, 1, HISTOGRAM_BINS + 1)
         for frame in _spread(span, self.parameters.calibration_frames):
             probability = maps[frame] = self.foreground(frame) if self.foreground else None
@@ -234,7 +234,7 @@ class _Job:
         self,
         peaks: dict[int, tuple[Peaks, Peaks]],
         evidence: Evidence,
-        maps: dict[int, np.ndarray | None],
+        maps: dict[int, Foreground | None],
     ) -> Singles | None:
         """How the particles look that are detected in ``maps``' frames, each on its own."""
         spots = {}
@@ -245,7 +245,7 @@ class _Job:
             spots[frame] = fit_spots(self.movie.frame(frame), self.valid, found.position, width)
         return typical_singles(self.movie.frame, spots, self.valid, self.sigma)
 
-    def evidence(self, peaks: dict[int, tuple[Peaks, Peaks]], maps: dict[int, np.ndarray | None]) -> Evidence:
+    def evidence(self, peaks: dict[int, tuple[Peaks, Peaks]], maps: dict[int, Foreground | None]) -> Evidence:
         """Evidence from maxima; dark ones in the rings around bright particles say nothing of noise."""
         apart = {frame: _apart(dark, bright, self.sigma) for frame, (bright, dark) in peaks.items()}
         bright = [_maxima(some, maps[frame]) for frame, (some, _) in peaks.items()]
@@ -310,7 +310,7 @@ def _apart(dark: Peaks, bright: Peaks, sigma_voxels: np.ndarray) -> np.ndarray:
     return np.asarray(distance > RING_FACTOR)
 
 
-def _maxima(peaks: Peaks, foreground: np.ndarray | None) -> Maxima:
+def _maxima(peaks: Peaks, foreground: Foreground | None) -> Maxima:
     return Maxima(peaks.z_score, values_at(foreground, peaks.position))
 
 
@@ -323,7 +323,7 @@ def _nothing(where: str, found: str) -> BadInputError:
     )
 
 
-def _histogram(foreground: np.ndarray | None, valid: np.ndarray | None, edges: np.ndarray) -> np.ndarray:
+def _histogram(foreground: Foreground | None, valid: np.ndarray | None, edges: np.ndarray) -> np.ndarray:
     """Counts of the probabilities of valid voxels, plane by plane to bound memory."""
     counts = np.zeros(len(edges) - 1)
     if foreground is None:

@@ -15,7 +15,7 @@ from spatialdino_core.errors import BadInputError
 from spatialdino_core.segment.blobs import SUPPRESSION, find_peaks, suppress
 from spatialdino_core.segment.calibration import Calibration
 from spatialdino_core.segment.filters import psf_sigma_um
-from spatialdino_core.segment.inputs import Voxel, check_frame, values_at
+from spatialdino_core.segment.inputs import Foreground, Voxel, check_frame, values_at
 from spatialdino_core.segment.instances import label_spots
 from spatialdino_core.segment.localisation_weights import localisation_weights
 from spatialdino_core.segment.localise import Spots, fit_spots, measure_spots
@@ -31,7 +31,7 @@ def segment_frame(
     number: int,
     voxel_um: Voxel,
     valid: np.ndarray | None,
-    foreground: np.ndarray | None,
+    foreground: Foreground | None,
     calibration: Calibration,
     parameters: SegmentParameters,
     *,
@@ -52,7 +52,7 @@ def segment_frame(
         Boolean mask broadcastable to a frame, e.g. (z, 1, x) of a deskewed frame, or None when all is
         valid. Invalid voxels may hold anything.
     foreground
-        Foreground probability on the frame's grid, float32 within 0..1, or None.
+        Foreground probability on the frame's grid within 0..1, or None.
     calibration
         Of the movie, from :func:`.calibration.calibrate`.
     parameters
@@ -115,15 +115,12 @@ def segment_frame(
         image, valid, spots, confident, calibration.singles, psf, parameters.split_false_rate
     )
     found = found.keep(parent)
-    labels = label_spots(image, voxel_um, valid, spots, parameters, where=where, tile_voxels=tile_voxels)
-    size = np.bincount(labels.reshape(-1), minlength=len(found.z_score) + 1)[1:]
-    large = (size > 0) & (size * np.prod(voxel_um) >= parameters.min_volume_um3)
-    if not large.all():
-        spots, found = _rows(spots, large), found.keep(large)
-        labels = np.concatenate([[0], np.where(large, np.cumsum(large), 0)]).astype(np.uint32)[labels]
+    labels = label_spots(image, voxel_um, valid, spots, parameters)
+    large = (labels.sizes > 0) & (labels.sizes * np.prod(voxel_um) >= parameters.min_volume_um3)
+    spots, found, labels = _rows(spots, large), found.keep(large), labels.keep(large)
     if image is not frame:
         spots = measure_spots(frame, valid, spots)
-    return labels, object_table(
+    return labels.image(), object_table(
         frame, labels, voxel_um, valid, foreground, spots, found.z_score, found.confidence
     )
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from spatialdino_core.errors import BadInputError
+from spatialdino_core.features.grid import VoxelMap
 
 Voxel = tuple[float, float, float]
+Foreground = np.ndarray | VoxelMap
+"""Foreground probability (z, y, x) on the frame's grid, within 0..1."""
 
 
 def check_frame(
     frame: np.ndarray,
     voxel_um: Voxel,
     valid: np.ndarray | None,
-    foreground: np.ndarray | None,
+    foreground: Foreground | None,
     where: str,
 ) -> None:
     """Refuse a frame that is not 3D, a bad voxel size, and companions that do not fit the frame.
@@ -41,7 +44,7 @@ def check_frame(
     _check_shape(frame, valid, "validity mask", where, broadcast=True)
 
 
-def values_at(volume: np.ndarray | None, position: np.ndarray) -> np.ndarray:
+def values_at(volume: Foreground | None, position: np.ndarray) -> np.ndarray:
     """Values of ``volume`` (z, y, x) at the voxels nearest to ``position`` (n, 3); empty without a volume."""
     if volume is None:
         return np.empty(0)
@@ -50,11 +53,11 @@ def values_at(volume: np.ndarray | None, position: np.ndarray) -> np.ndarray:
 
 
 def _check_shape(
-    frame: np.ndarray, companion: np.ndarray | None, name: str, where: str, *, broadcast: bool
+    frame: np.ndarray, companion: Foreground | None, name: str, where: str, *, broadcast: bool
 ) -> None:
     if companion is None:
         return
-    fits = companion.ndim == 3 and all(
+    fits = len(companion.shape) == 3 and all(
         have == want or (broadcast and have == 1)
         for have, want in zip(companion.shape, frame.shape, strict=True)
     )

@@ -8,39 +8,74 @@ measurement.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
-from spatialdino_core.segment.filters import TRUNCATE, load_block, psf_sigma_um, smooth, typical_level
+from spatialdino_core.compiled import njit
+from spatialdino_core.segment.boxes import Boxes, Neighbours, cut_boxes, neighbours
+from spatialdino_core.segment.filters import TRUNCATE, psf_sigma_um, typical_level
 from spatialdino_core.segment.inputs import Voxel
 from spatialdino_core.segment.localise import Spots
 from spatialdino_core.segment.parameters import SegmentParameters
-from spatialdino_core.segment.tiles import TILE_VOXELS, Tile, Triple, tiles, valid_box
 
 SMOOTHING = 0.7
 """Smoothing before the voxels are judged, in standard deviations of the point spread function."""
 VARIETY = 0.1
 """Mean squared difference of objects' true shapes from points, in squared heights: the Wiener filter's."""
-GRID: Triple = (1, 1, 1)
-SEED_CHUNK = 2048
-"""Spots whose surroundings are looked at together, which bounds memory."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The voxels of objects.
+
+    Attributes
+    ----------
+    shape
+        Of the frame (z, y, x).
+    voxel
+        Shape (v,): flat indices of voxels, by object, those of one object rising.
+    owner
+        Shape (v,), intp: the object of each.
+    objects
+        How many there are; some may have no voxel.
+    """
+
+    shape: tuple[int, ...]
+    voxel: np.ndarray
+    owner: np.ndarray
+    objects: int
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Voxels of each object, (objects,)."""
+        return np.bincount(self.owner, minlength=self.objects)
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Sums of values (v,) over each object, (objects,)."""
+        return np.bincount(self.owner, values, minlength=self.objects)
+
+    @property
+    def index(self) -> tuple[np.ndarray, ...]:
+        """Coordinates of the voxels along z, y and x, each (v,)."""
+        return np.unravel_index(self.voxel, self.shape)
+
+    def keep(self, objects: np.ndarray) -> Labels:
+        """Only some objects, a boolean mask (objects,), numbered anew."""
+        kept = objects[self.owner]
+        owner = (np.cumsum(objects) - 1)[self.owner[kept]]
+        return Labels(self.shape, self.voxel[kept], owner, int(np.count_nonzero(objects)))
+
+    def image(self) -> np.ndarray:
+        """Labels (z, y, x), uint32: 0 is background, object i is i + 1."""
+        found = np.zeros(self.shape, np.uint32)
+        found.reshape(-1)[self.voxel] = self.owner + 1
+        return found
 
 
 def label_spots(
-    frame: np.ndarray,
-    voxel_um: Voxel,
-    valid: np.ndarray | None,
-    spots: Spots,
-    parameters: SegmentParameters,
-    *,
-    where: str,
-    tile_voxels: int = TILE_VOXELS,
-) -> np.ndarray:
+    frame: np.ndarray, voxel_um: Voxel, valid: np.ndarray | None, spots: Spots, parameters: SegmentParameters
+) -> Labels:
     """Label the voxels of every spot.
 
     A voxel belongs to the spot whose centre is nearest in µm, if it lies within ``max_radius_um`` of it, is
@@ -56,7 +91,7 @@ def label_spots(
     Parameters
     ----------
     frame
-        Intensities (z, y, x), any real dtype.
+        Intensities (z, y, x), any real dtype, finite where valid.
     voxel_um
         Voxel size (z, y, x) in µm.
     valid
@@ -65,45 +100,39 @@ def label_spots(
         Fitted spots; those listed first win ties.
     parameters
         Optics, radius and mask level.
-    where
-        Name of the frame for error messages.
-    tile_voxels
-        Largest tile; memory only.
 
     Returns
     -------
-    numpy.ndarray
-        Labels (z, y, x), uint32: 0 is background, row i of ``spots`` is i + 1. Labels can be missing.
+    Labels
+        In the order of ``spots``.
     """
-    shape = frame.shape[0], frame.shape[1], frame.shape[2]
-    labels = np.zeros(shape, np.uint32)
-    if not len(spots.amplitude):
-        return labels
-    sigma = SMOOTHING * psf_sigma_um(parameters) / np.array(voxel_um)
-    halo = np.ceil(TRUNCATE * sigma + 1).astype(int)
+    count, size = len(spots.amplitude), np.array(voxel_um)
+    sigma = SMOOTHING * psf_sigma_um(parameters) / size
+    reach = np.ceil(parameters.max_radius_um / size).astype(np.int64)
+    halo = (TRUNCATE * sigma + 0.5).astype(np.int64)
     level = typical_level(frame, valid)
     points = _Points.smoothed(spots, sigma, level)
-    centre = _central_voxels(spots, shape)
-    shared: list[tuple[np.ndarray, ...]] = []
-    for tile in tiles(shape, GRID, (int(halo[0]), int(halo[1]), int(halo[2])), tile_voxels):
-        nearby = _spots_near(tile, spots.position, parameters.max_radius_um / np.array(voxel_um))
-        if not len(nearby):
-            continue
-        mean = smooth(load_block(frame, tile, valid, level, where), valid_box(valid, tile.outer), sigma)
-        voxel, owner = _voronoi(tile, shape, nearby, spots.position, voxel_um, parameters.max_radius_um)
-        index = np.unravel_index(voxel, shape)
-        known = np.ones(len(voxel), bool) if valid is None else np.broadcast_to(valid, shape)[index]
-        local = tuple(axis - part.start for axis, part in zip(index, tile.outer, strict=True))
-        shared.append((voxel[known], owner[known], mean[local][known]))
-    if shared:
-        voxel, owner, value = (np.concatenate(column) for column in zip(*shared, strict=True))
-        order = np.argsort(voxel)  # so that sums do not depend on the tiles
-        voxel, owner, value = voxel[order], owner[order], value[order]
-        places = np.stack(np.unravel_index(voxel, shape), axis=1)
-        bright = points.outline(places, owner, value, parameters.mask_level) | (voxel == centre[owner])
-        voxel, owner = _connected(voxel[bright], owner[bright], centre, shape)
-        labels.reshape(-1)[voxel] = owner + 1
-    return labels
+    territories = _Territories(
+        np.ascontiguousarray(spots.position * size),
+        size,
+        parameters.max_radius_um**2,
+        neighbours(spots.position, 2 * parameters.max_radius_um / size),
+    )
+    voxel, owner = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
+    for boxes in cut_boxes(frame, valid, spots.position, np.arange(count), reach + halo):
+        inner = _smoothed(boxes, level, sigma, halo)
+        own = territories.of(inner)
+        centre = np.clip(np.round(spots.position[boxes.rows]).astype(np.int64), 0, np.array(frame.shape) - 1)
+        centre -= inner.corner
+        bright = points.outline(inner, own, parameters.mask_level)
+        bright[np.arange(len(centre)), *centre.T] = own[np.arange(len(centre)), *centre.T]
+        connected = np.zeros(own.shape, bool)
+        _flood(bright, centre, connected)
+        box, *places = np.nonzero(connected)
+        places = [place + inner.corner[box, a] for a, place in enumerate(places)]
+        voxel.append(np.ravel_multi_index(places, frame.shape))
+        owner.append(boxes.rows[box])
+    return Labels(frame.shape, np.concatenate(voxel), np.concatenate(owner), count)
 
 
 @dataclass(frozen=True)
@@ -129,79 +158,143 @@ class _Points:
         widened = ((spots.sigma / sigma) ** 2).mean(axis=1)
         return _Points(spots.position, sigma, spots.background - level, height, widened)
 
-    def outline(
-        self, places: np.ndarray, owner: np.ndarray, value: np.ndarray, mask_level: float
-    ) -> np.ndarray:
-        """Whether voxels ``places`` (v, 3) of brightness ``value`` belong to their ``owner``."""
-        distance = ((places - self.position[owner]) / self.sigma[owner]) ** 2
-        height = np.where(self.height > 0, self.height, np.inf)
-        point = np.exp(-0.5 * distance.sum(axis=1))
-        measured = (value - self.background[owner]) / height[owner]
-        size = np.maximum(np.bincount(owner, minlength=len(height)), 1)
-        noise = np.bincount(owner, (measured - point) ** 2, minlength=len(height)) / size
-        gain = (VARIETY / (VARIETY + noise))[owner]
+    def outline(self, boxes: Boxes, own: np.ndarray, mask_level: float) -> np.ndarray:
+        """Which of the voxels that are their ``own`` (n, z, y, x) are bright enough to belong to points."""
+        rows = boxes.rows
+        offset = boxes.offsets(self.position[rows], self.sigma[rows])
+        bell = np.exp(-0.5 * offset**2)
+        depth, height, width = own.shape[1:]
+        point = np.einsum("nz,ny,nx->nzyx", bell[:, 0, :depth], bell[:, 1, :height], bell[:, 2, :width])
+        peak = np.where(self.height > 0, self.height, np.inf)[rows, None, None, None]
+        measured = (boxes.values - self.background[rows, None, None, None]) / peak
+        different = (measured - point) * own
+        size = np.maximum(np.einsum("nzyx->n", own, dtype=np.int64), 1)
+        noise = np.einsum("nzyx,nzyx->n", different, different) / size
+        gain = (VARIETY / (VARIETY + noise))[:, None, None, None]
         # Where a point was as bright as mask_level, it is as bright as this after smoothing.
-        return np.asarray(gain * measured + (1 - gain) * point > mask_level ** self.widened[owner])
+        least = (mask_level ** self.widened[rows])[:, None, None, None]
+        return np.asarray(own & (gain * measured + (1 - gain) * point > least))
 
 
-def _central_voxels(spots: Spots, shape: Triple) -> np.ndarray:
-    nearest = np.clip(np.round(spots.position).astype(np.intp), 0, np.array(shape) - 1)
-    return np.ravel_multi_index(tuple(nearest.T), shape)
-
-
-def _spots_near(tile: Tile, position: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    low = np.array([part.start for part in tile.core]) - reach
-    high = np.array([part.stop - 1 for part in tile.core]) + reach
-    return np.flatnonzero(((position >= low) & (position <= high)).all(axis=1))
-
-
-def _voronoi(
-    tile: Tile, shape: Triple, nearby: np.ndarray, position: np.ndarray, voxel_um: Voxel, radius_um: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Flat indices, rising, of the core's voxels within reach of a spot, and the nearest spot of each."""
-    around = _voxels_around(tile, shape, position[nearby], voxel_um, radius_um)
-    voxel = np.unique(np.concatenate(list(around)))
-    tree = cKDTree(position[nearby] * np.array(voxel_um))
-    points = np.stack(np.unravel_index(voxel, shape), axis=1) * np.array(voxel_um)
-    distance, index = tree.query(points, distance_upper_bound=radius_um)
-    found = np.isfinite(distance)
-    return voxel[found], nearby[index[found]]
-
-
-def _voxels_around(
-    tile: Tile, shape: Triple, position: np.ndarray, voxel_um: Voxel, radius_um: float
-) -> Iterator[np.ndarray]:
-    half = np.ceil(radius_um / np.array(voxel_um)).astype(np.intp)
-    steps = np.stack(np.meshgrid(*(np.arange(-h, h + 1) for h in half), indexing="ij"), axis=-1).reshape(
-        -1, 3
+def _smoothed(boxes: Boxes, level: float, sigma: np.ndarray, halo: np.ndarray) -> Boxes:
+    """Boxes without their halo: normalised convolution of intensities, less a level, with a Gaussian."""
+    z, y, x = (
+        _gaussian_matrix(length, edge, spread)
+        for length, edge, spread in zip(boxes.values.shape[1:], halo, sigma, strict=True)
     )
-    steps = steps[np.linalg.norm(np.maximum(np.abs(steps) - 0.5, 0) * voxel_um, axis=1) <= radius_um]
-    low = np.array([part.start for part in tile.core])
-    high = np.array([part.stop for part in tile.core])
-    for start in range(0, len(position), SEED_CHUNK):
-        centre = np.round(position[start : start + SEED_CHUNK]).astype(np.intp)
-        around = (centre[:, None] + steps).reshape(-1, 3)
-        around = around[((around >= low) & (around < high)).all(axis=1)]
-        yield np.unique(np.ravel_multi_index(tuple(around.T), shape))
+
+    def filtered(values: np.ndarray) -> np.ndarray:
+        n, depth, height, width = values.shape
+        along = (z @ values.reshape(n, depth, height * width)).reshape(n, len(z), height, width)
+        return np.asarray(y @ along @ x.T)
+
+    mean = filtered(np.where(boxes.usable, boxes.values - np.float32(level), np.float32(0)))
+    broken = np.flatnonzero(boxes.count < boxes.usable[0].size)
+    inner = (slice(None), *(slice(edge, -edge or None) for edge in halo))
+    usable = np.ascontiguousarray(boxes.usable[inner])
+    support = filtered(boxes.usable[broken].astype(np.float32))
+    mean[broken] = np.where(usable[broken], mean[broken] / np.where(support > 0, support, 1), 0)
+    count = np.einsum("nzyx->n", usable, dtype=np.int64)
+    return replace(boxes, corner=boxes.corner + halo, values=mean, usable=usable, count=count)
 
 
-def _connected(
-    voxel: np.ndarray, owner: np.ndarray, centre: np.ndarray, shape: Triple
-) -> tuple[np.ndarray, np.ndarray]:
-    """Keep, of each owner's voxels, rising, those connected to its central voxel."""
-    coordinates = np.unravel_index(voxel, shape)
-    rows, columns = [], []
-    for axis, step in enumerate((shape[1] * shape[2], shape[2], 1)):
-        neighbour = np.minimum(np.searchsorted(voxel, voxel + step), len(voxel) - 1)
-        joined = (voxel[neighbour] == voxel + step) & (owner[neighbour] == owner)
-        joined &= coordinates[axis] + 1 < shape[axis]
-        rows.append(np.flatnonzero(joined))
-        columns.append(neighbour[joined])
-    row, column = np.concatenate(rows), np.concatenate(columns)
-    graph = coo_array((np.ones(len(row), np.int8), (row, column)), shape=(len(voxel), len(voxel)))
-    count, component = connected_components(graph, directed=False)
-    is_centre = voxel == centre[owner]
-    anchored = np.zeros(count, dtype=bool)
-    anchored[component[is_centre]] = True
-    keep = anchored[component]
-    return voxel[keep], owner[keep]
+def _gaussian_matrix(length: int, halo: int, sigma: float) -> np.ndarray:
+    """Filter of lines as a product: (length − 2 halo, length), float32."""
+    offset = np.arange(length) - np.arange(halo, length - halo)[:, None]
+    weight = np.exp(-0.5 * (offset / sigma) ** 2) * (np.abs(offset) <= halo)
+    return np.asarray(weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Territories:
+    """A Voronoi partition: ``position`` (n, 3) in µm, ``size`` (3,) of a voxel, and how far it reaches."""
+
+    position: np.ndarray
+    size: np.ndarray
+    squared_radius: float
+    near: Neighbours
+
+    def of(self, boxes: Boxes) -> np.ndarray:
+        """Which voxels of boxes (n, z, y, x) are nearest to the place that the box is around."""
+        own = boxes.usable.copy()
+        _leave_own(
+            own,
+            boxes.corner,
+            boxes.rows,
+            self.position,
+            self.size,
+            self.squared_radius,
+            self.near.first,
+            self.near.other,
+        )
+        return own
+
+
+@njit(nogil=True, cache=True)
+def _leave_own(
+    own: np.ndarray,
+    corner: np.ndarray,
+    rows: np.ndarray,
+    position: np.ndarray,
+    size: np.ndarray,
+    squared_radius: float,
+    first: np.ndarray,
+    other: np.ndarray,
+) -> None:
+    longest = max(own.shape)
+    mine, theirs = np.empty((3, longest)), np.empty((3, longest))
+    for i in range(len(rows)):
+        row = rows[i]
+        _squares(corner[i], own.shape, position[row], size, mine)
+        for z in range(own.shape[1]):
+            for y in range(own.shape[2]):
+                for x in range(own.shape[3]):
+                    near = mine[0, z] + mine[1, y] + mine[2, x] < squared_radius
+                    own[i, z, y, x] = own[i, z, y, x] and near
+        for n in range(first[row], first[row + 1]):
+            rival = other[n]
+            _squares(corner[i], own.shape, position[rival], size, theirs)
+            for z in range(own.shape[1]):
+                for y in range(own.shape[2]):
+                    for x in range(own.shape[3]):
+                        my = mine[0, z] + mine[1, y] + mine[2, x]
+                        their = theirs[0, z] + theirs[1, y] + theirs[2, x]
+                        if their < my or (their == my and rival < row):
+                            own[i, z, y, x] = False
+
+
+@njit(nogil=True, cache=True)
+def _squares(
+    corner: np.ndarray, shape: tuple[int, ...], position: np.ndarray, size: np.ndarray, found: np.ndarray
+) -> None:
+    """Squared distances along each axis."""
+    for a in range(3):
+        for k in range(shape[1 + a]):
+            found[a, k] = ((corner[a] + k) * size[a] - position[a]) ** 2
+
+
+@njit(nogil=True, cache=True)
+def _flood(inside: np.ndarray, start: np.ndarray, found: np.ndarray) -> None:
+    """What is connected to ``start`` (n, 3) in boxes (n, z, y, x), by faces."""
+    n, depth, height, width = inside.shape
+    stack = np.empty((depth * height * width, 3), np.int64)
+    for i in range(n):
+        top = 0
+        z, y, x = start[i, 0], start[i, 1], start[i, 2]
+        if inside[i, z, y, x]:
+            found[i, z, y, x] = True
+            stack[0, 0], stack[0, 1], stack[0, 2] = z, y, x
+            top = 1
+        while top:
+            top -= 1
+            z, y, x = stack[top, 0], stack[top, 1], stack[top, 2]
+            for face in range(6):
+                step = 1 if face % 2 else -1
+                a = z + (step if face < 2 else 0)
+                b = y + (step if 2 <= face < 4 else 0)
+                c = x + (step if face >= 4 else 0)
+                known = 0 <= a < depth and 0 <= b < height and 0 <= c < width
+                if known and inside[i, a, b, c] and not found[i, a, b, c]:
+                    found[i, a, b, c] = True
+                    stack[top, 0], stack[top, 1], stack[top, 2] = a, b, c
+                    top += 1

@@ -9,25 +9,31 @@ blobs exist is decided before.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 
 import numpy as np
 
-from spatialdino_core.segment.boxes import (
-    PLANE,
-    Neighbours,
-    boxes,
-    chunks,
-    gaussian,
-    least_squares,
-    offsets,
+from spatialdino_core.segment.boxes import FADED, KEPT_VOXELS, Boxes, Light, cut_boxes, neighbours
+from spatialdino_core.segment.least_squares import (
+    linearised,
+    model,
+    normal_equations,
     regularised,
-    subtract_mean,
+    scaled,
+    solve,
+    weighted_products,
 )
 
 WINDOW = 2.5
 """Half the edge of the fitted box in standard deviations of the blob."""
-LINEAR = 1 + PLANE
+TERMS = np.array(
+    [(2, 2, 2), (0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (3, 2, 2), (2, 3, 2), (2, 2, 3)], np.int64
+)
+"""Gaussian; one, z, y, x of the background; the Gaussian's slopes. Along each axis, with the distance o from
+the centre in standard deviations, function 0 is 1, 1 is o, 2 is exp(−o²/2), and 3 is o · exp(−o²/2)."""
+LINEAR = 5
 """Terms of the model that it is linear in: amplitude and a plane of background."""
 SWEEPS = 12
 STEPS_PER_SWEEP = 1
@@ -103,81 +109,74 @@ def _fit_in_turns(
     sweeps: int,
     steps: int,
 ) -> Spots:
+    """Sweeps over all blobs, each fitted beside what the sweep before made of its neighbours."""
+    seeds = np.ascontiguousarray(seeds, np.float64)
+    sigma = np.ascontiguousarray(sigma_voxels, np.float64)
     zeros = np.zeros(len(seeds))
-    spots = Spots(seeds.astype(np.float64), sigma_voxels, zeros, zeros, zeros, np.zeros((len(seeds), 3)))
+    spots = Spots(seeds, sigma, zeros, zeros, zeros, np.zeros((len(seeds), 3)))
     if not len(seeds):
         return spots
-    groups = _groups(sigma_voxels)
-    jobs = [(rows, half) for rows, half in groups for rows in chunks(rows, half, LINEAR + 3)]
+    groups = _groups(sigma)
+    reach = np.max([half for _, half in groups], axis=0) + (FADED + 2 * MAX_SHIFT) * sigma.max(axis=0) + 1
+    near = neighbours(seeds, reach)
+
+    def cut() -> Iterator[Boxes]:
+        return chain.from_iterable(cut_boxes(frame, valid, seeds, rows, half) for rows, half in groups)
+
+    few = sum(len(rows) * int(np.prod(2 * half + 1)) for rows, half in groups) <= KEPT_VOXELS
+    kept = list(cut()) if few else None
     for sweep in range(sweeps):
-        neighbours = None
-        if sweep:
-            neighbours = Neighbours(spots.position, sigma_voxels, spots.amplitude, WINDOW * sigma_voxels)
-        fitted = Spots(*(getattr(spots, field.name).copy() for field in fields(Spots)))
-        for rows, half in jobs:
-            _fit(frame, valid, seeds, rows, half, fitted, neighbours, steps)
-        spots = fitted
+        light = Light(spots.position, sigma, spots.amplitude, near)
+        spots = Spots(*(getattr(spots, field.name).copy() for field in fields(Spots)))
+        for boxes in kept or cut():
+            alone, level = light.without(boxes, WINDOW * sigma[boxes.rows[0]])
+            _fit(alone, level, seeds, steps, sweep == sweeps - 1, spots)
     return spots
 
 
 def _groups(sigma: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Blobs that share a width share a box size: pairs of rows and half edges (z, y, x) in voxels."""
     widths, member = np.unique(sigma, axis=0, return_inverse=True)  # (widths, 3), (n,)
-    half = np.maximum(2, np.ceil(WINDOW * widths)).astype(np.intp)  # (widths, 3)
+    half = np.maximum(2, np.ceil(WINDOW * widths)).astype(np.int64)  # (widths, 3)
     return [(np.flatnonzero(member.ravel() == k), half[k]) for k in range(len(widths))]
 
 
-def _fit(
-    frame: np.ndarray,
-    valid: np.ndarray | None,
-    seeds: np.ndarray,
-    rows: np.ndarray,
-    half: np.ndarray,
-    spots: Spots,
-    neighbours: Neighbours | None,
-    steps: int,
-) -> None:
-    """Gauss–Newton steps for ``rows``; changes the arrays of ``spots``."""
-    axes, values, usable = boxes(frame, valid, seeds[rows], half)  # values, usable: (n, z, y, x)
-    if neighbours is not None:
-        values = values - neighbours.light(rows, axes)
-    values, level = subtract_mean(values, usable)  # (n, z, y, x), (n,)
-    position, sigma = spots.position[rows], spots.sigma[rows]  # (n, 3)
-    count = np.maximum(usable.sum(axis=(1, 2, 3)), LINEAR + 4)  # (n,)
-    target = values.reshape(len(rows), -1)  # (n, voxels)
+def _fit(boxes: Boxes, level: np.ndarray, seeds: np.ndarray, steps: int, last: bool, spots: Spots) -> None:
+    """Gauss–Newton steps for the blobs of some boxes; changes the arrays of ``spots``.
+
+    Noise and variances come with the ``last`` fit alone.
+    """
+    rows = boxes.rows
+    position, sigma, seeds = spots.position[rows], spots.sigma[rows], seeds[rows]  # (n, 3)
+    scale = np.ones((len(rows), len(TERMS)))
     for step in range(steps + 1):
-        design = _design(axes, position, sigma, usable)  # (n, 8, voxels)
-        linear = least_squares(design[:, :LINEAR], target)  # (n, 5)
-        design[:, LINEAR:] *= linear[:, 0, None, None]
-        residual = target - np.einsum("nk,nkv->nv", linear, design[:, :LINEAR])  # (n, voxels)
-        normal = regularised(design @ design.transpose(0, 2, 1))  # (n, 8, 8)
+        profiles = _profiles(boxes, position, sigma)
+        products, right = normal_equations(boxes, profiles, TERMS if last or step < steps else TERMS[:LINEAR])
+        linear = solve(products[:, :LINEAR, :LINEAR], right[:, :LINEAR])  # (n, 5)
+        scale[:, LINEAR:] = linear[:, :1] / sigma
         if step == steps:
             break
-        shift = np.linalg.solve(normal, design @ residual[:, :, None])[:, LINEAR:, 0]  # (n, 3)
+        shift = solve(*linearised(products, right, linear, scale))[:, LINEAR:]  # (n, 3)
         position = position + np.clip(shift, -0.5 * sigma, 0.5 * sigma)
-        lost = (np.abs(position - seeds[rows]) > MAX_SHIFT * sigma).any(axis=1) | (linear[:, 0] <= 0)  # (n,)
-        lost |= ((position < -0.5) | (position > np.array(frame.shape) - 0.5)).any(axis=1)
-        position[lost] = seeds[rows][lost]
-    freedom = count - design.shape[1]  # (n,)
-    inverse = np.linalg.inv(normal)
-    weighted = design * residual[:, None, :]  # (n, 8, voxels)
-    meat = weighted @ weighted.transpose(0, 2, 1)  # (n, 8, 8), of the sandwich estimator
-    covariance = inverse @ meat @ inverse * (count / freedom)[:, None, None]
+        lost = (np.abs(position - seeds) > MAX_SHIFT * sigma).any(axis=1) | (linear[:, 0] <= 0)  # (n,)
+        lost |= ((position < -0.5) | (position > np.array(boxes.frame) - 0.5)).any(axis=1)
+        position[lost] = seeds[lost]
     spots.position[rows] = position
     spots.amplitude[rows] = linear[:, 0]
     spots.background[rows] = linear[:, 1] + level
-    spots.noise[rows] = np.sqrt(np.sum(residual**2, axis=1) / freedom)
-    spots.variance[rows] = np.einsum("naa->na", covariance)[:, LINEAR:]
+    if last:
+        count = np.maximum(boxes.count, len(TERMS) + 1)  # (n,)
+        freedom = count - len(TERMS)
+        squares = boxes.squares_without(model(linear, profiles, TERMS, boxes.values.shape))
+        inverse = np.linalg.inv(regularised(scaled(products, scale)))
+        meat = scaled(weighted_products(squares, profiles, TERMS), scale)  # of the sandwich estimator
+        covariance = inverse @ meat @ inverse * (count / freedom)[:, None, None]
+        spots.noise[rows] = np.sqrt(squares.sum(axis=(1, 2, 3)) / freedom)
+        spots.variance[rows] = np.einsum("naa->na", covariance)[:, LINEAR:]
 
 
-def _design(
-    axes: list[np.ndarray], position: np.ndarray, sigma: np.ndarray, usable: np.ndarray
-) -> np.ndarray:
-    """Gaussian; one, z, y, x of the background; its derivatives: (n, 8, voxels), zero where unusable."""
-    shape = np.where(usable, gaussian(axes, position, sigma), 0)  # (n, z, y, x)
-    design = np.empty((len(position), LINEAR + 3, *shape.shape[1:]))
-    design[:, 0], design[:, 1] = shape, usable
-    for a, offset in enumerate(offsets(axes, position, sigma)):
-        design[:, 2 + a] = usable * offset
-        design[:, LINEAR + a] = shape * offset / sigma[:, a, None, None, None]
-    return design.reshape(len(position), LINEAR + 3, -1)
+def _profiles(boxes: Boxes, position: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """The functions along each axis that :data:`TERMS` names."""
+    offset = boxes.offsets(position, sigma)
+    bell = np.exp(-0.5 * offset**2)
+    return boxes.profiles(np.ones_like(offset), offset, bell, offset * bell)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
+from scipy.spatial import cKDTree
 
-from spatialdino_core.segment.inputs import Voxel, values_at
+from spatialdino_core.segment.inputs import Foreground, Voxel, values_at
+from spatialdino_core.segment.instances import Labels
 from spatialdino_core.segment.localise import Spots
 
 COLUMNS = (
@@ -60,10 +61,10 @@ counts.
 
 def object_table(
     frame: np.ndarray,
-    labels: np.ndarray,
+    labels: Labels,
     voxel_um: Voxel,
     valid: np.ndarray | None,
-    foreground: np.ndarray | None,
+    foreground: Foreground | None,
     spots: Spots,
     z_score: np.ndarray,
     confidence: np.ndarray,
@@ -75,13 +76,13 @@ def object_table(
     frame
         Intensities (z, y, x), any real dtype.
     labels
-        Labels (z, y, x), uint32; row i of ``spots`` is label i + 1 and owns at least one voxel.
+        Of ``spots``, each of which owns at least one voxel.
     voxel_um
         Voxel size (z, y, x) in µm.
     valid
         Boolean mask broadcastable to ``frame``, or None.
     foreground
-        Foreground probability (z, y, x), or None.
+        Foreground probability on the frame's grid, or None.
     spots, z_score, confidence
         Fitted spots, and the significance of their detection and its confidence, shape (n,).
 
@@ -91,11 +92,8 @@ def object_table(
         :data:`COLUMNS`, float64 but for the int64 ``label``, sorted by label.
     """
     size = np.array(voxel_um)
-    voxel = np.flatnonzero(labels)
-    owner = labels.reshape(-1)[voxel].astype(np.intp) - 1
-    count = np.bincount(owner, minlength=len(z_score))
-    total = np.bincount(owner, frame.reshape(-1)[voxel].astype(np.float64), minlength=len(z_score))
-    total = total - count * spots.background
+    count = labels.sizes
+    total = labels.sums(frame[labels.index]) - count * spots.background
     uncertainty = np.sqrt(np.maximum(spots.variance, 0)) * size
     with np.errstate(divide="ignore"):
         snr = np.where(spots.noise > 0, spots.amplitude / spots.noise, np.nan)
@@ -111,7 +109,7 @@ def object_table(
         "snr": snr,
         "z_score": z_score,
         "detection_confidence": confidence,
-        "foreground": _mean_foreground(foreground, voxel, owner, count),
+        "foreground": _mean_foreground(foreground, labels),
         **{f"localisation_{axis}_um": uncertainty[:, a] for a, axis in enumerate("zyx")},
         "localisation_um": np.linalg.norm(uncertainty, axis=1),
         "border_um": _border_distance(spots.position, frame.shape, valid, size),
@@ -119,13 +117,10 @@ def object_table(
     return pd.DataFrame(table, columns=list(COLUMNS))
 
 
-def _mean_foreground(
-    foreground: np.ndarray | None, voxel: np.ndarray, owner: np.ndarray, count: np.ndarray
-) -> np.ndarray:
+def _mean_foreground(foreground: Foreground | None, labels: Labels) -> np.ndarray:
     if foreground is None:
-        return np.full(len(count), np.nan)
-    probability = foreground.reshape(-1)[voxel].astype(np.float64)
-    return np.bincount(owner, probability, minlength=len(count)) / count
+        return np.full(labels.objects, np.nan)
+    return labels.sums(foreground[labels.index]) / labels.sizes
 
 
 def _border_distance(
@@ -135,6 +130,21 @@ def _border_distance(
     faces = np.minimum(position + 0.5, np.array(shape) - 0.5 - position) * size
     nearest = faces.min(axis=1, initial=np.inf)
     if valid is not None and not valid.all():
-        to_invalid = ndimage.distance_transform_edt(valid, sampling=size)
-        nearest = np.minimum(nearest, values_at(np.broadcast_to(to_invalid, shape), position))
+        nearest = np.minimum(nearest, _invalid_distance(position, shape, valid, size))
     return np.maximum(nearest, 0)
+
+
+def _invalid_distance(
+    position: np.ndarray, shape: tuple[int, ...], valid: np.ndarray, size: np.ndarray
+) -> np.ndarray:
+    """Distance (µm) of the voxels at positions (n, 3) from the nearest invalid one, beside a valid one."""
+    beside = np.zeros(valid.shape, bool)
+    for axis in range(3):
+        source, target = np.moveaxis(valid, axis, 0), np.moveaxis(beside, axis, 0)
+        target[1:] |= source[:-1]
+        target[:-1] |= source[1:]
+    full = np.array(valid.shape) > 1
+    nearest = np.clip(np.round(position), 0, np.array(shape) - 1)
+    border = np.argwhere(beside & ~valid)
+    distance, _ = cKDTree(border[:, full] * size[full]).query(nearest[:, full] * size[full])
+    return np.where(values_at(np.broadcast_to(valid, shape), position), distance, 0)

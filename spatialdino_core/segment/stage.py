@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from spatialdino_core.features.grid import on_voxels
+from spatialdino_core.features.grid import VoxelMap
 from spatialdino_core.files import published
 from spatialdino_core.geometry.deskewed import DeskewedMovie
 from spatialdino_core.movies.features import object_features
@@ -64,8 +64,8 @@ def segment_movie(
     first_patch: Any = np.subtract(probabilities.origin_um, movie.store.origin_um)
     shape: Any = movie.valid.shape
 
-    def foreground(frame: int) -> np.ndarray:
-        return on_voxels(
+    def foreground(frame: int) -> VoxelMap:
+        return VoxelMap(
             probabilities.read(frame, 1), probabilities.voxel_um, first_patch, shape, movie.voxel_um
         )
 
@@ -125,7 +125,7 @@ def segment_movie(
 def _calibrate(
     movie: DeskewedMovie,
     window: TimeWindow,
-    foreground: Callable[[int], np.ndarray],
+    foreground: Callable[[int], VoxelMap],
     stamps: dict[int, str],
     folder: Path,
     parameters: SegmentParameters,

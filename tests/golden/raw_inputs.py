@@ -5,6 +5,7 @@ Only what the scenes of several stages share; the unit tests have builders of th
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -169,3 +170,60 @@ def _entry(plane: CziPlane, position: int) -> bytes:
     return head + b"".join(
         struct.pack("<4siifi", name.encode(), start, size, 0.0, size) for name, start, size in dimensions
     )
+
+
+def write_listed_tiff(path: Path, head: bytes, planes: Sequence[np.ndarray], bits: int = 16) -> list[int]:
+    """A TIFF with Micro-Manager's head between its header and its pages; where their directories begin.
+
+    Each directory takes 126 bytes, and the voxels follow.
+    """
+    content = bytearray(struct.pack("<2sHI", b"II", 42, 0) + head)
+    link, directories = 4, []
+    for plane in planes:
+        content += bytes(len(content) % 2)
+        start = len(content) + 126
+        directories.append(len(content))
+        struct.pack_into("<I", content, link, len(content))
+        tags = {256: plane.shape[1], 257: plane.shape[0], 258: bits, 259: 1, 262: 1, 273: start, 277: 1}
+        tags |= {278: plane.shape[0], 279: plane.nbytes, 51123: start + plane.nbytes}
+        content += struct.pack("<H", len(tags))
+        for tag, value in tags.items():
+            kind, count = (2, 8) if tag == 51123 else (4, 1)
+            content += struct.pack("<HHII", tag, kind, count, value)
+        link = len(content)
+        content += bytes(4) + plane.astype("<u2").tobytes() + b"{      }"
+    path.write_bytes(content)
+    return directories
+
+
+def write_ndtiff(
+    folder: Path, planes: Sequence[tuple[Mapping[str, object], np.ndarray]], per_file: int
+) -> None:
+    """An acquisition with its index, of files of so many planes."""
+    folder.mkdir()
+    index = b""
+    for number, first in enumerate(range(0, len(planes), per_file)):
+        name = f"acq_NDTiffStack_{number}.tif"
+        own = planes[first : first + per_file]
+        head = struct.pack("<IIIII", 483729, 3, 3, 2355492, 2) + b"{}"
+        offsets = write_listed_tiff(folder / name, head, [plane for _, plane in own])
+        for (axes, plane), offset in zip(own, offsets, strict=True):
+            words = json.dumps(axes).encode()
+            index += struct.pack("<I", len(words)) + words + struct.pack("<I", len(name)) + name.encode()
+            index += struct.pack("<IiiiiIii", offset + 126, plane.shape[1], plane.shape[0], 1, 0, 0, 0, 0)
+    (folder / "NDTiff.index").write_bytes(index)
+
+
+def write_mm_stack(path: Path, planes: Sequence[tuple[Sequence[int], np.ndarray]], **summary: object) -> None:
+    """A file with an index map; each plane with its channel, z, time and position. None without planes'
+    places: it was not finished."""
+    said = json.dumps({"MicroManagerVersion": "2.0.0"} | summary).encode()
+    head = struct.pack("<IIIIIIII", 54773648, 0, 0, 0, 0, 0, 2355492, len(said)) + said
+    offsets = write_listed_tiff(path, head, [plane for _, plane in planes])
+    content = bytearray(path.read_bytes())
+    if all(place for place, _ in planes):
+        struct.pack_into("<I", content, 12, len(content))
+        content += struct.pack("<II", 3453623, len(planes))
+        for (place, _), offset in zip(planes, offsets, strict=True):
+            content += struct.pack("<5I", *place, offset)
+    path.write_bytes(content)

@@ -28,6 +28,9 @@ from raw_inputs import (
     settings_text,
     sheet_row,
     write_czi,
+    write_listed_tiff,
+    write_mm_stack,
+    write_ndtiff,
     write_settings,
 )
 
@@ -546,6 +549,90 @@ def meaning_of_files(folder: Path) -> dict[str, Any]:
     for n in range(2):
         tifffile.imwrite(folder / "odd" / f"a_t{n}.tif", data[n], photometric="minisblack")
     found["other things in it"] = opened([sheet_row(folder / "odd")])
+    return found
+
+
+@STAGE.scene
+def lists_of_planes(folder: Path) -> dict[str, Any]:
+    """Micro-Manager's lists in one file and several, with gaps, positions and channels; lists that err."""
+    data = counts(0, (4, *SHAPE))
+    planes = [((t, z), data[t, z]) for t in range(4) for z in range(SHAPE[0])]
+    planes = [planes[n] for n in np.random.default_rng(0).permutation(len(planes))]
+    indexed = [({"time": t, "z": z}, plane) for (t, z), plane in planes]
+    gaps = [({"time": 2 * t, "z": z, "channel": "488"}, plane) for (t, z), plane in planes[:-1]]
+    tiles = [
+        ({"time": t, "z": z, "row": r, "column": c, "channel": 2 + r}, plane + 10 * r + c)
+        for (t, z), plane in planes
+        for r in range(2)
+        for c in range(2)
+    ]
+    found: dict[str, Any] = {}
+    sets = {"one": (indexed, 99), "split": (indexed, 5), "gaps": (gaps, 7), "tiles": (tiles, 99)}
+    for name, (listed, per_file) in sets.items():
+        write_ndtiff(folder / name, listed, per_file)
+        found[f"index {name}"] = opened([sheet_row(folder / name / "*.tif")])
+    found["index by one"] = opened([sheet_row(folder / "split" / "acq_NDTiffStack_2.tif")])
+    found["tile"] = opened([sheet_row(folder / "tiles", position="row 1, column 0")])
+    write_ndtiff(folder / "different", [*indexed[:3], ({"z": 0}, indexed[3][1])], 99)
+    write_ndtiff(folder / "endless", [*indexed[:3], ({"time": 10**9, "z": 0}, indexed[3][1])], 99)
+    for name in ("different", "endless"):
+        found[f"index {name}"] = opened([sheet_row(folder / name)])
+    (folder / "split" / "acq_NDTiffStack_1.tif").unlink()
+    found["index lacks a file"] = opened([sheet_row(folder / "split")])
+    (folder / "split" / "acq_NDTiffStack_2.tif").rename(folder / "split" / "a_t0.tif")
+    found["index renamed"] = opened([sheet_row(folder / "split" / "a_t0.tif")])
+    (folder / "one" / "NDTiff.index").unlink()
+    found["no index"] = opened([sheet_row(folder / "one")])
+    said = dict(Frames=4, Slices=SHAPE[0], Channels=1, Positions=1, ChNames=["488nm"])
+    mapped = [((0, z, t, 0), plane) for (t, z), plane in planes]
+    maps = {"a_MMStack.tif": mapped, "b_MMStack.tif": mapped[:6], "b_MMStack_1.tif": mapped[6:]}
+    maps |= {"c_MMStack.tif": [((), plane) for _, plane in mapped]}
+    for name, listed in maps.items():
+        write_mm_stack(folder / name, listed, **said)
+    for name in ("a_MMStack.tif", "b_MMStack.tif", "b_*.tif", "c_MMStack.tif"):
+        found[f"map {name}"] = opened([sheet_row(folder / name)])
+    stamps = fingerprint([sheet_row(folder / "b_MMStack.tif")])
+    found["stamps"] = [Path(path).name for path, _, _ in stamps]
+    write_mm_stack(folder / "b_MMStack_1.tif", mapped[5:], **said)
+    found["map twice"] = opened([sheet_row(folder / "b_*.tif")])
+    write_listed_tiff(folder / "bits.tif", b"", list(data[0]), bits=12)
+    found["12 bits in 16"] = opened([sheet_row(folder / "bits.tif", axes="zyx")])
+    return found
+
+
+def own_ome(path: Path, planes: np.ndarray, *images: str, more: str = "") -> None:
+    """An OME-TIFF whose images, each with its date and its clock, are as long as all planes."""
+    frames = planes.size // np.prod([*SHAPE])
+    pixels = (
+        '<Pixels DimensionOrder="XYZCT" Type="uint16" SizeX="23" SizeY="20" SizeZ="4" SizeC="1" '
+        f'SizeT="{frames}">'
+    )
+    xml = "".join(
+        f"<Image><AcquisitionDate>2024-01-31T12:00:0{n}</AcquisitionDate>{pixels}{image}</Pixels></Image>"
+        for n, image in enumerate(images, int(planes.flat[0]) % 10)
+    )
+    xml = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">{xml}{more}</OME>'
+    pages = planes.reshape(-1, 20, 23)
+    tifffile.imwrite(path, pages, photometric="minisblack", description=xml, metadata=None)
+
+
+@STAGE.scene
+def ome_xml_that_errs(folder: Path) -> dict[str, Any]:
+    """Pages of several images or of none, phases beside planes, old names, clocks of single files."""
+    data = counts(0, (4, *SHAPE))
+    found: dict[str, Any] = {}
+    phases = '<ModuloAlongZ Type="phase" Start="0" End="1"/>'
+    documents = {"two images": (["", ""], ""), "phases": ([""], phases), "steps": ([""], "<ModuloAlongT/>")}
+    documents |= {"pages of none": (['<TiffData IFD="4" PlaneCount="4"/>'], "")}
+    documents |= {"labels": ([""], "<ModuloAlongT><Label/><Label/></ModuloAlongT>")}
+    for name, (images, more) in documents.items():
+        own_ome(folder / f"{name}.ome.tif", data, *images, more=more)
+        found[name] = opened([sheet_row(folder / f"{name}.ome.tif")])
+    for k, stack in enumerate(data):
+        clock = f'<Plane TheT="0" TheC="0" TheZ="0" DeltaT="{0.1 * k}"/>'
+        old = '<TiffData><UUID FileName="old.tif"/></TiffData>'
+        own_ome(folder / f"clock_t{k}.ome.tif", stack, old + clock)
+    found["clock of each file"] = opened([sheet_row(folder / "clock_t*.ome.tif")])
     return found
 
 

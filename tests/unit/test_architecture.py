@@ -66,7 +66,7 @@ STAGES: dict[str, tuple[set[str], set[str]]] = {
     "pretrain": ({"sinder", "features", "segment", "track", "report"}, {"monai", "numba"}),
     "repair": ({"segment", "track", "report"}, {"monai", "numba", "pandas"} | PLOTS),
     "features": ({"pretrain", "sinder", "segment", "track", "report"}, set()),
-    "segment": ({"crops", "track", "report"} | LEARNING, {"skimage"} | HEAVY),
+    "segment": ({"crops", "track", "report"} | LEARNING, {"skimage", "torch", "triton", "monai"} | PLOTS),
     "track": (UPPER - {"track"}, {"zarr", "torch", "monai"} | PLOTS),
     "report": (UPPER - {"report"}, {"torch", "monai", "numba"}),
     "summary": ({"sinder", "features", "segment", "track"}, {"torch", "monai", "numba", "sklearn"}),

@@ -123,3 +123,23 @@ def test_what_is_lost_below_current_results_is_missed(copy: Project) -> None:
     """Snakemake has listed the folder of the results, for what is current, before the plan finds this."""
     faults.remove_results(copy, "pretrain")
     assert {"pretrain", "repair"} <= set(jobs(copy, "--forcerun", "pretrain"))
+
+
+def test_other_training_movies_train_anew_whatever_shards_are_there(copy: Project) -> None:
+    rows = copy.rows()
+    rows["train"] = "yes"
+    copy.write_rows(rows)
+    copy.run("--until", "shard")
+    date(copy, lambda: time.time() - YEAR)
+    assert "pretrain" in jobs(copy)
+    rows["train"] = ["no" if movie == "series" else "yes" for movie in rows["movie"]]
+    copy.write_rows(rows)
+    assert "pretrain" in jobs(copy)
+
+
+@pytest.mark.parametrize("name", ["repaired.safetensors", "repair.json"])
+def test_an_emptied_model_is_made_again(copy: Project, name: str) -> None:
+    (copy.results / "model" / name).write_bytes(b"")
+    planned = jobs(copy)
+    assert "repair" in planned
+    assert "pretrain" not in planned

@@ -151,6 +151,10 @@ class Image:
         Those of which nothing is there: announced, and never recorded.
     clock_s
         When stacks were taken, s from an origin that all share, where the file says.
+    took_s
+        How long these took, from their first plane to the last, s.
+    started
+        Date and time that the file states, for which its clock may be 0; empty where it states none.
     metadata
         What it says of sizes and times.
     """
@@ -165,6 +169,8 @@ class Image:
     faults: Mapping[Place, str] = field(default_factory=dict)
     absent: frozenset[Place] = frozenset()
     clock_s: Mapping[Place, float] = field(default_factory=dict)
+    took_s: Mapping[Place, float] = field(default_factory=dict)
+    started: str = ""
     metadata: FileMetadata = field(default_factory=FileMetadata)
 
 

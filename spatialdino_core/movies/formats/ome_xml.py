@@ -15,6 +15,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.formats.image import (
     S_PER_UNIT,
     UM_PER_UNIT,
@@ -65,8 +66,10 @@ class OmeImage:
         Names; where there are none, excitation wavelengths; else empty strings.
     blocks
         Where the planes are.
-    clock_s
-        When the first plane of each stack was taken (``DeltaT``), s.
+    clock_s, took_s
+        When the first plane of each stack was taken (``DeltaT``), and how long after it the last one, s.
+    started
+        ``AcquisitionDate``, as it stands there; empty where there is none.
     metadata
         Sizes and interval.
     """
@@ -77,6 +80,8 @@ class OmeImage:
     channel_names: tuple[str, ...]
     blocks: tuple[Block, ...]
     clock_s: dict[Place, float]
+    took_s: dict[Place, float]
+    started: str
     metadata: FileMetadata
 
     def places(self, block: Block, available: int) -> Iterator[tuple[tuple[int, int, int], int]]:
@@ -96,13 +101,49 @@ class OmeImage:
 
 
 def ome_images(xml: str, origin: str) -> list[OmeImage]:
-    """All images of a document; none in one that only points to another file."""
+    """All images of a document; none in one that only points to another file.
+
+    Raises
+    ------
+    BadInputError
+        If its planes or time points are several things in turn, such as phases of structured illumination.
+    """
     root = ElementTree.fromstring(xml)
+    for along in ("ModuloAlongZ", "ModuloAlongT"):
+        divided = root.find(f".//{{*}}{along}")
+        if divided is not None and _modulo(divided) != 1:
+            raise _several_in_turn(origin, along, divided)
     return [
         _image(image, pixels, origin)
         for image in root.iterfind("{*}Image")
         if (pixels := image.find("{*}Pixels")) is not None
     ]
+
+
+def _modulo(divided: ElementTree.Element) -> int | None:
+    """How many things an axis runs through in turn, by its labels or by its steps; ``None``: not known."""
+    labels = divided.findall("{*}Label")
+    start, end, step = (_finite(divided.get(name)) for name in ("Start", "End", "Step"))
+    if labels:
+        return len(labels)
+    if start is None or end is None:
+        return None
+    return 1 + round((end - start) / (step or 1.0))
+
+
+def _several_in_turn(origin: str, along: str, divided: ElementTree.Element) -> BadInputError:
+    number = _modulo(divided)
+    several = f"{number or 'several'} of type '{divided.get('Type', 'unknown')}' in turn ({along})"
+    in_planes = along == "ModuloAlongZ"
+    example = f"t4z12c{number or 5}yx" if in_planes else f"t4c{number or 5}z12yx"
+    return BadInputError(
+        origin,
+        found=f"{'planes' if in_planes else 'time points'} that are {several}",
+        expected="one stack per time point and channel",
+        remedy="Reconstruct or separate them, and save the result. To read one of them as it is, say in the "
+        f"sample sheet's column 'axes' what the planes are, with c for these, e.g. {example}, and in "
+        "'file_channel' its number, from 1.",
+    )
 
 
 def companion(xml: str) -> str | None:
@@ -132,6 +173,7 @@ def _image(image: ElementTree.Element, pixels: ElementTree.Element, origin: str)
             per_unit,
         )
 
+    clock_s, took_s = _clock(pixels)
     return OmeImage(
         name=image.get("Name", "") or image.get("ID", ""),
         order=order,
@@ -139,7 +181,9 @@ def _image(image: ElementTree.Element, pixels: ElementTree.Element, origin: str)
         channel_names=tuple(_channel_name(channel) for channel in channels[: counts["C"]]),
         blocks=tuple(itertools.chain.from_iterable(_blocks(data) for data in pixels.iterfind("{*}TiffData")))
         or (Block((0, 0, 0), 0, None, None, None),),
-        clock_s=_clock(pixels),
+        clock_s=clock_s,
+        took_s=took_s,
+        started=(image.findtext("{*}AcquisitionDate") or "").strip(),
         metadata=FileMetadata(
             pixel_um=stated("PhysicalSizeX", "µm"),
             pixel_y_um=stated("PhysicalSizeY", "µm"),
@@ -185,15 +229,15 @@ def _finite(text: str | None) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _clock(pixels: ElementTree.Element) -> dict[Place, float]:
-    """``DeltaT`` of the first plane of each stack that has one."""
-    earliest: dict[Place, tuple[int, float]] = {}
+def _clock(pixels: ElementTree.Element) -> tuple[dict[Place, float], dict[Place, float]]:
+    """``DeltaT`` of the first plane of each stack that has one, and from there to the last plane, s."""
+    known: dict[Place, list[tuple[int, float]]] = {}
     for plane in pixels.iterfind("{*}Plane"):
         per_unit = S_PER_UNIT.get(plane.get("DeltaTUnit", "s"))
         seconds = _finite(plane.get("DeltaT"))
         if seconds is None or per_unit is None:
             continue
         place = (int(plane.get("TheT", 0)), int(plane.get("TheC", 0)))
-        found = (int(plane.get("TheZ", 0)), seconds * per_unit)
-        earliest[place] = min(found, earliest.get(place, found))
-    return {place: seconds for place, (_, seconds) in earliest.items()}
+        known.setdefault(place, []).append((int(plane.get("TheZ", 0)), seconds * per_unit))
+    first = {place: min(planes)[1] for place, planes in known.items()}
+    return first, {place: max(s for _, s in planes) - first[place] for place, planes in known.items()}

@@ -20,7 +20,7 @@ from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.formats.image import FileMetadata, opening, positive
 
 ENDING = "_Settings.txt"
-TIFF_ENDINGS = (".tif", ".tiff", ".tf2", ".tf8", ".btf")
+TIFF_ENDINGS = (".tif", ".tiff", ".tf2", ".tf8", ".btf", ".stk")
 
 # Z motion -> scan of the sample sheet, and the devices whose interval is the step, the first that moved.
 # MOSAIC's combined "XZ stage" travels along the detection axis: an objective scan.

@@ -24,8 +24,8 @@ from spatialdino_core.movies.formats.image import (
     numbers_of,
     opening,
 )
+from spatialdino_core.movies.formats.tiff_bits import UNCOMPRESSED, check_bits, in_whole_numbers
 
-UNCOMPRESSED = 1
 SIGN_BIT = 32768
 CONTIGUOUS = 1  # PlanarConfiguration: red, green and blue of a pixel beside each other
 MOST_ANNOUNCED = 1000
@@ -36,6 +36,8 @@ MOST_TAGS = 4096
 NOWHERE = 2**63
 """Place of data that are nowhere in a file, bytes."""
 Form = tuple[tuple[int, ...], str]
+Page = tuple[Form, bool, tuple[int, int], int]
+"""Shape and dtype; whether its voxels lie there as they are; their first and last byte; its directory's."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Planes:
         Where the voxels of each plane begin; ``None`` if any of them do not lie there as they are.
     ends
         Where the data of each plane end, bytes.
+    directories
+        Where the directory of each page begins, bytes.
     alike
         Whether each plane has this shape and dtype.
     size
@@ -70,6 +74,7 @@ class Planes:
     per_page: int
     offsets: list[int] | None
     ends: list[int]
+    directories: list[int]
     alike: list[bool]
     size: int
     open_ended: bool
@@ -130,10 +135,11 @@ def _number(file: tifffile.FileHandle, form: str) -> int:
 
 def planes_of(tif: tifffile.TiffFile) -> Planes:
     """Survey an open file (opened with ``is_ome=False``, so that no other file is)."""
-    form, raw, extents, cut = _survey(tif)
+    form, raw, extents, directories, cut = _survey(tif)
     # A thumbnail or a label may stand before the planes: what most pages are is the movie.
     usual = Counter(form).most_common(1)[0][0]
     first = _full_page(tif, form.index(usual))
+    check_bits(first)
     if first.samplesperpixel > 1 and first.planarconfig == CONTIGUOUS:
         raise ValueError("pictures in colour (samples beside each other), which are no stacks; axes YXS")
     shape = usual[0]
@@ -162,6 +168,7 @@ def planes_of(tif: tifffile.TiffFile) -> Planes:
         per_page=per_page,
         offsets=offsets,
         ends=ends,
+        directories=directories,
         alike=[page == usual for page in form for _ in range(per_page)],
         size=tif.filehandle.size,
         open_ended=cut or _is_open_ended(tif),
@@ -184,9 +191,9 @@ def _full_page(tif: tifffile.TiffFile, number: int) -> tifffile.TiffPage:
     return page if isinstance(page, tifffile.TiffPage) else page.aspage()
 
 
-def _survey(tif: tifffile.TiffFile) -> tuple[list[Form], bool, list[tuple[int, int]], bool]:
-    """Shape and dtype of each page, whether all lie there as they are, and where each begins and ends; and
-    whether a directory is cut."""
+def _survey(tif: tifffile.TiffFile) -> tuple[list[Form], bool, list[tuple[int, int]], list[int], bool]:
+    """Shape and dtype of each page, whether all lie there as they are, where each begins and ends, and where
+    its directory is; and whether a directory is cut."""
     pages = tif.pages
     # As frames of the first page only the tags that say where the data lie are read: a quarter of the time.
     pages.useframes = directories_alike(tif)
@@ -197,22 +204,25 @@ def _survey(tif: tifffile.TiffFile) -> tuple[list[Form], bool, list[tuple[int, i
         pages.useframes = False
         found, cut = _pages(pages)
     pages.useframes = False
-    forms = [form for form, _, _ in found]
-    return forms, all(raw for _, raw, _ in found), [extent for _, _, extent in found], cut
+    forms, raw, extents, directories = map(list, zip(*found, strict=True))
+    return forms, all(raw), extents, directories, cut
 
 
-def _pages(pages: tifffile.TiffPages) -> tuple[list[tuple[Form, bool, tuple[int, int]]], bool]:
+def _pages(pages: tifffile.TiffPages) -> tuple[list[Page], bool]:
     """What is known of each page, up to the first whose directory is cut."""
     found = [_page(pages[0])]
     for number in range(1, len(pages)):
         try:
-            found.append(_page(pages[number]))
+            page = pages[number]
+            if not page.shape:  # room for a page that was never written
+                return found, True
+            found.append(_page(page))
         except (struct.error, tifffile.TiffFileError, IndexError):
             return found, True
     return found, False
 
 
-def _page(page: tifffile.TiffPage | tifffile.TiffFrame) -> tuple[Form, bool, tuple[int, int]]:
+def _page(page: tifffile.TiffPage | tifffile.TiffFrame) -> Page:
     places = list(zip(page.dataoffsets, page.databytecounts, strict=True))
     first = places[0][0] if places else 0
     end = max((offset + count for offset, count in places), default=0)
@@ -225,12 +235,13 @@ def _page(page: tifffile.TiffPage | tifffile.TiffFrame) -> tuple[Form, bool, tup
     # Tiles and strips are decoded as a whole, and may reach far beyond the plane.
     decoded = math.prod(page.chunked) * math.prod(page.chunks) * dtype.itemsize
     too_much = max(claimed, decoded) > MOST_COMPRESSION * stored
+    as_they_are = bool(page.is_final) or in_whole_numbers(page)
     end += max(claimed - stored, 0) if whole else 0
     if not whole and too_much:
         end = NOWHERE
     if math.prod(page.chunked) > len(places):  # strips or tiles without a place
         end = NOWHERE
-    return (shape, dtype.newbyteorder("=").str), bool(page.is_final), (first, end)
+    return (shape, dtype.newbyteorder("=").str), as_they_are, (first, end), int(page.offset)
 
 
 def _is_open_ended(tif: tifffile.TiffFile) -> bool:

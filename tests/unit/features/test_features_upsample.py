@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spatialdino_core.features.grid import on_voxels, patch_means, patch_origin_um, patch_spacing_um
+from spatialdino_core.features.grid import VoxelMap, on_voxels, patch_means, patch_origin_um, patch_spacing_um
 from spatialdino_core.features.upsample import guided_on_voxels
 
 VOXEL_UM = (0.1, 0.1, 0.1)
@@ -78,3 +78,18 @@ def test_patches_without_data_do_not_count() -> None:
     found = guided(coarse, guide, means)[0]
     np.testing.assert_allclose(found[..., 4:], 1, atol=1e-5)
     assert (found[..., :3] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("spacing", "origin"), [(SPACING_UM, ORIGIN_UM), ((0.05, 0.3, 0.1), (0.1, -0.2, 0.0))]
+)
+def test_a_map_is_the_same_where_it_is_asked_for(spacing, origin) -> None:
+    rng = np.random.default_rng(6)
+    coarse, shape = rng.random((4, 3, 5)).astype(np.float32), (9, 24, 13)
+    whole = on_voxels(coarse, spacing, origin, shape, VOXEL_UM)
+    seen = VoxelMap(coarse, spacing, origin, shape, VOXEL_UM)
+    places = tuple(rng.integers(0, n, 200) for n in shape)
+    assert seen.shape == shape
+    assert np.array_equal(seen[places], whole[places])
+    assert np.array_equal(np.stack([*seen]), whole)
+    assert np.array_equal(seen[8], whole[8])

@@ -16,7 +16,7 @@ import tifffile
 import zarr
 from czi_files import metadata_xml, write_czi
 
-from spatialdino_core.movies.formats import image, settings_file, tiff
+from spatialdino_core.movies.formats import image, settings_file, tiff_content
 from spatialdino_core.movies.number_columns import UncertainOrderError
 from spatialdino_core.movies.order import series_of
 from spatialdino_core.time_limit import TimeIsUp, time_limit
@@ -191,10 +191,10 @@ def test_headers_that_take_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             except Exception:
                 continue
 
-    monkeypatch.setattr(tiff, "planes_of", endless)
+    monkeypatch.setattr(tiff_content, "planes_of", endless)
     problem = raw.problem([raw.sheet_row(tmp_path / "a.tif")])
     assert problem.startswith(f"{tmp_path / 'a.tif'}: found headers that were not read within 0 s")
-    assert "Copy it again" in problem
+    assert "Look whether the disk answers" in problem
 
 
 def test_an_alarm_that_was_set_before_goes_on() -> None:

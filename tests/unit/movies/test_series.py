@@ -316,3 +316,46 @@ def test_names_that_count_with_the_files_are_usual(tmp_path: Path, name: str, od
     data = ome_series(tmp_path, [dict(Name=name.format(t)) for t in range(3)])
     assert_reads([row(tmp_path / "*.tif")], data)
     assert bool(raw.registered([row(tmp_path / "*.tif")]).warnings) == odd
+
+
+def with_clock(folder: Path, first: Sequence[float], plane_s: float, dates: Sequence[str]) -> np.ndarray:
+    """A file for each time point, whose planes were taken at times that its XML says."""
+    data = movie(len(first))
+    for t, begin in enumerate(first):
+        planes = "".join(
+            f'<Plane TheT="0" TheC="0" TheZ="{z}" DeltaT="{begin + plane_s * z}"/>' for z in range(SHAPE[0])
+        )
+        before = f"<AcquisitionDate>{dates[t]}</AcquisitionDate>" if dates else ""
+        image = raw.ome_image("x", 1, planes=planes, before=before)
+        raw.write_ome(folder / f"a_t{t}.ome.tif", data[t], image)
+    return data
+
+
+EVERY_3_S = [f"2024-01-31T12:00:{3 * t:02d}" for t in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("first", "plane_s", "dates"),
+    [
+        ([0.01, 0.012, 0.013, 0.014, 0.02, 0.03], 0.0, EVERY_3_S),  # rising by chance
+        ([0.01, 0.012, 0.013, 0.014, 0.02, 0.03], 0.1, []),  # the next begins before the last plane
+        ([0.0, 0.1, 0.2, 0.3, 0.4, 0.5], 0.0, ["yesterday", *"abcde"]),
+    ],
+)
+def test_clocks_that_begin_with_each_file_are_none_of_the_movie(
+    tmp_path: Path, first: Sequence[float], plane_s: float, dates: Sequence[str]
+) -> None:
+    data = with_clock(tmp_path, first, plane_s, dates)
+    assert "interval_s" in raw.problem([row(tmp_path / "*.tif", interval_s=None)])
+    record = raw.registered([row(tmp_path / "*.tif", interval_s=3.0)])
+    assert (record.problem, list(record.times_s)) == (None, [0, 3, 6, 9, 12, 15])
+    assert "begins with the file" in record.warnings[0]
+    assert_reads([row(tmp_path / "*.tif", interval_s=3.0)], data)
+
+
+@pytest.mark.parametrize("dates", [[], EVERY_3_S[:1] * 6, EVERY_3_S])
+def test_a_clock_that_runs_through_all_files_is_the_movies(tmp_path: Path, dates: Sequence[str]) -> None:
+    with_clock(tmp_path, [0.0, 3.1, 6.0, 9.0, 12.2, 15.0], 0.1, dates)
+    record = raw.registered([row(tmp_path / "*.tif", interval_s=None)])
+    assert (record.problem, list(record.times_s)) == (None, [0, 3.1, 6.0, 9.0, 12.2, 15.0])
+    assert record.warnings == []

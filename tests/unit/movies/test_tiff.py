@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,28 @@ def test_a_picture_before_or_after_the_planes_is_none_of_them(
     assert "found 5 planes, and 1 pages of another shape or type" in wrong
 
 
+@pytest.mark.parametrize("odd", [(10, 12), (80, 72), (40, 70)])
+@pytest.mark.parametrize("places", [(7,), (2, 6), (0, 5), (3, 9)])
+@pytest.mark.parametrize("per_page", [dict(), dict(compression="zlib"), dict(tile=(16, 16))])
+def test_pictures_in_the_middle_are_left_out(
+    tmp_path: Path, odd: tuple[int, int], places: tuple[int, ...], per_page: dict[str, Any]
+) -> None:
+    data = np.concatenate([stack(0), stack(1)])
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for number, plane in enumerate(data):
+            pictures = [np.ones(odd, np.uint16)] if number in places else []
+            for page in [*pictures, plane]:
+                writer.write(page, photometric="minisblack", metadata=None, contiguous=False, **per_page)
+    np.testing.assert_array_equal(source(tmp_path / "a.tif", axes="t2z5yx").read(1, PART), stack(1)[PART])
+    if len(places) == 1:
+        np.testing.assert_array_equal(source(tmp_path / "a.tif", interval_s=None).read(0), data)
+        return
+    # Several could be stacks of their own.
+    assert "found 2 images (positions)" in problem(tmp_path / "a.tif")
+    number = "1" if 0 in places else "0"
+    np.testing.assert_array_equal(source(tmp_path / "a.tif", position=number).read(0), data)
+
+
 def test_an_rgb_picture_is_no_stack(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", stack(0, (40, 72, 3)).astype(np.uint8), photometric="rgb")
     assert "axes YXS" in problem(tmp_path / "a.tif")
@@ -430,3 +453,53 @@ def test_tiles_that_are_far_larger_than_the_plane(tmp_path: Path) -> None:
             page.tags["TileLength"].overwrite(60_000)
             page.tags["TileWidth"].overwrite(60_000)
     assert "truncated" in (registered(tmp_path / "a.tif", axes="z5yx").problem or "")
+
+
+@pytest.mark.parametrize("ending", [".nd2", ".dcimg", ".klb", ".vsi", ".mrc", ".npy", ".raw", ".zip", ".xyz"])
+def test_a_file_of_another_format_is_to_be_converted(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a{ending}"
+    if ending == ".vsi":  # its TIFF holds a picture; the planes lie elsewhere
+        tifffile.imwrite(path, stack(0), photometric="minisblack")
+    else:
+        path.write_bytes(b"DCAM" + bytes(3000))
+    matched = [path] if ending == ".xyz" else [path, tmp_path, tmp_path / f"*{ending}"]
+    for named in matched:
+        message = problem(named)
+        assert f"{path}: found a {ending} file, which is not read" in message
+        assert "Convert it" in message
+
+
+def test_a_folder_of_another_format_is_to_be_converted(tmp_path: Path) -> None:
+    (tmp_path / "a.n5").mkdir()
+    (tmp_path / "a.n5" / "attributes.json").touch()
+    assert "found a .n5 file, which is not read" in problem(tmp_path / "a.n5")
+
+
+def test_a_tiff_under_another_ending_is_what_it_holds(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.xyz", stack(0), photometric="minisblack")
+    np.testing.assert_array_equal(source(tmp_path / "a.xyz").read(0), stack(0))
+
+
+@pytest.mark.parametrize("path", ["e_w1488_s1_t*.stk", "."])
+def test_a_series_of_metamorph_stacks(tmp_path: Path, path: str) -> None:
+    """One directory for all planes, and a list with an entry for each."""
+    for t in range(3):
+        (tmp_path / f"e_w1488_s1_t{t + 1}.stk").write_bytes(metamorph(stack(t)))
+    for t in range(3):
+        np.testing.assert_array_equal(source(tmp_path / path).read(t), stack(t))
+    np.testing.assert_array_equal(source(tmp_path / "e_w1488_s1_t2.stk", interval_s=None).read(0), stack(1))
+
+
+def metamorph(planes: np.ndarray) -> bytes:
+    """An STK file."""
+    depth, height, width = planes.shape
+    voxels = planes.astype("<u2").tobytes()
+    lists = 8 + len(voxels)
+    uic2 = b"".join(struct.pack("<6I", 4, 10, 2460000, 1000 * z, 2460000, 0) for z in range(depth))
+    directory = lists + len(uic2) + 8
+    tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 16), (259, 3, 1, 1), (262, 3, 1, 1)]
+    tags += [(273, 4, 1, 8), (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, 2 * height * width)]
+    tags += [(33628, 4, depth, lists + len(uic2)), (33629, 5, depth, lists)]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    head = struct.pack("<2sHI", b"II", 42, directory)
+    return head + voxels + uic2 + bytes(8) + struct.pack("<H", len(tags)) + entries + bytes(4)

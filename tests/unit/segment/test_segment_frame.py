@@ -138,7 +138,7 @@ def test_labels_are_a_voronoi_partition_of_the_bright_voxels(spots, psf_voxels, 
     frame = (100 + spots((24, 44, 64), centres, 80.0, psf_voxels)).astype(np.float32)
     ones = np.ones(3)
     fitted = Spots(centres, np.tile(psf_voxels, (3, 1)), 80 * ones, 100 * ones, ones, np.zeros((3, 3)))
-    labels = label_spots(frame, voxel_um, None, fitted, PARAMETERS, where="frame")
+    labels = label_spots(frame, voxel_um, None, fitted, PARAMETERS).image()
     voxels = np.argwhere(labels)
     distance = np.linalg.norm((voxels[:, None] - centres) * voxel_um, axis=-1)
     assert np.array_equal(labels[tuple(voxels.T)], distance.argmin(axis=1) + 1)
@@ -168,7 +168,7 @@ def test_the_outline_of_a_dim_particle_is_not_that_of_the_noise_around_it(spots,
     centres, fitted = grid_of_spots(20.0, psf_voxels)
     noise = np.random.default_rng(0).normal(0, 12, (38, 100, 100))
     frame = (100 + spots(noise.shape, centres, 20.0, psf_voxels) + noise).astype(np.float32)
-    labels = label_spots(frame, voxel_um, None, fitted, PARAMETERS, where="frame")
+    labels = label_spots(frame, voxel_um, None, fitted, PARAMETERS).image()
     volumes = np.bincount(labels.ravel(), minlength=len(centres) + 1)[1:] * np.prod(voxel_um)
     expected = half_height_um3(psf_voxels * voxel_um)
     assert np.median(volumes) == pytest.approx(expected, rel=0.4)
@@ -181,7 +181,7 @@ def test_a_bright_particle_longer_than_the_point_it_was_fitted_with_keeps_its_sh
     centres, fitted = grid_of_spots(80.0, psf_voxels)
     longer = psf_voxels * [1, 1, 1.8]
     frame = (100 + spots((38, 100, 100), centres, 80.0, longer)).astype(np.float32)
-    labels = label_spots(frame, voxel_um, None, fitted, PARAMETERS, where="frame")
+    labels = label_spots(frame, voxel_um, None, fitted, PARAMETERS).image()
     volumes = np.bincount(labels.ravel(), minlength=len(centres) + 1)[1:] * np.prod(voxel_um)
     assert np.median(volumes) == pytest.approx(half_height_um3(longer * voxel_um), rel=0.35)
 
@@ -205,6 +205,7 @@ def test_small_objects_can_be_dropped(scene, voxel_um):
     _, all_objects = segmented(frame, voxel_um, calibration)
     assert len(objects) == np.sum(all_objects["volume_um3"] >= least) < len(all_objects)
     assert labels.max() == len(objects)
+    assert (objects.dtypes.drop("label") == np.float64).all()
 
 
 def test_a_frame_calibrated_with_features_needs_them(scene, voxel_um):

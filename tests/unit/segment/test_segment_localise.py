@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
-from spatialdino_core.segment.localise import fit_spots
+from spatialdino_core.segment import boxes, localise
+from spatialdino_core.segment.localise import Spots, fit_spots, measure_spots
 
 
 def test_crowded_spots_on_a_slope_are_recovered_exactly(spots, psf_voxels):
@@ -69,3 +72,33 @@ def test_a_failed_fit_keeps_its_seed(psf_voxels):
 
 def test_no_seed_no_spot(psf_voxels):
     assert fit_spots(np.zeros((4, 4, 4)), None, np.empty((0, 3)), np.empty((0, 3))).position.shape == (0, 3)
+
+
+@pytest.mark.parametrize("limit", ["none kept", "all kept"])
+def test_how_many_boxes_are_held_changes_nothing(scene, psf_voxels, monkeypatch, limit):
+    made = scene(5, count=60, shape=(20, 60, 70))
+    valid = np.arange(70)[None, None] > 0.7 * np.arange(20)[:, None, None]
+    width = np.outer(np.where(np.arange(60) % 3, 1, 1.4), psf_voxels)
+    whole = fit_spots(made.frame, valid, np.round(made.truth), width)
+    again = measure_spots(made.frame, valid, whole)
+    monkeypatch.setattr(boxes, "CHUNK_VOXELS", 9000)
+    if limit == "none kept":
+        monkeypatch.setattr(localise, "KEPT_VOXELS", 0)
+    for one, other in (
+        (whole, fit_spots(made.frame, valid, np.round(made.truth), width)),
+        (again, measure_spots(made.frame, valid, whole)),
+    ):
+        for name in (field.name for field in fields(Spots)):
+            assert np.array_equal(getattr(one, name), getattr(other, name)), name
+
+
+def test_a_spot_is_measured_where_it_is(spots, psf_voxels):
+    at = np.array([[9.3, 12.1, 14.6], [9.0, 15.0, 17.0]])
+    ones = np.ones(2)
+    given = Spots(at, np.tile(psf_voxels, (2, 1)), ones, ones, ones, np.full((2, 3), 0.25))
+    frame = 80 + spots((20, 26, 30), at, 40.0, psf_voxels)
+    found = measure_spots(frame.astype(np.float32), None, given)
+    assert np.array_equal(found.position, at)
+    assert (found.variance == 0.25).all()
+    assert found.amplitude == pytest.approx([40, 40], rel=0.02)
+    assert found.background == pytest.approx([80, 80], rel=0.02)

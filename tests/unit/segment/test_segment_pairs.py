@@ -312,7 +312,7 @@ def test_tiles_and_chunks_change_nothing(
     assert len(table) > 1.5 * len(places)
     assert table["label"].tolist() == list(np.unique(labels))[1:]
     tiled = segmented(tile_voxels=700_000)
-    monkeypatch.setattr(boxes, "CHUNK_NUMBERS", 3_000_000)
+    monkeypatch.setattr(boxes, "CHUNK_VOXELS", 20_000)
     for other in (tiled, segmented()):
         assert np.array_equal(labels, other[0])
         assert table.equals(other[1])
