@@ -191,9 +191,10 @@ def test_nothing_is_found_along_borders_without_data(movie: Write, spots) -> Non
     folder = movie([np.where(inside, stack, 100).astype(np.uint16) for stack in every])
     about = {"voxel_um": ISOTROPIC_UM, "interval_s": 2.0, "channels": ("data",), "kind": "map"}
     layout = StoreLayout(shape_czyx=(1, *SHAPE), dtype="uint8", **about)
-    FrameStore.prepare(folder / VALID, layout, 1, {}).write(0, inside[None].astype(np.uint8))
+    written = FrameStore.prepare(folder / VALID, layout, 1, {}).write(0, inside[None].astype(np.uint8))
     record = StageRecord.read(folder / "deskewed.json")
-    replace(record, about=record.about | {"no_data": {"mask": VALID}}).write(folder / "deskewed.json")
+    no_data = {"mask": VALID, "checksum": written}
+    replace(record, about=record.about | {"no_data": no_data}).write(folder / "deskewed.json")
     found = segment(folder, ALONE)
     places = [np.round(table[["z", "y", "x"]].to_numpy()).astype(int) for table in (whole, found)]
     assert inside[tuple(places[1].T)].all()
