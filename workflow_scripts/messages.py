@@ -22,9 +22,7 @@ def say_first(*groups: Iterable[object]) -> None:
 def unusable(
     problems: Collection[str], movies: Collection[str], results: str, too_large: Mapping[str, str] = NONE
 ) -> list[str]:
-    """Lines for a run that finds movies that cannot be used; no page names those that are too large for the
-    machine, with the reason.
-    """
+    """Lines on movies that cannot be used; no page names those that are too large for the machine."""
     others = len(set(problems) - set(too_large))
     page = f"{others} of {len(movies)} movies cannot be used: see {results}/qc/contact_sheet.html."
     return [page][:others] + list(too_large.values())[:LINES_SHOWN]

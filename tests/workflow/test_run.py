@@ -156,17 +156,6 @@ def test_with_every_movie_rejected_the_summary_says_why(copy: Project) -> None:
     assert jobs(copy) == {}
 
 
-def test_the_same_seed_gives_the_same_tracks(finished: Project, fresh: Project) -> None:
-    fresh.run()
-    for movie in ("series", "single"):
-        for name in ("tracks.csv", "events.csv"):
-            assert (fresh.results / movie / name).read_bytes() == (
-                finished.results / movie / name
-            ).read_bytes()
-    model = "model/repaired.safetensors"
-    assert (fresh.results / model).read_bytes() == (finished.results / model).read_bytes()
-
-
 def test_a_run_that_reviews_nothing_plans_nothing_more(fresh: Project) -> None:
     done = fresh.run("--until", "register")
     assert "Reviewed" not in done.stdout
