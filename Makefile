@@ -32,7 +32,7 @@ test: .venv/installed
 
 SECONDS ?= 60
 fuzz: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/fuzz.py --seconds $(SECONDS)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/fuzz.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 settings: .venv/installed
 	$(BIN)/python -m spatialdino_core.reference docs
