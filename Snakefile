@@ -58,7 +58,7 @@ if workflow.is_main_process:
     PLAN.put_in_order(everything())
     try:
         say_first(
-            [SOURCE, *contradictions(CONFIG, SOURCE, NOW)],
+            [SOURCE, *contradictions(CONFIG, SOURCE, NOW, FEATURES_OF_ENCODER)],
             of_other_software(RESULTS, SHEET, CONFIG.rerun_on),
             unusable(PROBLEMS, SHEET, RESULTS, TOO_LARGE),
         )

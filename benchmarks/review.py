@@ -68,6 +68,10 @@ def do(step: str) -> None:
         how: dict[str, Any] = {"frames": 5, "skip_bad": False}
         now = "table" in inspect.signature(preview_movie).parameters
         how |= {"state": "x"} if now else {"reading": ReadingParameters()}
+        if "optics" in inspect.signature(preview_movie).parameters:
+            from spatialdino_core.optics import OpticsParameters
+
+            how["optics"] = OpticsParameters()
         for movie, rows in movies.items():
             record = MovieRecord.read(Path("results", movie, "movie.json"))
             files = {"measures": previews / f"{movie}.json", "picture": previews / f"{movie}.png"}

@@ -4,7 +4,7 @@
 rule features:
     input:
         deskewed=rules.deskew.output.record,
-        weights=MODEL,
+        weights=[] if CONFIG.features.use == "never" else MODEL,
         parts=part_records("features"),
         changed=changed("features", always=CONFIG.verify),
     output:
@@ -21,13 +21,15 @@ rule features:
         runtime=minutes_for(650),
         gpu=gpus(CONFIG.features.processes),
     params:
-        settings=settings("features", "device", "verify"),
+        settings=settings("features", "segment", "device", "verify"),
         version=version_of("features"),
+        segment_version=version_of("segment"),
         frames="all",
         recipe=recipe("features", *FEATURES),
     shell:
-        "python -m workflow_scripts.features --deskewed {input.deskewed:q} --weights {input.weights:q} "
-        "--output {output.record:q} --version {params.version} --frames {params.frames:q} "
+        "python -m workflow_scripts.features --deskewed {input.deskewed:q} --weights={input.weights:q} "
+        "--output {output.record:q} --version {params.version} --segment-version {params.segment_version} "
+        "--frames {params.frames:q} "
         "--recipe {params.recipe} --made-from {input:q} --makes {output:q} "
         "--settings {params.settings:q} 2>&1 | tee {log:q}"
 
@@ -35,7 +37,7 @@ rule features:
 use rule features as features_part with:
     input:
         deskewed=rules.deskew.output.record,
-        weights=MODEL,
+        weights=[] if CONFIG.features.use == "never" else MODEL,
         opened=opened("features"),
         changed=changed("features_part", always=CONFIG.verify),
     output:

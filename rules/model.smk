@@ -4,8 +4,10 @@ from spatialdino_core.model_source import (
     Situation,
     check_channels,
     check_training,
+    check_maps,
     check_weights,
     contradictions,
+    features_of,
     model_source,
 )
 from spatialdino_core.pretrain.parameters import recipe_of
@@ -21,20 +23,29 @@ MADE = made_model(MODEL, MODEL_REPORT)
 ON_CLUSTER = workflow.resource_settings.nodes is not None
 
 
-def cut_from(training):
+# Columns that say where data are, and when frames were taken, which no crop shows.
+NOT_OF_CROPS = {"train", "path", "interval_s", "time_point"}
+
+
+def cut_from(training, unseen=NOT_OF_CROPS):
     """The movies that a model is trained on, and what their crops are made with, by choice."""
     # Whether TIFFs are written beside the stores does not make another model.
     deskew = {name: v for name, v in asdict(CONFIG.deskew).items() if name != "tiff"}
-    return deskew, [row.model_dump_json() for movie in training for row in SHEET[movie]]
+    rows = [row for movie in training for row in SHEET[movie]]
+    # Of calibrations the files may move.
+    return deskew, [
+        row.model_dump_json(exclude={*unseen, *(row.calibrations() if unseen else ())})
+        for row in rows
+    ]
 
 
-def model_key(source, training):
+def model_key(source, training, unseen=NOT_OF_CROPS):
     """What the model is made from by choice: settings, versions, the list of training movies. Not their data: a model
     is an artefact, and a training movie that grows or is mended does not make a new one.
     """
     if source == "bundled":
         return digest(source, content_of(BUNDLED), version_of("repair"))
-    deskew, rows = cut_from(training)
+    deskew, rows = cut_from(training, unseen)
     return digest(
         [source, deskew, CONFIG.model.version, recipe_of(CONFIG.pretrain)],
         settings("crops", "normalisation", "encoder", "repair", "seed"),
@@ -48,12 +59,25 @@ def model_key(source, training):
 def is_made_from(source):
     """Whether the model that is there was made from what settings and sheet ask for.
 
-    A training movie that has become unreadable since does not outdate it.
+    A training movie that has become unreadable since does not outdate it. Earlier releases looked at all columns.
     """
     marked = [m for m in MARKED if m in ACCEPTED]
     listed = [m for m in MARKED if m in ACCEPTED or m in PROBLEMS]
-    keys = (model_key(source, marked), model_key(source, listed))
+    keys = [
+        model_key(source, movies, unseen)
+        for movies in (marked, listed)
+        for unseen in (NOT_OF_CROPS, ())
+    ]
     return MADE is not None and MADE.key in keys
+
+
+def pixels(movies):
+    """Pixel sizes (µm), of the sheet or, once they are registered, of the files."""
+    sizes = {}
+    for movie in movies:
+        known = sound_json(record_of(movie)).get("acquisition") or {}
+        sizes[movie] = SHEET[movie][0].pixel_um or known.get("pixel_um")
+    return {movie: size for movie, size in sizes.items() if size}
 
 
 NOW = Situation(
@@ -81,7 +105,11 @@ TRAINING = [m for m in MARKED if m in ACCEPTED] if SOURCE.source != "bundled" el
 
 try:
     check_training(CONFIG, SOURCE, NOW, CONFIG.movies)
-    check_weights(CONFIG, SOURCE, NOW)
+    # Of those that the review has not seen yet it is taken that they will do.
+    TO_CUT = {m: n for m, n in NOW.marked.items() if m in ACCEPTED}
+    check_weights(CONFIG, SOURCE, replace(NOW, marked=TO_CUT, pixel_um=pixels(TO_CUT)))
+    FEATURES_OF_ENCODER = features_of(CONFIG, SOURCE, NOW, MODEL, BUNDLED)
+    check_maps(CONFIG, FEATURES_OF_ENCODER)
     check_channels(
         CONFIG,
         SOURCE,

@@ -27,7 +27,8 @@ def final_targets():
     that are there. The pages of before the change would stay, and nothing would seem left to do.
     """
     records = [f"{RESULTS}/{movie}/{name}" for movie in ACCEPTED for name in RECORDS]
-    model = [MODEL, MODEL_REPORT] if ACCEPTED and not MODEL_IS_CURRENT else []
+    needed = ACCEPTED and CONFIG.features.use != "never"
+    model = [MODEL, MODEL_REPORT] if needed and not MODEL_IS_CURRENT else []
     return [*records, *model, f"{RESULTS}/summary.html"]
 
 

@@ -24,7 +24,7 @@ rule preview:
         sheet=lambda wildcards: CONFIG.movies,
         # Not the section it stands in: a threshold that changes must not read all movies again.
         frames=CONFIG.quality.frames,
-        settings=settings("on_bad_frame"),
+        settings=settings("on_bad_frame", "optics"),
         recipe=recipe("preview", lambda wildcards: state_of(wildcards.movie)),
     shell:
         "python -m workflow_scripts.preview --sheet={params.sheet:q} --record {input.record:q} --table {input.table:q} "

@@ -21,12 +21,7 @@ rule register:
         # Raw files are no inputs: their names may hold anything, their number and dates be any.
         sheet=lambda wildcards: CONFIG.movies,
         settings=settings("reading", "on_bad_frame"),
-        recipe=recipe(
-            "register",
-            lambda wildcards: raw_state(wildcards.movie),
-            settings("reading", "on_bad_frame"),
-            version_of("register"),
-        ),
+        recipe=recipe("register", *REGISTER),
     shell:
         "python -m workflow_scripts.register --sheet={params.sheet:q} --movie={wildcards.movie} "
         "--output {output.record:q} --table {output.table:q} "

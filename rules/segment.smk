@@ -19,7 +19,7 @@ rule segment:
     threads: 1
     resources:
         mem_mb=memory_mb("segment"),
-        runtime=minutes_for(1000),
+        runtime=minutes_for(400),
     params:
         settings=settings("segment", "verify"),
         version=version_of("segment"),
@@ -28,8 +28,8 @@ rule segment:
         objects=f"{RESULTS}/{{movie}}/objects.parquet",
     shell:
         "python -m workflow_scripts.segment --deskewed {input.deskewed:q} --features {input.features:q} "
-        "--output {output.record:q} --objects {params.objects:q} --version {params.version} --frames {params.frames:q} "
-        "--recipe {params.recipe} --made-from {input:q} --makes {output:q} "
+        "--output {output.record:q} --objects {params.objects:q} --version {params.version} --threads {threads} "
+        "--frames {params.frames:q} --recipe {params.recipe} --made-from {input:q} --makes {output:q} "
         "--settings {params.settings:q} 2>&1 | tee {log:q}"
 
 

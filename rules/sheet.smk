@@ -5,8 +5,9 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
 
@@ -17,7 +18,7 @@ from spatialdino_core.config import check_files, load_config
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import sound_json
 from spatialdino_core.movies.provenance import identity
-from spatialdino_core.movies.raw_files import fingerprint
+from spatialdino_core.movies.raw_files import places, state
 from spatialdino_core.movies.sheet import read_sheet
 from spatialdino_core.parameters import digest
 from spatialdino_core.quality.decisions import judgement, remember_too_large, standings
@@ -94,13 +95,25 @@ def changed(rule, always=False):
 
 @functools.cache
 def raw_state(movie):
-    """Changes when the movie's raw files or its rows of the sheet change."""
+    """Changes when the movie's raw files or its rows of the sheet change, but not with the way to the files."""
     if movie not in SHEET:
         raise WorkflowError(f"{CONFIG.movies}: found no movie '{movie}'.")
-    rows = [row.model_dump_json(exclude={"train"}) for row in SHEET[movie]]
-    return digest(rows, fingerprint(SHEET[movie]))
+    return digest(state(SHEET[movie]))
 
 
+@functools.cache
+def places_of(movie):
+    """Where the movie's raw files lie."""
+    return places(SHEET[movie])
+
+
+# What the register knows: the acquisition table says where files are.
+REGISTER = (
+    lambda wildcards: raw_state(wildcards.movie),
+    lambda wildcards: places_of(wildcards.movie),
+    settings("reading", "on_bad_frame"),
+    version_of("register"),
+)
 # What frames depend on, beside inputs.
 DESKEW = (
     lambda wildcards: raw_state(wildcards.movie),
@@ -109,8 +122,13 @@ DESKEW = (
     # What it takes of the preview depends on these; the measures of more frames must not deskew anything anew.
     [version_of("preview"), CONFIG.quality.frames > 1],
 )
-FEATURES = (settings("features", "device"), version_of("features"))
 SEGMENT = (settings("segment"), version_of("segment"))
+FEATURES = (
+    settings("features", "device"),
+    version_of("features"),
+    # How well particles are found without features decides.
+    SEGMENT if CONFIG.features.use == "auto" else [],
+)
 
 
 @functools.cache
@@ -118,7 +136,7 @@ def state_of(movie):
     """What a preview shows, and how it was made; kept in it."""
     return digest(
         raw_state(movie),
-        settings("reading", "on_bad_frame"),
+        settings("reading", "on_bad_frame", "optics"),
         CONFIG.quality.frames,
         [version_of(stage) for stage in ("register", "preview")],
     )
@@ -134,7 +152,15 @@ def is_reviewed(movie):
     standing = STANDINGS.get(movie)
     if standing is None or standing.judged != judged_now(movie):
         return False
-    return standing.verdict != "problem" or record_of(movie).exists()
+    if standing.verdict == "problem":
+        return record_of(movie).exists()
+    return is_registered(movie)
+
+
+def is_registered(movie, plan=PLAN):
+    """Whether what the register knows is so: if not, what follows is planned once it is."""
+    known = [f"{RESULTS}/{movie}/{name}" for name in ("movie.json", "acquisition.tsv")]
+    return plan.is_current(known, digest_of(REGISTER, SimpleNamespace(movie=movie)))
 
 
 def record_of(movie):
@@ -150,10 +176,12 @@ UNREVIEWED = (
 
 def reviewed_now():
     """Movies that this run has reviewed: for them, and only once, there is more to plan."""
-    now = standings(f"{RESULTS}/qc")
-    return [m for m in UNREVIEWED if m in now and now[m].judged == judged_now(m)]
+    now, plan = standings(f"{RESULTS}/qc"), Plan(RESULTS)
+    judged = [m for m in UNREVIEWED if m in now and now[m].judged == judged_now(m)]
+    # A verdict may be older than a record that was lost, and is not asked for.
+    return [m for m in judged if is_registered(m, plan)]
 
 
 # A movie that was not reviewed yet is only planned for if one of its results is asked for by name.
-ACCEPTED = [m for m in SHEET if m not in STANDINGS or STANDINGS[m].verdict == "accept"]
+ACCEPTED = [m for m in SHEET if m not in STANDINGS or STANDINGS[m].goes_on]
 PROBLEMS = [m for m in SHEET if m in STANDINGS and STANDINGS[m].verdict == "problem"]

@@ -7,7 +7,8 @@ rule summary:
         tracks=expand(rules.track.output.tracks, movie=ACCEPTED),
         reports=expand(rules.report.output.page, movie=ACCEPTED),
         repair=[MODEL_REPORT] if ACCEPTED else [],
-        changed=changed("summary"),
+        # The status of a run without a usable movie is settled at its end, and without a job there is none.
+        changed=changed("summary", always=set(PROBLEMS) == set(SHEET)),
     output:
         page=f"{RESULTS}/summary.html",
         table=f"{RESULTS}/summary.tsv",

@@ -21,6 +21,8 @@ TILE_VOXELS = 8_000_000
 """Largest tile of segmentation."""
 TEXTURE_VOXELS = 2**22
 """Largest part of a stack, in pixels binned by 2 × 2, whose texture the preview looks at."""
+LOOK_VOXELS = 8_000_000
+"""Largest part of a stack in which the preview looks for particles."""
 SLAB_PLANES = 32
 """Planes that the report reads at once."""
 HEAP_VOXELS = 2**23
@@ -111,7 +113,7 @@ def register_mb(movie: MovieShape) -> float:
 
 
 def preview_mb(movie: MovieShape, *, looked_at: int = 2) -> float:
-    """One stack at a time, and the texture of its middle and of the one before.
+    """One stack at a time, a part of it filtered, and the texture of its middle and of the one before.
 
     Parameters
     ----------
@@ -120,7 +122,8 @@ def preview_mb(movie: MovieShape, *, looked_at: int = 2) -> float:
     """
     raw = _voxels(movie.raw)
     texture = 8 * min(raw / 4, TEXTURE_VOXELS) * min(looked_at, 2)
-    return 142 + (_as_recorded(movie) * raw + 2 * raw + texture) / MB
+    filtered = 22 * min(raw, LOOK_VOXELS)
+    return 142 + (_as_recorded(movie) * raw + 2 * raw + filtered + texture) / MB
 
 
 def deskew_mb(movie: MovieShape, *, threads: int = 1, tiff: bool = False) -> float:
@@ -249,13 +252,15 @@ def repair_mb(encoder: EncoderShape, *, batch: int, crop_voxels: int) -> float:
     return 500 + 4 * (tokens * encoder.depth * block + 4 * encoder.weights) / MB
 
 
-def segment_mb(movie: MovieShape, *, reach: int, calibration_frames: int) -> float:
+def segment_mb(movie: MovieShape, *, reach: int, calibration_frames: int, threads: int = 1) -> float:
     """A window of frames in time with their means; at first the foreground of the calibration's frames.
 
     Parameters
     ----------
     reach
         Frames before and after that may help.
+    threads
+        Parts of a frame that are gone through at the same time, each with what is kept of it.
     """
     voxels, frames = _voxels(movie.deskewed), movie.frames
     kept = 2 * min(frames, 2 * NEAR_FRAMES + 1)
@@ -267,7 +272,7 @@ def segment_mb(movie: MovieShape, *, reach: int, calibration_frames: int) -> flo
     summed = kept + maps + near + far
     detected = kept + maps + near + far
     labelled = kept + near + far + 4 + (4 if images > 1 else 0) + 4 + 8
-    tile = (38 + 4 * images) * min(TILE_VOXELS, voxels)
+    tile = threads * (38 + 4 * images) * min(TILE_VOXELS, voxels)
     small = 40 * min(SMALL_VOXELS, voxels)
     return 335 + (small + max(voxels * summed, voxels * detected + tile, voxels * labelled)) / MB
 

@@ -23,7 +23,7 @@ ROOMS = ("kernels", "segment", "track")
 def sources_digest(core: Path) -> str:
     """Digest of all sources that machine code is made from."""
     total = hashlib.blake2b(digest_size=8)
-    for path in sorted(path for room in ROOMS for path in (core / room).glob("*.py")):
+    for path in sorted(path for room in ROOMS for path in (core / room).rglob("*.py")):
         total.update(path.name.encode() + path.read_bytes())
     return total.hexdigest()
 

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_type_hints
 
 import yaml
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
 
@@ -35,6 +35,21 @@ from spatialdino_core.quality.parameters import QualityParameters
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.sinder.parameters import RepairParameters
 from spatialdino_core.track.parameters import TrackParameters
+
+
+def _number_as_name(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _folder(path: str) -> str:
+    """A folder that is there or can be made, and not the one in which the workflow runs."""
+    path = os.path.normpath(path)
+    if path == ".":
+        raise ValueError("a folder of its own, such as 'results'")
+    for place in (Path(path), *Path(path).parents):
+        if os.path.lexists(place) and not place.is_dir():
+            raise ValueError(f"a folder; {place} is none")
+    return path
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -58,6 +73,7 @@ class ModelParameters:
             pattern=r"^[A-Za-z0-9_.-]+$",
             description="name of the trained model; with 'source: train', a new name trains anew",
         ),
+        BeforeValidator(_number_as_name),
     ] = "1"
 
     @model_validator(mode="after")
@@ -73,12 +89,14 @@ class ModelParameters:
 class WorkflowConfig:
     """All settings of a run; one section per stage."""
 
-    movies: Annotated[str, Field(min_length=1, description="sample sheet")]
+    movies: Annotated[
+        str, Field(min_length=1, description="sample sheet"), AfterValidator(os.path.expanduser)
+    ]
     results: Annotated[
         str,
         Field(min_length=1, description="output folder"),
         AfterValidator(without_braces),
-        AfterValidator(os.path.normpath),
+        AfterValidator(_folder),
     ]
     seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="seed of every random choice")] = 0
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="where tensors are computed")] = (
@@ -133,6 +151,7 @@ MOVED: Mapping[str, str] = MappingProxyType(
         "segment.optics": "optics",
         "features.streaming.precision": "features.precision",
     }
+    | {"quality.min_snr": "quality.reject_p_value"}
     | {
         f"features.streaming.{name}": ""
         for name in ("attention", "clusters", "tolerance", "sampled_queries", "seed")

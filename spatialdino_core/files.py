@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import uuid
@@ -19,6 +20,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.parameters import problems_of
+
+SAMPLE = 2**16  # bytes
 
 
 @contextlib.contextmanager
@@ -48,6 +51,18 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sampled(path: Path | str, largest: int) -> str:
+    """Size and digest of a file: up to ``largest`` bytes of all of it, else of head, middle and tail."""
+    total = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        pieces = [(0, size)] if size <= largest else [(n * (size - SAMPLE) // 2, SAMPLE) for n in range(3)]
+        for start, length in pieces:
+            file.seek(max(start, 0))
+            total.update(file.read(length))
+    return f"{size:x}-{total.hexdigest()}"
 
 
 def write_text(path: Path | str, text: str) -> None:

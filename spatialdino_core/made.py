@@ -16,10 +16,12 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from spatialdino_core.files import sound_json, write_json, write_text
+from spatialdino_core.files import read_json, sampled, sound_json, write_json, write_text
+from spatialdino_core.parameters import digest
 
 FOLDER = ".made"
 CHANGED = Path(FOLDER, ".changed")
@@ -45,16 +47,23 @@ class Made:
         Path of each input, relative to the output's folder, to the digest of its content.
     outputs
         Path of each output to its size (bytes) and digest.
+    stores
+        Names of the stores that a record among the outputs is about.
+    samples
+        Path of each large table to what is looked at of it (`files.sampled`); earlier releases kept none.
     """
 
     recipe: str
     inputs: dict[str, str]
     outputs: dict[str, tuple[int, str]]
+    stores: list[str] = field(default_factory=list)
+    samples: dict[str, str] = field(default_factory=dict)
 
 
 def remember(recipe: str, inputs: Iterable[str], outputs: Iterable[str]) -> None:
     """Leave beside each output what it was made of."""
     outputs = list(outputs)
+    stores = {store for output in outputs if output.endswith(".json") for store in _stores(output)}
     for output in outputs:
         folder = Path(output).parent
         made = Made(
@@ -62,23 +71,29 @@ def remember(recipe: str, inputs: Iterable[str], outputs: Iterable[str]) -> None
             # One that vanished since its content was read is found missing by the next plan.
             {os.path.relpath(i, folder): content(i) or "" for i in inputs if Path(i).name != CHANGED.name},
             {os.path.relpath(o, folder): (Path(o).stat().st_size, _digest(o)) for o in outputs},
+            [os.path.relpath(store, folder) for store in sorted(stores)],
+            {os.path.relpath(o, folder): sampled(o, LARGE) for o in outputs if _is_large_table(o)},
         )
         write_json(_place(output), asdict(made))
 
 
 def content(path: str) -> str | None:
-    """Digest of a file; None where there is none. Of a large table with the size that it was made with, the
-    digest that it was made with: a plan must not read the tables of hundreds of movies.
+    """Digest of a file; None where there is none. Of a large table with size, head, middle and tail as it was
+    made, the digest that it was made with: a plan must not read the tables of hundreds of movies.
     """
     try:
         size = os.stat(path).st_size
     except OSError:
         return None
-    if size > LARGE and not path.endswith(WEIGHTS):
-        made = made_of(path)
-        if made is not None and made.outputs[os.path.basename(path)][0] == size:
-            return made.outputs[os.path.basename(path)][1]
+    made, name = made_of(path) if _is_large_table(path) else None, os.path.basename(path)
+    as_large = made is not None and made.outputs[name][0] == size
+    if made is not None and as_large and made.samples.get(name) in (None, sampled(path, LARGE)):
+        return made.outputs[name][1]
     return _digest(path)
+
+
+def _is_large_table(path: str) -> bool:
+    return os.stat(path).st_size > LARGE and not path.endswith(WEIGHTS)
 
 
 def made_of(output: str) -> Made | None:
@@ -86,10 +101,21 @@ def made_of(output: str) -> Made | None:
     try:
         found = sound_json(_place(output))
         outputs = {name: (int(size), str(kept)) for name, (size, kept) in found["outputs"].items()}
-        known = os.path.basename(output) in outputs
-        return Made(str(found["recipe"]), dict(found["inputs"]), outputs) if known else None
+        if os.path.basename(output) not in outputs:
+            return None
+        stores, samples = list(found.get("stores", [])), dict(found.get("samples", {}))
+        return Made(str(found["recipe"]), dict(found["inputs"]), outputs, stores, samples)
     except (LookupError, TypeError, ValueError, AttributeError):
         return None
+
+
+def _stores(record: str) -> list[str]:
+    """Stores whose completion record a file is."""
+    return [os.path.join(os.path.dirname(record), name) for name in sound_json(record).get("stores", [])]
+
+
+def _is_there(store: str) -> bool:
+    return os.path.isfile(os.path.join(store, "zarr.json"))
 
 
 def _place(output: str) -> Path:
@@ -98,8 +124,30 @@ def _place(output: str) -> Path:
 
 
 def _digest(path: str) -> str:
+    with contextlib.suppress(LookupError, TypeError, ValueError):
+        return digest(READ[os.path.basename(path)](path))
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+
+
+def _of_record(path: str) -> dict[str, Any]:
+    """What the register knows of a movie, but for what is there for people: paths, and the software."""
+    said = read_json(path)
+    return {name: said[name] for name in sorted(said) if name not in ("paths", "made")}
+
+
+def _of_table(path: str) -> list[list[str]]:
+    """An acquisition table whose files are named from the folder on that they have in common."""
+    rows = [line.split("\t") for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    column = rows[0].index("file")
+    above = os.path.commonpath([os.path.dirname(row[column]) for row in rows[1:] if row[column]])
+    for row in rows[1:]:
+        row[column] = row[column] and os.path.relpath(row[column], above or ".")
+    return rows
+
+
+READ = {"movie.json": _of_record, "acquisition.tsv": _of_table}
+"""What results depend on of files that say more; others they depend on as a whole."""
 
 
 class Plan:
@@ -123,6 +171,8 @@ class Plan:
         for output in outputs:
             made = self._made(output)
             if made is None or made.recipe != recipe:
+                return False
+            if not all(_is_there(os.path.join(os.path.dirname(output), store)) for store in made.stores):
                 return False
             kept = {output: made.outputs[os.path.basename(output)][1]}
             kept |= zip(self._sources(output), made.inputs.values(), strict=True)

@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Literal
 
 from spatialdino_core.config import ModelParameters, WorkflowConfig
-from spatialdino_core.encoder.contract import check_images, cut_channels, entering, trained_images
+from spatialdino_core.encoder.contract import (
+    check_basis,
+    check_images,
+    cut_channels,
+    entering,
+    trained_images,
+)
 from spatialdino_core.encoder.header import read_header
 from spatialdino_core.errors import BadInputError
 
@@ -34,12 +40,15 @@ class Situation:
         Whether it is the one that settings and sheet ask for.
     gpu
         Whether training would have a GPU.
+    pixel_um
+        Pixel size of marked movies, µm, as far as it is known.
     """
 
     marked: Mapping[str, int] = field(default_factory=dict)
     trained: bool = False
     current: bool = False
     gpu: bool = False
+    pixel_um: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,8 +130,9 @@ def check_weights(config: WorkflowConfig, chosen: ModelSource, now: Situation) -
     Raises
     ------
     BadInputError
-        If a file is absent or no weights file of ours, if it is one that the run itself writes, or if crops
-        would be cut for its basis that are not what it was trained on.
+        If a file is absent or no weights file of ours, if it is one that the run itself writes, if crops
+        would be cut for its basis that are not what it was trained on, or if it needs a basis and none will
+        be.
     """
     named = {"model.file": config.model.file if chosen.source == "file" else ""}
     named["pretrain.start_from"] = config.pretrain.start_from if chosen.source == "train" else ""
@@ -137,7 +147,47 @@ def check_weights(config: WorkflowConfig, chosen: ModelSource, now: Situation) -
         if path:
             header = read_header(Path(path))
             if key == "model.file" and now.marked:
-                check_images(header, config.crops.voxel_um, config.normalisation, path)
+                own = config.crops.voxel_um
+                for voxel_um in [own] if own else [None, *now.pixel_um.values()]:
+                    check_images(header, voxel_um, config.normalisation, path)
+            elif key == "model.file":
+                check_basis(Path(path))
+
+
+def features_of(config: WorkflowConfig, chosen: ModelSource, now: Situation, made: str, bundled: str) -> int:
+    """How many features the encoder has, as the model says that is there or is taken, or as settings say.
+
+    Parameters
+    ----------
+    made, bundled
+        Where the run keeps its model, and where the bundled encoder is.
+    """
+    paths = {"file": config.model.file, "bundled": bundled, "train": config.pretrain.start_from}
+    path = made if chosen.source == "train" and (chosen.kept or now.current) else paths[chosen.source]
+    return (read_header(Path(path)).architecture if path else config.encoder).embed_dim
+
+
+def check_maps(config: WorkflowConfig, features: int) -> None:
+    """Refuse maps of components that are not stored, before the first job.
+
+    Raises
+    ------
+    BadInputError
+        Naming them.
+    """
+    asked = [name for name in config.features.high_resolution if name.startswith("component_")]
+    stored = min(config.features.components, features) if config.features.keep == "components" else 0
+    if wrong := [name for name in asked if int(name.removeprefix("component_")) >= stored]:
+        raise BadInputError(
+            "features.high_resolution",
+            found=", ".join(wrong),
+            expected=f"activation, foreground, component_0 to component_{stored - 1}"
+            if stored
+            else "activation or foreground, as with features.keep: all no components are stored",
+            remedy="Leave them out, or store more (features.components)."
+            if stored
+            else "Leave them out, or set features.keep: components.",
+        )
 
 
 def check_channels(
@@ -184,8 +234,16 @@ def check_channels(
         )
 
 
-def contradictions(config: WorkflowConfig, chosen: ModelSource, now: Situation) -> Iterator[str]:
-    """What sheet and settings say against each other without keeping the run from being useful."""
+def contradictions(
+    config: WorkflowConfig, chosen: ModelSource, now: Situation, features: int = 0
+) -> Iterator[str]:
+    """What sheet and settings say against each other without keeping the run from being useful.
+
+    Parameters
+    ----------
+    features
+        How many the encoder has; 0: not known.
+    """
     if chosen.source == "bundled" and now.marked and config.model.source != "auto":
         yield (
             f"{len(now.marked)} of the movies say 'train: yes', and none trains the model: it is "
@@ -205,6 +263,11 @@ def contradictions(config: WorkflowConfig, chosen: ModelSource, now: Situation) 
         yield (
             "The trained model that is there was made with other settings, movies or another version: it is "
             "made anew, from what differs on. 'model: {source: auto}' keeps it."
+        )
+    if 0 < features < config.features.components and config.features.keep == "components":
+        yield (
+            f"features.components is {config.features.components}, and the encoder has {features} features: "
+            f"{features} are stored."
         )
     if config.device == "cuda" and not now.gpu:
         yield "The device is cuda, and no GPU is found here."

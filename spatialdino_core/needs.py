@@ -59,14 +59,7 @@ def movie_shape(record: Mapping[str, Any], deskew: DeskewParameters, roi_um: Any
     """
     known = record if record.get("shape_zyx") and record.get("acquisition") else GUESS
     acquisition = Acquisition(**(known.get("acquisition") or _UPRIGHT))
-    geometry = ScanGeometry(
-        scan=acquisition.scan,  # type: ignore[arg-type]
-        angle_deg=acquisition.angle_deg,
-        step_um=acquisition.step_um,
-        pixel_um=acquisition.pixel_um,
-        skew_axis=acquisition.skew_axis or "x",  # type: ignore[arg-type]
-        scan_sign=acquisition.scan_sign,  # type: ignore[arg-type]
-    )
+    geometry = ScanGeometry.of(acquisition)
     grid = output_grid(
         geometry,
         known["shape_zyx"],
@@ -189,23 +182,32 @@ class Needs:
                 crops=c.crops.crops_per_frame,
                 channels=1 if c.crops.channels == "single" else movie.channels,
             ),
-            "features": lambda: budget.features_mb(
-                movie,
-                self.encoder,
-                batch=c.features.window_batch,
-                overlap=c.features.overlap,
-                processes=c.features.processes,
-                whole_frame=c.features.context == "global",
-            ),
-            "segment": lambda: budget.segment_mb(
-                movie,
-                reach=c.segment.temporal_reach_frames,
-                calibration_frames=c.segment.calibration_frames,
-            ),
+            "features": lambda: self._features_mb(movie),
+            "segment": lambda: self._segment_mb(movie, threads),
             "track": lambda: budget.track_mb(budget.objects_in(movie) if objects is None else objects),
             "report": lambda: budget.report_mb(movie),
         }
         return made[stage]() + (GPU_MB * c.features.processes if stage == "features" and self.gpu else 0)
+
+    def _segment_mb(self, movie: MovieShape, threads: int = 1) -> float:
+        c = self.config.segment
+        reach, frames = c.temporal_reach_frames, c.calibration_frames
+        return budget.segment_mb(movie, reach=reach, calibration_frames=frames, threads=threads)
+
+    def _features_mb(self, movie: MovieShape) -> float:
+        """Of features, or of what decides that there are none."""
+        c = self.config.features
+        if c.use == "never":
+            return LEAST_MB
+        encoding = budget.features_mb(
+            movie,
+            self.encoder,
+            batch=c.window_batch,
+            overlap=c.overlap,
+            processes=c.processes,
+            whole_frame=c.context == "global",
+        )
+        return max(encoding, self._segment_mb(movie) if c.use == "auto" else 0)
 
     def request_mb(self, stage: str, movie: MovieShape, threads: int = 1, objects: int | None = None) -> int:
         """What a job asks for, MB."""
@@ -251,6 +253,7 @@ REMEDIES: Mapping[str, Sequence[tuple[str, str, Any]]] = {
         ("features", "processes", 1),
         ("features", "window_batch", 1),
         ("features", "context", "window"),
+        ("features", "use", "never"),
     ),
     "segment": (("segment", "temporal_reach_frames", 0), ("segment", "calibration_frames", 1)),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import asdict
 from typing import Any, Literal
@@ -24,10 +25,12 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 
 def without_braces(path: str) -> str:
-    """A path that the workflow may write to or make things from; raw data may lie anywhere."""
+    """A path that the workflow may write to or make things from; ``~`` is the home folder. Raw data may lie
+    anywhere.
+    """
     if re.search(r"[{}\x00-\x1f]", path) or path.startswith("-"):
         raise ValueError("a path without {, }, line breaks or tabs that does not begin with '-'")
-    return path
+    return os.path.expanduser(path)
 
 
 def shared(section: type) -> Any:

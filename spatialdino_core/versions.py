@@ -30,9 +30,9 @@ class Stage:
 
 STAGES: Mapping[str, Stage] = MappingProxyType(
     {
-        "register": Stage("spatialdino_core.movies.register", 4),
-        "preview": Stage("spatialdino_core.quality.preview", 3),
-        "review": Stage("spatialdino_core.quality.review", 2),
+        "register": Stage("spatialdino_core.movies.register", 5),
+        "preview": Stage("spatialdino_core.quality.preview", 4),
+        "review": Stage("spatialdino_core.quality.review", 3),
         "deskew": Stage("spatialdino_core.geometry.stage", 2),
         "shard": Stage("spatialdino_core.crops.stage", 1),
         "pretrain": Stage("spatialdino_core.pretrain.stage", 1),

@@ -22,23 +22,26 @@ def slurm_jobs() -> list[str]:
     jobs = [line.split("|", 2) for line in lines]
     # Its jobs run in the folder of the run, and its comments begin like this.
     return [
-        number for number, folder, comment in jobs if folder == os.getcwd() and comment.startswith("rule_")
+        number
+        for number, folder, comment in jobs
+        if os.path.realpath(folder) == os.getcwd() and comment.startswith("rule_")
     ]
 
 
 def processes(results: str) -> list[str]:
-    """Our scripts that write to these results on this machine."""
-    found = []
+    """Our scripts that write to these results on this machine, however they and we spell their place."""
+    found, inside = [], os.path.join(os.path.realpath(results), "")
     for process in psutil.process_iter(["pid", "cmdline", "cwd"]):
         line = process.info["cmdline"] or []
         ours = any(part.startswith("workflow_scripts.") for part in line)
-        if (
-            ours
-            and process.info["cwd"] == os.getcwd()
-            and any(part.startswith(f"{results}/") for part in line)
-        ):
+        folder = process.info["cwd"]
+        if ours and folder and any(_real(folder, part).startswith(inside) for part in line):
             found.append(str(process.info["pid"]))
     return found
+
+
+def _real(folder: str, path: str) -> str:
+    return os.path.realpath(os.path.join(folder, path))
 
 
 def refuse_orphans(mark: Path) -> None:

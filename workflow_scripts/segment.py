@@ -16,9 +16,10 @@ def main(a: Arguments) -> None:
         parameters,
         version=a.version,
         part=Part.parse(a.frames),
+        threads=int(a.threads),
         verify=a.settings["verify"],
     )
 
 
 if __name__ == "__main__":
-    run(main, __doc__, "deskewed", "features", "output", "objects", "version", "frames")
+    run(main, __doc__, "deskewed", "features", "output", "objects", "version", "threads", "frames")

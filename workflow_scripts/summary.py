@@ -12,7 +12,7 @@ def main(a: Arguments) -> list[str]:
     # Thousands of reasons and paths would not fit on a command line.
     movies = read_sheet(a.sheet)
     stand = {m: s for m, s in standings(Path(a.results, "qc")).items() if m in movies}
-    tracks = [Path(a.results, m, "tracks.csv") for m, s in stand.items() if s.verdict == "accept"]
+    tracks = [Path(a.results, m, "tracks.csv") for m, s in stand.items() if s.goes_on]
     shown = {m: (s.verdict, s.reason, s.decided_by) for m, s in stand.items()}
     # A decision that was made meanwhile is for the next run.
     tracks = [path for path in tracks if path.exists()]

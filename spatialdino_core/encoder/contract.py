@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from spatialdino_core.crops.parameters import CropParameters, NormalisationParameters
-from spatialdino_core.encoder.header import WeightsHeader
+from spatialdino_core.encoder.header import BASIS_TENSORS, WeightsHeader, read_metadata
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.names import normalised
 
@@ -174,6 +174,23 @@ def check_images(
             found=f"weights for intensities of {_written(differing)}",
             expected=f"{_written(theirs)}, as the crops have",
             remedy=f"Set 'normalisation: {_written(differing)}'.",
+        )
+
+
+def check_basis(weights: Path) -> None:
+    """Refuse weights without a feature basis where no training movie will give them one.
+
+    Raises
+    ------
+    BadInputError
+        Naming them.
+    """
+    if not set(BASIS_TENSORS) <= set(read_metadata(weights)["extra"]):
+        raise BadInputError(
+            weights,
+            found="weights without a feature basis, and no training movie to fit one on",
+            expected=f"tensors {', '.join(BASIS_TENSORS)}, or a movie with train = yes",
+            remedy="Mark a typical movie with train = yes in the sample sheet.",
         )
 
 

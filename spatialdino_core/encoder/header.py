@@ -21,6 +21,12 @@ FORMAT_VERSION = 1
 METADATA_KEY = "spatialdino"
 REMEDY = "Use weights that this software wrote, or copy the file again."
 Side = Annotated[int, Field(ge=1, le=2048)]
+IMPORT = (
+    "Weights of another program are brought into this format once, with python -m "
+    "spatialdino_core.encoder.importers: see docs/weights.md. Of this one, copy the file again."
+)
+BASIS_TENSORS = ("pca.mean", "pca.components", "pca.explained_variance")
+"""Tensors beside those of an encoder: its feature basis."""
 LATER_KEYS = frozenset({"channels"})
 """Keys that files of earlier releases lack."""
 
@@ -106,13 +112,14 @@ def read_metadata(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="np") as file:
             text = (file.metadata() or {}).get(METADATA_KEY, "")
     except (SafetensorError, OSError) as error:
-        refuse(path, f"no readable safetensors file ({error})", "a complete safetensors file")
+        refuse(path, f"no readable safetensors file ({error})", "a complete safetensors file", IMPORT)
     try:
         metadata = json.loads(text)
         found = {key: metadata[key] for key in ("header", "extra", "blake2b")}
         return found | {"extra": _NAMES.validate_python(found["extra"])}
     except (TypeError, KeyError, ValueError, RecursionError):
-        refuse(path, "no SpatialDINO header", f"metadata {METADATA_KEY!r} with header, extra, blake2b")
+        expected = f"metadata {METADATA_KEY!r} with header, extra, blake2b"
+        refuse(path, "no SpatialDINO header", expected, IMPORT)
 
 
 def header_of(path: Path, metadata: Mapping[str, Any]) -> WeightsHeader:

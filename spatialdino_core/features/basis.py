@@ -17,8 +17,6 @@ from spatialdino_core.statistics import evenly_spread
 
 FLAT = 1e-3  # intensities of a patch without data differ by no more: fill is one value, images have noise
 
-BASIS_TENSORS = ("pca.mean", "pca.components", "pca.explained_variance")
-
 
 def fit_basis(
     encoder: VisionTransformer3D, crops: CropSource, window_voxels: int, *, most: int = 512

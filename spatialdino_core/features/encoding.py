@@ -17,12 +17,12 @@ from spatialdino_core.crops.normalise import normalise
 from spatialdino_core.crops.parameters import NormalisationParameters
 from spatialdino_core.crops.resample import resample_isotropic
 from spatialdino_core.encoder.contract import entering
+from spatialdino_core.encoder.header import BASIS_TENSORS
 from spatialdino_core.encoder.precision import arithmetic
 from spatialdino_core.encoder.streaming import StreamingEncoder
 from spatialdino_core.encoder.vit import VisionTransformer3D
 from spatialdino_core.encoder.weights import load_encoder, weights_hash
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.features.basis import BASIS_TENSORS
 from spatialdino_core.features.grid import patch_origin_um, patch_spacing_um
 from spatialdino_core.features.parameters import FeatureParameters
 from spatialdino_core.features.windows import Encoded, encode_windows, whole_patches

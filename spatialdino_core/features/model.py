@@ -8,10 +8,9 @@ from pathlib import Path
 
 from spatialdino_core.crops.shards import CropShards, OnCorrupt
 from spatialdino_core.device import choose_device
-from spatialdino_core.encoder.contract import check_crops
+from spatialdino_core.encoder.contract import check_basis, check_crops
 from spatialdino_core.encoder.weights import load_encoder, save_encoder, weights_hash
-from spatialdino_core.errors import BadInputError
-from spatialdino_core.features.basis import BASIS_TENSORS, fit_basis
+from spatialdino_core.features.basis import fit_basis
 from spatialdino_core.files import write_json
 from spatialdino_core.movies.provenance import software
 from spatialdino_core.sinder.parameters import RepairParameters
@@ -69,13 +68,8 @@ def finish_model(
         encoder, outcome = repair(encoder, crops, parameters, choose_device(device), seed)
         extra = dict(extra) | fit_basis(encoder.eval(), crops, min(header.field_of_view_voxels))
         found |= {"diagnosed": True, **asdict(outcome)}
-    elif not set(BASIS_TENSORS) <= set(extra):
-        raise BadInputError(
-            weights,
-            found="weights without a feature basis, and no training movie to fit one on",
-            expected=f"tensors {', '.join(BASIS_TENSORS)}, or a movie with train = yes",
-            remedy="Mark a typical movie with train = yes in the sample sheet.",
-        )
+    else:
+        check_basis(Path(weights))
     provenance = dict(header.provenance) | {"repair": found, "finished_by": software("repair")}
     save_encoder(Path(output), encoder, replace(header, provenance=provenance), extra)
     write_json(report, found | software("repair"))

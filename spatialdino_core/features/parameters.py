@@ -19,6 +19,21 @@ class FeatureParameters:
     The voxel size and the intensity scale are not settings: they are the weights' own.
     """
 
+    use: Annotated[
+        Literal["auto", "always", "never"],
+        Field(
+            description="whether features are computed; auto: of movies in which detection without them is "
+            "expected to find too little"
+        ),
+    ] = "auto"
+    enough_f1: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="with 'use: auto', the expected F1 score without features that will do (1)",
+        ),
+    ] = 0.95
     components: Annotated[
         int,
         Field(
@@ -99,6 +114,6 @@ class FeatureParameters:
     @property
     def of_result(self) -> dict[str, object]:
         """What the features of a frame depend on."""
-        apart = {"channels", "high_resolution", "upsampling", "guide_range", "processes"}
+        apart = {"use", "enough_f1", "channels", "high_resolution", "upsampling", "guide_range", "processes"}
         apart |= {"streaming"} if self.context == "window" else {"overlap", "window_batch"}
         return {name: value for name, value in asdict(self).items() if name not in apart}

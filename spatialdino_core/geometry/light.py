@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spatialdino_core.geometry.background import histogram_mode, histogram_quantile, intensity_histogram
-from spatialdino_core.geometry.rounding import Rounding
+from spatialdino_core.movies.rounding import Rounding
 
 BRIGHT_FRACTION = 0.9999
 LEAST_WIDTH = 0.5  # counts, of the background's peak: it may be a single count

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spatialdino_core.errors import BadInputError
+from spatialdino_core.movies.record import Acquisition
 
 Scan = Literal["stage", "objective", "z-stage", "none"]
 Shape = tuple[int, int, int]
@@ -82,6 +83,18 @@ class ScanGeometry:
         tilted = _positive(self.angle_deg) and (self.angle_deg or 0) < 90
         if self.scan in ("stage", "z-stage") or self.angle_deg is not None:
             _require("angle_deg", self.angle_deg, tilted, "an angle above 0 and below 90 degrees")
+
+    @staticmethod
+    def of(acquisition: Acquisition) -> ScanGeometry:
+        """Geometry of a registered movie."""
+        return ScanGeometry(
+            scan=acquisition.scan,  # type: ignore[arg-type]
+            angle_deg=acquisition.angle_deg,
+            step_um=acquisition.step_um,
+            pixel_um=acquisition.pixel_um,
+            skew_axis=acquisition.skew_axis or "x",  # type: ignore[arg-type]
+            scan_sign=acquisition.scan_sign,  # type: ignore[arg-type]
+        )
 
     @property
     def plane_spacing_um(self) -> float:

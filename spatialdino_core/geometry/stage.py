@@ -20,16 +20,16 @@ from spatialdino_core.geometry.light import frame_light, frame_warnings
 from spatialdino_core.geometry.mask import prepare_mask
 from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.geometry.registration import read_registration
-from spatialdino_core.geometry.rounding import Rounding, rounding_of
 from spatialdino_core.geometry.scan import ScanGeometry
 from spatialdino_core.geometry.tiffs import TiffFolder
 from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.formats.image import Region
-from spatialdino_core.movies.ledger import Entry, FrameJob, FrameResult
+from spatialdino_core.movies.ledger import Entry, FrameFiles, FrameJob, FrameResult, Stored
 from spatialdino_core.movies.part import WHOLE, Part, collected
 from spatialdino_core.movies.provenance import software
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.register import as_counts, check_content
+from spatialdino_core.movies.rounding import Rounding, rounding_of
 from spatialdino_core.movies.sheet import SheetRow
 from spatialdino_core.movies.source import open_channels
 from spatialdino_core.movies.stage_record import StageRecord
@@ -39,19 +39,6 @@ from spatialdino_core.parameters import digest
 STORE = "deskewed.ome.zarr"
 TIFFS = "deskewed_tiff"
 LEFT_OUT = {"expected": "a complete frame", "remedy": "It is left out, as on_bad_frame: skip asks."}
-
-
-def scan_geometry(record: MovieRecord) -> ScanGeometry:
-    """Geometry of a registered movie."""
-    acquisition = record.usable()
-    return ScanGeometry(
-        scan=acquisition.scan,  # type: ignore[arg-type]
-        angle_deg=acquisition.angle_deg,
-        step_um=acquisition.step_um,
-        pixel_um=acquisition.pixel_um,
-        skew_axis=acquisition.skew_axis or "x",  # type: ignore[arg-type]
-        scan_sign=acquisition.scan_sign,  # type: ignore[arg-type]
-    )
 
 
 def deskew_movie(
@@ -102,7 +89,7 @@ def deskew_movie(
         Whether finished frames are read to see that they are intact.
     """
     grid = output_grid(
-        scan_geometry(record),
+        ScanGeometry.of(record.usable()),
         record.shape_zyx,
         frame=parameters.frame,
         isotropic=parameters.isotropic,
@@ -203,8 +190,7 @@ def deskew_movie(
             for frame in part.of(range(record.frames))
         },
         steps={"read": read, "resample": resample, "write": write},
-        stores=[outputs.voxels, *outputs.projections.values()],
-        exists=outputs.have_tiff,
+        stores=outputs.each(),
         unchanged=unchanged,
         skip_bad=skip_bad,
         verify=verify,
@@ -289,7 +275,8 @@ class _Outputs:
 
     voxels: FrameStore
     projections: dict[str, FrameStore]
-    tiffs: TiffFolder | None
+    tiffs: TiffFolder
+    with_tiffs: bool
 
     @classmethod
     def prepare(
@@ -306,12 +293,14 @@ class _Outputs:
             layout = _layout(record, grid, tuple(record.channels), "uint16", kind, flat)
             return FrameStore.prepare(folder / name, layout, record.frames, about, part)
 
-        tiffs = TiffFolder(folder / TIFFS, record.movie, record.channels, grid.voxel_um) if tiff else None
+        tiffs = TiffFolder(folder / TIFFS, record.movie, record.channels, grid.voxel_um)
         flat = {name: store(path, axis) for axis, (name, path) in enumerate(PROJECTIONS.items())}
-        return cls(store(STORE, None), flat, tiffs)
+        return cls(store(STORE, None), flat, tiffs, tiff)
 
-    def have_tiff(self, frame: int) -> bool:
-        return self.tiffs is None or self.tiffs.path(frame).exists()
+    def each(self) -> list[Stored]:
+        """All of them, those that are written on request last."""
+        tiffs = [FrameFiles(self.tiffs.path, largest=2**20)] if self.with_tiffs else []
+        return [self.voxels, *self.projections.values(), *tiffs]
 
     def write(self, frame: int, channels: Sequence[DeskewedFrame]) -> str:
         """Write a frame; returns the checksum of its voxels."""
@@ -319,8 +308,10 @@ class _Outputs:
             flat = [np.expand_dims(getattr(channel, f"along_{name}"), axis) for channel in channels]
             store.write(frame, np.stack(flat))
         voxels = [channel.voxels for channel in channels]
-        if self.tiffs is not None:
+        if self.with_tiffs:
             self.tiffs.write(frame, voxels)
+        else:  # what earlier settings made would be taken for this frame's when TIFFs are asked for again
+            self.tiffs.path(frame).unlink(missing_ok=True)
         return self.voxels.write(frame, voxels[0][None] if len(voxels) == 1 else np.stack(voxels))
 
     def set_display(self, entries: Sequence[Entry]) -> None:

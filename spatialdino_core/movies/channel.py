@@ -10,7 +10,7 @@ from pathlib import Path
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.formats.image import Image
-from spatialdino_core.movies.names import VISIBLE_NM, mentions, normalised, words
+from spatialdino_core.movies.names import VISIBLE_NM, mentions, normalised, words, written_out
 from spatialdino_core.movies.opened import Opened, below_common_folder
 from spatialdino_core.movies.sheet import SheetRow
 
@@ -36,20 +36,48 @@ class Channel:
     @property
     def clock(self) -> dict[int, float]:
         """Time point to time, s: of the file's own clock, else of the names, if it runs."""
-        own = {
-            self.points[t]: seconds
-            for (t, c), seconds in sorted(self.image.clock_s.items())
-            if c == self.number and t < len(self.points)
-        }
+        own = self._own_clock
         names = dict(zip(self.points, self.opened.name_clock_s, strict=False))
         return own if runs(own) else names
 
     @property
     def clock_source(self) -> str:
-        own = [s for (t, c), s in sorted(self.image.clock_s.items()) if c == self.number]
-        if len(own) > 1 and all(b > a for a, b in pairwise(own)):
+        if runs(self._own_clock):
             return self.image.metadata.origin
         return "clock in the file names" if self.opened.name_clock_s else ""
+
+    @property
+    def odd_clock(self) -> str:
+        """Why the file's own clock is not taken; empty where it runs, or where there is none."""
+        steps = list(pairwise(sorted(self._own_clock.items())))
+        wrong = next((pair for pair in steps if pair[1][1] <= pair[0][1]), None)
+        if wrong is None:
+            return ""
+        (point, before), (later, after) = wrong
+        if self.has_constant_clock:
+            how = f"every time point has the time {written_out(before)} s"
+        elif after < before:
+            how = (
+                f"it goes back, from {written_out(before)} s of time point {point} to {written_out(after)} s "
+            )
+            how += f"of time point {later}"
+        else:
+            how = f"time points {point} and {later} have the same time, {written_out(after)} s"
+        return f"the clock of the {self.image.metadata.origin} is not taken: {how}"
+
+    @property
+    def has_constant_clock(self) -> bool:
+        """Whether all times of the file are the same: what programs write that do not know them."""
+        return len(set(self._own_clock.values())) == 1
+
+    @property
+    def _own_clock(self) -> dict[int, float]:
+        """Time point to time, s, by the file."""
+        return {
+            self.points[t]: seconds
+            for (t, c), seconds in sorted(self.image.clock_s.items())
+            if c == self.number and t < len(self.points)
+        }
 
 
 def runs(clock: Mapping[int, float]) -> bool:

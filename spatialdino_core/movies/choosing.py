@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.movies.formats.image import Image
+from spatialdino_core.movies.axes import MOST_NAMELESS, with_planes_for_channels
+from spatialdino_core.movies.formats.image import Image, numbers_of
 from spatialdino_core.movies.names import VISIBLE_NM, mentions, normalised, words
 from spatialdino_core.movies.opened import below_common_folder
 from spatialdino_core.movies.sheet import SheetRow
@@ -58,6 +60,9 @@ def channel_number(row: SheetRow, image: Image, named_by_file: bool = False) -> 
     """
     if named_by_file and image.channels == 1:
         return 0  # the channel was found in the names of the files
+    nameless = not any(image.channel_names)
+    if nameless and image.channels > MOST_NAMELESS and image.axes and row.axes is None:
+        raise _rather_planes(row, image)
     wanted = normalised(row.file_channel or row.channel)
     named = [n for n, name in enumerate(image.channel_names) if name and normalised(name) == wanted]
     if row.file_channel is not None:
@@ -75,12 +80,30 @@ def channel_number(row: SheetRow, image: Image, named_by_file: bool = False) -> 
     shown = [name for name in image.channel_names if name]
     sign = "#" if any(_number(name) is not None for name in shown) else ""
     what = f"the channels {shown}" if shown else f"{image.channels} channels without names"
+    planes = with_planes_for_channels(image.axes, has_times=False) if image.times == 1 and image.axes else []
+    hint = f" If they are planes, say in the column 'axes': {' or '.join(planes)}." if planes else ""
     raise BadInputError(
         f"movie '{row.movie}', channel '{row.channel}' ({row.path})",
         found=what,
         expected=f"a channel '{row.file_channel or row.channel}' among them",
         remedy="Say in the sample sheet's column 'file_channel' which it is: its name in the file, or its "
-        f"number from {sign}1 to {sign}{image.channels}.",
+        f"number from {sign}1 to {sign}{image.channels}.{hint if nameless else ''}",
+    )
+
+
+def _rather_planes(row: SheetRow, image: Image) -> BadInputError:
+    """Refusal of many channels without names, whatever the row says of channels."""
+    in_a_series = image.times > 1 and "t" not in image.axes
+    planes = " or ".join(with_planes_for_channels(image.axes, in_a_series))
+    channels = " (c: channels, each a row with its number in 'file_channel')" if "c" in planes else ""
+    return BadInputError(
+        f"movie '{row.movie}', channel '{row.channel}' ({row.path})",
+        found=f"{image.channels} channels without names, which are rather the planes of stacks "
+        f"({image.axes} by the file's own account)",
+        expected="planes that are called planes",
+        remedy=f"Say in the sample sheet's column 'axes' what they are, slowest first: {planes}{channels}; "
+        f"if they are channels all the same, {image.axes}, and in 'file_channel' the number of this one, "
+        f"from 1 to {image.channels}.",
     )
 
 
@@ -109,9 +132,25 @@ def chosen_image(row: SheetRow, images: Sequence[Image]) -> Image:
         f"movie '{row.movie}' ({row.path})",
         found=f"{len(images)} images (positions): {listed}{more}",
         expected=("one" if row.position is None else f"position '{row.position}' among them"),
-        remedy="Say in the sample sheet's column 'position' which, by name or number; one movie for each. If "
-        "they are time points or planes of one, say so in 'axes', e.g. t5z12yx.",
+        remedy="Say in the sample sheet's column 'position' which, by name or number; one movie for each."
+        f"{_as_one(images)}",
     )
+
+
+def _as_one(images: Sequence[Image]) -> str:
+    """How several images are one movie: with ``axes`` only in one TIFF file, where they lie one after the
+    other."""
+    axes = {image.axes for image in images}
+    if "" in axes:
+        return " If they are time points of one, join them into one image with a time axis."
+    pages = [
+        [page for piece in itertools.chain(*image.stacks.values()) for page in numbers_of(piece.where)]
+        for image in images
+    ]
+    in_order = all(pages) and all(max(one) < min(other) for one, other in pairwise(pages))
+    if len(axes) > 1 or not in_order or any("t" in own for own in axes):
+        return ""
+    return f" If they are time points of one, say so in 'axes': t{len(images)}{axes.pop()}."
 
 
 def _one_reading(

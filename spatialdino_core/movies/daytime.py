@@ -8,20 +8,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 from statistics import median
 
-from spatialdino_core.movies.moments import Fields, fields_of
+from spatialdino_core.movies.moments import SPARSE, Fields, fields_of, thousandths_after
 from spatialdino_core.movies.names import Token, columns_of
 
 DAY_S = 86_400.0
 NOON_S = DAY_S / 2
 HOUR_S = 3600.0
 MINUTE_S = 60.0
-SPARSE = 2.0
-"""Times as many numbers as files: then they count no frames."""
 PAUSE = 2.0
 """Usual steps beyond which a gap may be the day between a morning and an evening."""
 FORMATS = {8: ("%Y%m%d", "%d%m%Y", "%m%d%Y"), 6: ("%y%m%d", "%d%m%y", "%m%d%y")}
@@ -49,6 +47,8 @@ class Daytime:
         What stands between them.
     digits
         Of each name, those of a time of several numbers, which may be a date.
+    to_thousandths
+        Whether thousandths of a second stand after it.
     """
 
     seconds: tuple[float, ...]
@@ -57,6 +57,7 @@ class Daytime:
     end: int
     signs: tuple[str, ...] = ()
     digits: tuple[str, ...] = ()
+    to_thousandths: bool = False
 
 
 def daytimes_of(names: Sequence[str]) -> Iterator[Daytime]:
@@ -64,14 +65,32 @@ def daytimes_of(names: Sequence[str]) -> Iterator[Daytime]:
     columns = columns_of(names)
     for place in range(len(columns)):
         found = _compact(columns[place], place)
-        if found is not None:
-            yield found
+        finer = _with_thousandths(names, found) if found is not None else None
+        if finer is not None:
+            yield finer
+        elif found is not None and not is_dense([token.value for token in columns[place]]):
+            yield found  # else it is a count
     for fields in sorted(fields_of(names), key=lambda fields: -len(fields.signs)):
         seconds = fields.seconds()
-        if seconds is not None and any(fields.runs[:-1]):
-            places = frozenset(fields.places(names[0]))
-            digits = tuple(fields.date_texts() or [""] * len(names))
-            yield Daytime(seconds, places, fields.start, fields.end, fields.signs, digits)
+        if seconds is None or not any(fields.runs):
+            continue
+        places = frozenset(fields.places(names[0]))
+        digits = tuple(fields.date_texts() or [""] * len(names))
+        found = Daytime(seconds, places, fields.start, fields.end, fields.signs, digits)
+        finer = _with_thousandths(names, found)
+        if finer or any(fields.runs[:-1]):
+            yield finer or found
+
+
+def _with_thousandths(names: Sequence[str], time: Daytime) -> Daytime | None:
+    """A time to the second with the thousandths that stand after it."""
+    compact = not time.signs and names[0][time.start : time.end].isdigit() and time.end - time.start == 6
+    finer = thousandths_after(names, time.end, time.seconds) if compact or len(time.signs) == 2 else None
+    if finer is None:
+        return None
+    seconds, end, places = finer
+    places_of_both = time.places | frozenset(places)
+    return replace(time, seconds=seconds, end=end, places=places_of_both, to_thousandths=True)
 
 
 def dates_of(names: Sequence[str]) -> Iterator[tuple[list[str], Fields]]:
@@ -87,8 +106,6 @@ def _compact(column: Sequence[Token], place: int) -> Daytime | None:
     seconds = _seconds(column)
     if seconds is None or days_of([token.text for token in column]):
         return None
-    if is_dense([token.value for token in column]):
-        return None  # a count
     return Daytime(tuple(seconds), frozenset([place]), column[0].start, column[0].end)
 
 

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Protocol
 from pydantic import Field, TypeAdapter, ValidationError
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.files import read_json, sound_json, write_json
+from spatialdino_core.files import read_json, sampled, sound_json, write_json
 from spatialdino_core.parameters import STRICT
 from spatialdino_core.pipeline import pipelined
 from spatialdino_core.progress import progress
@@ -45,7 +45,7 @@ class Entry:
     output
         Checksum of the result; empty for a skipped frame.
     stored
-        Identity of what was written to each store: `FrameStore.identity`.
+        Identity of what was written to each store, and to files beside them: `Stored.identity`.
     skipped
         Why the frame was left out, or ``None``.
     facts
@@ -127,13 +127,41 @@ def _ends_with_newline(path: Path) -> bool:
 
 
 class Stored(Protocol):
-    """A store of frames: `movies.store.FrameStore`."""
+    """What frames are written to: `movies.store.FrameStore`, or files beside it."""
 
     def identity(self, frame: int) -> str | None:
         """What tells what is written of a frame from anything else; ``None`` where nothing is."""
 
     def is_intact(self, frame: int) -> bool:
         """Whether all of a frame can be read as it was written."""
+
+
+@dataclass(frozen=True)
+class FrameFiles:
+    """A file for each frame beside the stores, such as its table; a `Stored`.
+
+    Attributes
+    ----------
+    path
+        File of a frame.
+    largest
+        Size (bytes) up to which all of a file is looked at each time; of larger ones samples are.
+    """
+
+    path: Callable[[int], Path]
+    largest: int = 2**26
+
+    def identity(self, frame: int) -> str | None:
+        """Size and digest; ``None`` for no file, and for an empty one, as a full disk leaves."""
+        try:
+            found = sampled(self.path(frame), self.largest)
+        except FileNotFoundError:
+            return None
+        return None if found.startswith("0-") else found
+
+    def is_intact(self, frame: int) -> bool:
+        """Whether its identity is all that there is to ask for."""
+        return self.identity(frame) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,8 +183,6 @@ class FrameJob:
         result of the one before, the last returns a `FrameResult`. They overlap for successive frames.
     stores
         Where frames are written to. What is there must be what was written.
-    exists
-        Whether the rest of a frame's result is still there.
     unchanged
         Asked when a stamp differs: whether the input's content is nevertheless the one in the entry.
     skip_bad
@@ -171,7 +197,6 @@ class FrameJob:
     stamps: Mapping[int, str]
     steps: Mapping[str, Callable[[Any], Any]]
     stores: Sequence[Stored]
-    exists: Callable[[int], bool] = lambda frame: True
     unchanged: Callable[[int, Entry], bool] = lambda frame, entry: False
     skip_bad: bool = False
     verify: bool = False
@@ -180,6 +205,7 @@ class FrameJob:
         """Compute what is not finished; return the entries of all frames, in order."""
         finished = [frame for frame in self.stamps if self._is_finished(frame)]
         waiting = [frame for frame in self.stamps if frame not in set(finished)]
+        self._complete(finished)
         computed = 0
         chain: list[Callable[[Any], Any]] = [
             self._begin,
@@ -200,10 +226,18 @@ class FrameJob:
             return False
         return entry.skipped is not None or self._is_there(frame, entry)
 
+    def _complete(self, frames: Sequence[int]) -> None:
+        """Enter from now on what entries of earlier releases do not say."""
+        for frame in frames:
+            entry = self.ledger.entries[frame]
+            if entry.skipped is None and len(entry.stored) < len(self.stores):
+                self.ledger.add(replace(entry, stored=self._identities(frame)))
+
     def _is_there(self, frame: int, entry: Entry) -> bool:
         """Whether a frame's result is there, and is the one that was written."""
         found = self._identities(frame)
-        if None in found or entry.stored not in ([], found) or not self.exists(frame):
+        # Earlier releases knew fewer stores; TIFFs may be among them by choice.
+        if None in found or any(kept != now for kept, now in zip(entry.stored, found, strict=False)):
             return False
         return not self.verify or all(store.is_intact(frame) for store in self.stores)
 

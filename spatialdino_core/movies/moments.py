@@ -12,13 +12,20 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
 
-from spatialdino_core.movies.names import tokens
+from spatialdino_core.movies.names import VISIBLE_NM, tokens
 
 MOST_FIELDS = 3
 YEAR_DAYS = 366
 DAYS_APART = 7
 """Days between two days of one movie, at most."""
 LEAP_YEAR = 2024
+SPARSE = 2.0
+"""Times as many numbers as files: then they count no frames."""
+FEW_THOUSANDTHS, FEWEST_FALLS = 100, 0.1
+"""Thousandths are of many values, or fall from file to file often; a counter does so once at most."""
+APART_NM = 10
+"""Wavelengths of channels lie so far apart."""
+_FRACTION_SEPARATOR = re.compile(r"[-_.]")
 _SEPARATOR = re.compile(r"[-_.: hm]")
 _DATE_SEPARATOR = re.compile(r"[-_.]")
 _NUMBER = re.compile(r"\d+")
@@ -113,6 +120,45 @@ def fields_of(names: Sequence[str]) -> list[Fields]:
             start, end = columns[first][0].start(), columns[last][0].end()
             groups.append(Fields(texts, tuple(signs), start, end))
     return groups
+
+
+def thousandths_after(
+    names: Sequence[str], end: int, seconds: Sequence[float]
+) -> tuple[tuple[float, ...], int, list[int]] | None:
+    """Thousandths of a second after a time to the second: ``113000_500``, ``11-30-00-500``.
+
+    Parameters
+    ----------
+    end
+        Where the time ends in the first name.
+    seconds
+        The time in each name.
+
+    Returns
+    -------
+    tuple or None
+        Times with thousandths, s; where these end in the first name; the places of their numbers. ``None``
+        where three digits count frames, or tell positions or channels apart.
+    """
+    for fields in fields_of(names):
+        values = [int(row[0]) for row in fields.texts]
+        if fields.signs or fields.start != end + 1 or not _FRACTION_SEPARATOR.fullmatch(names[0][end]):
+            continue
+        if any(len(row[0]) != 3 for row in fields.texts) or len(set(values)) == 1:
+            continue
+        order = sorted(range(len(names)), key=lambda n: (seconds[n], values[n]))
+        falls = sum(values[b] < values[a] for a, b in pairwise(order))
+        rises = all((values[b] - values[a]) % 1000 == 1 for a, b in pairwise(order))
+        several = len(set(values))
+        dense = max(values) < SPARSE * several
+        counts = dense and (several <= FEW_THOUSANDTHS or falls < FEWEST_FALLS * len(names))
+        visible = VISIBLE_NM[0] <= min(values) and max(values) <= VISIBLE_NM[1]
+        apart = all(b - a >= APART_NM for a, b in pairwise(sorted(set(values))))
+        colours = visible and apart and 2 * several <= len(names)
+        if not (rises or counts or colours):
+            times = tuple(s + v / 1000 for s, v in zip(seconds, values, strict=True))
+            return times, fields.end, fields.places(names[0])
+    return None
 
 
 def orders_of_year(fields: Fields) -> Iterator[list[int]]:

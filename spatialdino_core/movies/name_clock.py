@@ -19,10 +19,11 @@ from spatialdino_core.movies.daytime import (
     is_steady,
     turned,
 )
-from spatialdino_core.movies.moments import Fields
+from spatialdino_core.movies.moments import Fields, thousandths_after
 from spatialdino_core.movies.names import (
     HOURS,
     OTHER_LABELS,
+    Token,
     columns_of,
     template,
     tokens,
@@ -63,6 +64,8 @@ def clock_of_names(names: Sequence[str]) -> NameClock:
         running = [c for c in columns if all(t.clock == kind for t in c) and len({t.value for t in c}) > 1]
         units = [{token.unit for token in column} for column in running]
         for column in running:
+            if kind == "absolute" and (finer := _finer(names, column)) is not None:
+                return finer
             if len({token.value for token in column}) == len(column):
                 times = [token.value for token in column]
                 if kind == "absolute" or len(running) == 1 or len(set.union(*units)) < sum(map(len, units)):
@@ -76,6 +79,16 @@ def clock_of_names(names: Sequence[str]) -> NameClock:
                 hours = any(unit.startswith("h") for unit in set.union(*units))
                 return NameClock(tuple(times), daily=hours and turned(times) is not None)
     return _daily_clock(names)
+
+
+def _finer(names: Sequence[str], stamps: Sequence[Token]) -> NameClock | None:
+    """Time stamps to the second, with the thousandths that stand after them."""
+    if any(stamp.unit or "." in stamp.text or "," in stamp.text for stamp in stamps):
+        return None
+    finer = thousandths_after(names, stamps[0].end, [stamp.value for stamp in stamps])
+    if finer is None or len(set(finer[0])) < len(names):
+        return None
+    return NameClock(finer[0], places=frozenset(finer[2]))
 
 
 def unwrapped(times: Sequence[float], clock: NameClock) -> list[float]:
@@ -136,13 +149,14 @@ def _undated(names: Sequence[str], time: Daytime) -> NameClock | None:
         longer = re.search(rf"\d{sign}$", names[0][: time.start]) or re.match(
             rf"{sign}\d", names[0][time.end :]
         )
-        if longer or first_label in OTHER_LABELS or any(o != own for o in date_orders(time.digits)):
+        dates = [] if time.to_thousandths else date_orders(time.digits)
+        if longer or first_label in OTHER_LABELS or any(o != own for o in dates):
             return None
         telling = is_steady(time.seconds)
     else:
         # Digits that are in even steps as a time only are one.
         first = [tokens(name)[min(time.places)].value for name in names]
-        telling = is_even(time.seconds) and not is_even(first)
+        telling = is_even(time.seconds) and (time.to_thousandths or not is_even(first))
     if not (telling or turned(time.seconds) is not None):
         return None
     return NameClock(time.seconds, certain=False, daily=True, places=time.places)

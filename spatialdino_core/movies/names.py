@@ -69,6 +69,8 @@ MOST_NAMES = 30_000
 ORDER = "order"
 """Name of a group in a pattern whose number puts files in order, and does not count frames."""
 
+NUMBER = "\0"
+"""What stands for every number in a template."""
 _STAMP = re.compile(
     r"(?<!\d)((?:19|20)\d\d)-?(\d\d)-?(\d\d)[T_ -]?(\d\d)[-:h.]?(\d\d)[-:m.]?(\d\d)(?:[.,](\d{1,6}))?(?!\d)"
 )
@@ -187,10 +189,10 @@ def template(name: str) -> str:
     """A name with every number, clock time and time stamp replaced: alike in all files of a series."""
     place, text = 0, ""
     for token in tokens(name):
-        text += name[place : token.start] + "\0"
+        text += name[place : token.start] + NUMBER
         place = token.end
     stem, dot, kind = (text + name[place:]).rpartition(".")
-    return stem + dot + kind.casefold()
+    return stem + dot + ("tif" if kind.casefold() == "tiff" else kind.casefold())
 
 
 @lru_cache(MOST_NAMES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +40,8 @@ AGES = ("hpf", "dpf", "hpi", "dpi", "hpt")
 TILE, HOUR = re.compile(r"[A-Za-z0-9].*[^A-Za-z0-9][mM]$"), "h"
 """Some programs number tiles right after an ``m``; with an ``h`` before another number it counts minutes."""
 FRAME_DIGITS, MOST_THINGS = 3, 10_000
-"""Digits of a number from 0 that counts frames after such a word (``cell000``); numbers beyond things."""
+"""Digits of a number from 0, or in steps, that counts frames after such a word (``cell000``); numbers beyond
+things."""
 
 
 class UncertainOrderError(ValueError):
@@ -92,7 +94,10 @@ class Column:
             return True
         if self.tokens[0].after in AGES:
             return False
-        frames = min(self.values) == 0 and all(len(token.text) >= FRAME_DIGITS for token in self.tokens)
+        first = min(self.values)
+        in_steps = len(self.values) > 2 and math.gcd(*(int(v - first) for v in self.values)) > 1
+        long = all(len(token.text) >= FRAME_DIGITS for token in self.tokens)
+        frames = long and (first == 0 or in_steps)
         return self.label in SPECIMENS and not frames and max(self.values) < MOST_THINGS
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spatialdino_core.movies.formats.image import FileMetadata, Image
-from spatialdino_core.movies.order import Key
+from spatialdino_core.movies.time_points import Key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,8 @@ class Opened:
     keys
         What time points that are not counted were put in order by; the same in another channel is the same
         time.
+    numbers
+        Of names, which told the order, as they stand there; else empty.
     name_clock_s
         When each time point was taken, s, where file names say; else empty.
     pattern
@@ -48,6 +50,7 @@ class Opened:
     counted: bool
     by: str
     keys: tuple[Key, ...] = ()
+    numbers: tuple[float, ...] = ()
     name_clock_s: tuple[float, ...] = ()
     pattern: str = ""
     named: bool = False

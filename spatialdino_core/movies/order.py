@@ -8,21 +8,17 @@ with its readings.
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 from spatialdino_core.movies.daytime import (
     DAY_S,
-    SPARSE,
-    date_orders,
-    is_dense,
     turned,
 )
-from spatialdino_core.movies.formats.image import MOST_STACKS
-from spatialdino_core.movies.hints import globs_of, pattern_of
+from spatialdino_core.movies.given_pattern import by_pattern
+from spatialdino_core.movies.hints import globs_of
+from spatialdino_core.movies.kinds import refuse_kinds, refuse_twins, signs
 from spatialdino_core.movies.name_clock import NameClock, clock_of_names, unwrapped
 from spatialdino_core.movies.names import (
     FIRST_LABEL,
@@ -31,14 +27,10 @@ from spatialdino_core.movies.names import (
     OTHER_LABELS,
     TIME_LABELS,
     VISIBLE_NM,
-    matched,
-    place_of,
-    template,
     tokens,
-    written_out,
 )
 from spatialdino_core.movies.number_columns import (
-    SHOWN,
+    AGES,
     SPECIMENS,
     YEAR_REMEDY,
     Column,
@@ -55,47 +47,13 @@ from spatialdino_core.movies.number_columns import (
     ways_to_say,
 )
 from spatialdino_core.movies.other_things import refuse_exposures, refuse_other_things
-from spatialdino_core.time_limit import TimeIsUp, time_limit
+from spatialdino_core.movies.restarts import LOOPS, refuse_restart
+from spatialdino_core.movies.time_points import MOST_THINGS, Series, counted
 
+COUNTER_DIGITS = 3
+"""A number of so many digits is a counter's; one from 1 that stands not after ``stack`` takes one more."""
 YEARS_S = 3e8
 """Times beyond are those of a date, since 1970."""
-Key = tuple[float, ...]
-PATTERN_S = 60.0
-"""Time that a pattern of the user may take for all names, s: there are some that take for ever."""
-MOST_POINTS, MOST_SHARE = 1000, 20
-"""Numbers that run over more than so many time points, and that many times the files, count no frames."""
-
-
-@dataclass(frozen=True)
-class Series:
-    """Files in order of time.
-
-    Attributes
-    ----------
-    point
-        Time point of each file, in the order of the names given; from 0 unless ``counted``.
-    counted
-        Whether the numbers are those of the names, so that one that is left out is a missing file.
-    key
-        What each was put in order by: the same key in another channel is the same time.
-    clock_s
-        When each was taken, s; empty where the names do not say.
-    by
-        What told the order, in words.
-    pattern
-        Of the column ``time_point``, which says that the number puts files in order and counts no frames.
-    label, numbers
-        The word before the number that told it; the numbers.
-    """
-
-    point: tuple[int, ...]
-    counted: bool
-    clock_s: tuple[float, ...]
-    by: str
-    key: tuple[Key, ...] = ()
-    pattern: str = ""
-    label: str = ""
-    numbers: tuple[float, ...] = ()
 
 
 def series_of(names: Sequence[str], pattern: str | None = None) -> Series:
@@ -117,7 +75,7 @@ def series_of(names: Sequence[str], pattern: str | None = None) -> Series:
     """
     clock = clock_of_names(names)
     if pattern is not None:
-        series = _by_pattern(names, pattern)
+        series = by_pattern(names, pattern, clock)
     elif len(names) == 1:
         return Series((0,), False, clock.times_s, "one file")
     else:
@@ -125,11 +83,13 @@ def series_of(names: Sequence[str], pattern: str | None = None) -> Series:
     order = sorted(range(len(names)), key=lambda n: series.point[n])
     times = unwrapped([clock.times_s[n] for n in order], clock) if clock.times_s else []
     runs = bool(times) and all(b > a for a, b in pairwise(times))
-    if times and not runs and pattern is None:
+    if times and not runs:
         a, b = next((order[n], order[n + 1]) for n in range(len(times) - 1) if times[n + 1] <= times[n])
+        found = f"{names[a]} before {names[b]} by {series.by}, after it by the clock in the name"
+        if pattern is not None:
+            return replace(series, warnings=(f"numbers and times of names disagree: {found}",))
         raise UncertainOrderError(
-            f"names whose numbers and times disagree: {names[a]} before {names[b]} by "
-            f"{series.by}, after it by the clock in the name",
+            f"names whose numbers and times disagree: {found}",
             [f"by {series.by}", "by the clock in the names"],
             pattern=series.pattern.replace(f"?P<{ORDER}>", ""),
         )
@@ -138,88 +98,11 @@ def series_of(names: Sequence[str], pattern: str | None = None) -> Series:
     return replace(series, clock_s=own)
 
 
-def _by_pattern(names: Sequence[str], pattern: str) -> Series:
-    """The time point is what the user's pattern finds in the file's name, else in the path."""
-    points: dict[Key, str] = {}
-    for name, key in zip(names, _found(names, pattern), strict=True):
-        if not key:
-            raise UncertainOrderError(f"{name}, in which the pattern {pattern!r} finds no number")
-        if key in points:
-            shown = ", ".join(map(written_out, key))
-            raise UncertainOrderError(f"{points[key]} and {name}, both time point {shown} by {pattern!r}")
-        points[key] = name
-    _refuse_part_of_time(names, pattern)
-    keys = tuple(points)
-    by = f"the pattern {pattern!r}"
-    counts = ORDER not in re.compile(pattern).groupindex
-    if counts and all(len(key) == 1 and key[0].is_integer() for key in keys):
-        hint = pattern.replace("(", f"(?P<{ORDER}>", 1)
-        numbers = tuple(int(key[0]) for key in keys)
-        if max(numbers) - min(numbers) > MOST_STACKS:
-            raise _too_many(numbers, hint)
-        return Series(numbers, True, (), by, pattern=hint)
-    rank = {key: number for number, key in enumerate(sorted(keys))}
-    return Series(tuple(rank[key] for key in keys), False, (), by, keys)
-
-
-def _found(names: Sequence[str], pattern: str) -> list[Key]:
-    """The numbers that a pattern finds in each name."""
-    keys: list[Key] = []
-    try:
-        with time_limit(PATTERN_S):
-            for name in names:
-                keys.append(matched(pattern, name))
-    except TimeIsUp:
-        raise UncertainOrderError(
-            f"the pattern {pattern!r}, which was still at {names[len(keys)]} after {PATTERN_S:g} s (a "
-            "repetition within a repetition takes for ever)"
-        ) from None
-    return keys
-
-
-def _too_many(numbers: Sequence[float], hint: str) -> UncertainOrderError:
-    """Numbers that run over far more time points than there are files: they count no frames."""
-    first, last = min(numbers), max(numbers)
-    return UncertainOrderError(
-        f"{len(numbers)} files whose numbers run from {first:.0f} to {last:.0f}", pattern=hint
-    )
-
-
-def _refuse_part_of_time(names: Sequence[str], pattern: str) -> None:
-    """Refuse a pattern for the minutes or seconds alone of times whose hours or minutes change too."""
-    found = {place_of(pattern, name) for name in names}
-    place = found.pop()
-    if len({template(name) for name in names}) > 1 or found or place is None:
-        return
-    columns = {column.place: column for column in running_columns(names)}
-    slower = [columns[p] for p in parts_of_time(names, place) if p < place and p in columns]
-    if not slower or place not in columns:
-        return
-    given = columns[place]
-    order = sorted(range(len(names)), key=lambda n: given.values[n])
-    slower = [c for c in columns.values() if c.place < place and (c in slower or not c.label)]
-    whole = sorted(range(len(names)), key=lambda n: [c.values[n] for c in (*slower, given)])
-    if whole != order:
-        raise UncertainOrderError(
-            f"the pattern {pattern!r}, which finds one part of what may be a time; a slower part runs too",
-            [shown_in_order(names, o) for o in (whole, order)],
-            pattern=column_pattern(names, *slower, given),
-        )
-
-
 def _by_evidence(names: Sequence[str], clock: NameClock) -> Series:
-    if len({template(name) for name in names}) > 1:
-        raise UncertainOrderError(
-            _differing(names),
-            globs=globs_of(names),
-            remedy="If all of it is one movie, rename the files, so that one number runs through all names, "
-            "such as t0000.",
-        )
+    refuse_kinds(names)
+    refuse_twins(names)
     if len({tuple(token.value for token in tokens(name) if token.signed) for name in names}) > 1:
-        raise UncertainOrderError(
-            "numbers with a dash before them, which may be a sign: " + names[0],
-            remedy="Rename the files with numbers from 0, such as t0000.",
-        )
+        raise signs(names)
     columns = [column for column in running_columns(names) if column.place not in clock.places]
     for labels in ((FIRST_LABEL,), TIME_LABELS):
         own = [c for label in labels if (c := _labelled(columns, label)) is not None]
@@ -231,14 +114,14 @@ def _by_evidence(names: Sequence[str], clock: NameClock) -> Series:
                 return _by_clock(names, [c for c in columns if c is not labelled], clock)
             _refuse_orders(names, labelled, others)
             refuse_other_things(names, columns, labelled.values, labelled)
-            return _counted(names, labelled, True)
+            return _doubted(names, labelled, clock, counted(names, labelled, True))
     single = _agreeing(names, [column for column in columns if is_unique(column)])
     if single:
         _refuse_still_time(names, single)
         _refuse_orders(names, single, other_orders(names, single))
         _refuse_fields(names, single, clock)
         refuse_other_things(names, columns, single.values, single)
-        return _counted(names, single, False)
+        return _doubted(names, single, clock, counted(names, single, False))
     if clock.times_s:
         return _by_clock(names, columns, clock)
     things = _things(columns)
@@ -246,14 +129,30 @@ def _by_evidence(names: Sequence[str], clock: NameClock) -> Series:
         if column.label in SPECIMENS and len(set(column.values)) == len(names):
             _refuse_orders(names, column, other_orders(names, column))
     counting = [column for column in columns if not column.counts_things]
-    if not columns:
-        raise UncertainOrderError(_differing(names))
     raise UncertainOrderError(
         "numbers that run, of which none is certain to be the time: " + "; ".join(map(described, columns)),
         [f"by {described(column)}" for column in columns],
         globs=globs_of(names, [column.place for column in things]),
         pattern=column_pattern(names, *(counting or columns)),
     )
+
+
+def _doubted(names: Sequence[str], column: Column, clock: NameClock, series: Series) -> Series:
+    """Doubt a number of which no word says that it counts time: so people number what they take, from 1.
+
+    Programs count frames from 0, or with more digits.
+    """
+    says = column.label in TIME_LABELS or column.tokens[0].after in AGES or bool(clock.times_s)
+    digits, first = min(len(token.text) for token in column.tokens), min(column.values)
+    if says or first == 0 or digits >= COUNTER_DIGITS + (first == 1 and column.label != FIRST_LABEL):
+        return series
+    doubt = UncertainOrderError(
+        f"a number that runs, of which no word says that it counts time: {described(column)}",
+        [f"as {len(names)} movies, one for each of them", "as one movie"],
+        globs=globs_of(names, [column.place]) if len(names) <= MOST_THINGS else (),
+        pattern=column_pattern(names, column),
+    )
+    return replace(series, doubt=doubt)
 
 
 def _things(columns: Sequence[Column]) -> list[Column]:
@@ -294,8 +193,8 @@ def _by_clock(names: Sequence[str], columns: Sequence[Column], clock: NameClock)
                 "number the files (t0000, t0001, …).",
             )
     refuse_exposures(names, times)
-    loops = (FIRST_LABEL, *TIME_LABELS)
-    refuse_other_things(names, [c for c in columns if c.label not in loops], times, None)
+    refuse_restart(names, columns, times)
+    refuse_other_things(names, [c for c in columns if c.label not in LOOPS], times, None)
     rank = {time: number for number, time in enumerate(sorted(times))}
     by = "the clock in the names" if clock.certain else "the time of day in the names"
     return Series(tuple(rank[time] for time in times), False, (), by, tuple((t,) for t in times))
@@ -335,43 +234,6 @@ def _refuse_still_time(names: Sequence[str], single: Column) -> None:
         )
 
 
-def _counted(names: Sequence[str], column: Column, is_time: bool) -> Series:
-    """Time points from a column: whole numbers count frames, unless there are far more of them than files."""
-    by = f"the number after '{column.label}'" if column.label else "the number in the names"
-    hint = pattern_of(names, [column.place], counts=False)
-    values = column.values
-    ordered = sorted(values)
-    rank = {value: number for number, value in enumerate(ordered)}
-    uncounted = Series(
-        tuple(rank[value] for value in values),
-        False,
-        (),
-        by,
-        tuple((value,) for value in values),
-        hint,
-        column.label,
-        values,
-    )
-    if any("." in token.text for token in column.tokens):
-        return uncounted
-    orders = [] if is_dense(values) else date_orders([token.text for token in column.tokens])
-    order = sorted(range(len(values)), key=lambda n: values[n])
-    others = [other for other in orders if other != order]
-    if others:
-        raise different_orders(names, [order, *others], remedy=YEAR_REMEDY)
-    if orders:
-        return uncounted
-    steps = [int(b - a) for a, b in pairwise(ordered)]
-    step = 1 if is_time else math.gcd(*steps)
-    if step < min(steps) and ordered[-1] - ordered[0] + 1 > SPARSE * len(values):
-        # Stamps of a clock or the like: they are in order, and count nothing.
-        return uncounted
-    if (ordered[-1] - ordered[0]) / step > MOST_POINTS + MOST_SHARE * len(values):
-        raise _too_many(values, hint)
-    points = tuple(int(value) // step for value in values)
-    return replace(uncounted, point=points, counted=True, key=())
-
-
 def _refuse_orders(names: Sequence[str], column: Column, others: Sequence[list[int]]) -> None:
     """Refuse a number that gives another order as a part of a date or time of day."""
     if others:
@@ -394,8 +256,3 @@ def _refuse_fields(names: Sequence[str], single: Column, clock: NameClock) -> No
                 raise different_orders(names, [order, other], *(c for c in columns if c.place in parts))
             remedy = ways_to_say(names, [*([column] for column in running), running])
             raise different_orders(names, [order, other], remedy=remedy)
-
-
-def _differing(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
-    return f"{len(names)} files without a number that runs through all names ({shown})"

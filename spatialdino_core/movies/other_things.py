@@ -10,13 +10,12 @@ from spatialdino_core.movies.daytime import (
     days_of,
     is_even,
 )
-from spatialdino_core.movies.hints import globs_of, pattern_of
+from spatialdino_core.movies.hints import clock_pattern, globs_of
 from spatialdino_core.movies.names import (
     AXES,
     HOURS,
     OTHER_LABELS,
     TIME_LABELS,
-    columns_of,
     tokens,
 )
 from spatialdino_core.movies.number_columns import (
@@ -30,6 +29,7 @@ from spatialdino_core.movies.number_columns import (
     ways_to_say,
     word_of,
 )
+from spatialdino_core.movies.restarts import MOVE_RUNS, globs_of_runs, runs_of_counter
 
 TIME_FIELDS = ("hr", "hour", "min", "minute")
 """Words before the parts of a time of day, which may stand still, go on and begin again; ``h`` and ``m`` if
@@ -57,22 +57,23 @@ def refuse_other_things(
     spans = "; ".join(_spans(names, thing, order, time) for thing in things)
     globs = globs_of(names, [thing.place for thing in things])
     readings = [f"as {len(globs)} movies or channels, one for each of them"] if globs else []
+    runs = next((found for c in things if time is None and (found := runs_of_counter(names, c, times))), [])
+    remedy = ""
+    if runs:
+        reading = f"as {len(runs)} runs, of which the second begins with {names[runs[1][0]]}"
+        own = globs_of_runs(names, runs)
+        remedy = f"For a movie of each run: {'; '.join(own)}." if own else MOVE_RUNS
+        if any(len(run) > len(runs[0]) for run in runs):
+            # Things that are visited in turn are all visited in the first round.
+            globs, readings, remedy = own, [], "" if own else MOVE_RUNS
+        readings.append(reading)
     raise UncertainOrderError(
         f"names in which another number changes beside the time: {spans}",
         [*readings, "as one movie that goes on"],
         globs=globs,
-        pattern=column_pattern(names, time) if time else _clock_pattern(names),
+        pattern=column_pattern(names, time) if time else clock_pattern(names),
+        remedy=remedy,
     )
-
-
-def _clock_pattern(names: Sequence[str]) -> str:
-    """A pattern that puts files in order by the clock in their names, where one number is the clock."""
-    for place, column in enumerate(columns_of(names)):
-        units = {token.unit for token in column}
-        unique = len({token.value for token in column}) == len(column)
-        if column[0].clock and unique and len(units) == 1 and "" not in units:
-            return pattern_of(names, [place], counts=False)
-    return ""
 
 
 def _stands(column: Column, order: Sequence[int]) -> bool:
@@ -135,7 +136,7 @@ def refuse_exposures(names: Sequence[str], times: Sequence[float]) -> None:
             f"durations, which may be times, exposures or doses: {shown}",
             [f"as {len(names)} movies, one for each of them", "as one movie"],
             globs=globs_of(names, [clocks[0].place]),
-            pattern=_clock_pattern(names),
+            pattern=clock_pattern(names),
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,10 +41,13 @@ class Pairing:
         For each channel.
     by_clock
         Whether clocks decided, against the numbers.
+    warnings
+        What neither tells.
     """
 
     indices: list[Indices]
     by_clock: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 def paired(channels: Sequence[Channel], stated: bool) -> Pairing:
@@ -62,23 +65,52 @@ def paired(channels: Sequence[Channel], stated: bool) -> Pairing:
     BadInputError
         If neither numbers nor clocks are certain.
     """
-    if _share_keys(channels):
-        every = sorted({key for channel in channels for key in channel.opened.keys})
-        return Pairing(
-            [{every.index(key): n for n, key in enumerate(channel.opened.keys)} for channel in channels]
-        )
-    numbered = _by_number(channels)
     clocks = _clocks(channels)
+    if _share_keys(channels):
+        return Pairing(_by_key(channels, clocks))
+    numbered = _by_number(channels)
     if len(channels) == 1 or (stated and all(channel.opened.counted for channel in channels)):
         return Pairing(numbered)
     if clocks is None:
         for other in channels[1:]:
             _refuse_other_keys(channels[0], other)
             _refuse_other_numbers(channels[0], other)
+        return Pairing(numbered, warnings=tuple(map(_one_is_shorter, channels[1:], repeat(channels[0]))))
+    if _agree(numbered, clocks):
         return Pairing(numbered)
-    if all(_agree(numbered, clocks, n) for n in range(1, len(channels))):
-        return Pairing(numbered)
+    in_turns = _in_turns(channels)
+    if in_turns and _agree(in_turns, clocks):
+        return Pairing(in_turns, by_clock=True)
     return Pairing(_by_clock(channels, clocks), by_clock=True)
+
+
+def _by_key(channels: Sequence[Channel], clocks: Sequence[NDArray[np.float64]] | None) -> list[Indices]:
+    """Stacks that were put in order by the same values, or nearly so by clocks that show whole seconds."""
+    keys = [channel.opened.keys for channel in channels]
+    every = sorted({key for own in keys for key in own})
+    if clocks is not None and len(set(map(len, keys))) == 1 and any(set(own) != set(keys[0]) for own in keys):
+        ranks = [{n: n for n in range(len(own))} for own in keys]
+        if _agree(ranks, clocks):
+            return ranks
+    if clocks is not None:
+        common = set.intersection(*map(set, keys))
+        alone = sorted((key[0], channel) for channel, own in enumerate(keys) for key in {*own} - common)
+        for (a, one), (b, other) in pairwise(alone):
+            if one != other and b > a and b - a <= APART * _step(clocks):
+                raise _uncertain(channels, max(one, other))
+    return [{every.index(key): n for n, key in enumerate(own)} for own in keys]
+
+
+def _one_is_shorter(channel: Channel, first: Channel) -> str:
+    """A word on channels of which one has fewer time points, without clocks; empty where that is not so."""
+    a, b = (one.opened.numbers or one.points for one in (first, channel))
+    gaps = any(own[-1] - own[0] >= len(own) for own in (a, b))
+    if gaps or a[0] != b[0] or len(a) == len(b):
+        return ""
+    return (
+        f"channels '{first.row.channel}' and '{channel.row.channel}' have {len(a)} and {len(b)} time points; "
+        "no clock tells whether the shorter one ended earlier, or lost a stack before and counted on"
+    )
 
 
 def _share_keys(channels: Sequence[Channel]) -> bool:
@@ -87,6 +119,15 @@ def _share_keys(channels: Sequence[Channel]) -> bool:
     if len(channels) == 1 or not all(keys) or _take_turns(channels):
         return False
     return all(2 * len(keys[0] & own) > min(len(keys[0]), len(own)) for own in keys[1:])
+
+
+def _share_numbers(channels: Sequence[Channel]) -> bool:
+    """Whether channels have whole numbers of names in common, of which some leave out others."""
+    numbers = [set(channel.opened.numbers) for channel in channels]
+    if len(channels) == 1 or not all(own and all(float(n).is_integer() for n in own) for own in numbers):
+        return False
+    gaps = any(max(own) - min(own) >= len(own) for own in numbers)
+    return gaps and all(len(own & numbers[0]) > 1 for own in numbers[1:])
 
 
 def _take_turns(channels: Sequence[Channel]) -> bool:
@@ -100,9 +141,25 @@ def _take_turns(channels: Sequence[Channel]) -> bool:
     )
 
 
+def _in_turns(channels: Sequence[Channel]) -> list[Indices]:
+    """Where one counter goes from channel to channel, and some stacks are lost or none; else nothing."""
+    every, numbers = len(channels), [channel.opened.numbers for channel in channels]
+    if not all(numbers) or len({tuple({n % every for n in own}) for own in numbers}) < every:
+        return []
+    first = min(map(min, numbers))
+    return [{int(n - first) // every: index for index, n in enumerate(own)} for own in numbers]
+
+
 def _by_number(channels: Sequence[Channel]) -> list[Indices]:
     """Where one channel counts in its names and another in its file, both begin with the first time point."""
     first = channels[0]
+    if not all(channel.opened.numbers == channel.points for channel in channels) and _share_numbers(channels):
+        # One of them has files for a few of the time points only, in steps that count for themselves.
+        numbers = [[int(n) for n in channel.opened.numbers] for channel in channels]
+        base = min(map(min, numbers))
+        step = math.gcd(*(n - base for own in numbers for n in own))
+        base = base if step > 1 else 0
+        return [{(n - base) // step: index for index, n in enumerate(own)} for own in numbers]
     shifts = [
         0 if channel.opened.counted == first.opened.counted else first.points[0] - channel.points[0]
         for channel in channels
@@ -129,13 +186,19 @@ def _step(clocks: Sequence[NDArray[np.float64]]) -> float:
     return float(min(np.median(np.diff(own)) for own in clocks))
 
 
-def _agree(numbered: Sequence[Indices], clocks: Sequence[NDArray[np.float64]], number: int) -> bool:
-    """Whether the stacks of a channel are as far behind those of the same numbers of the first as ever."""
-    first, other = numbered[0], numbered[number]
-    late = np.array([clocks[number][other[p]] - clocks[0][first[p]] for p in first if p in other])
-    late /= _step([clocks[0], clocks[number]])
-    most = APART if _is_later(list(first), list(other)) else LONGEST_DELAY
-    return len(late) > 0 and float(np.ptp(late)) < APART and abs(float(np.median(late))) < most
+def _agree(numbered: Sequence[Indices], clocks: Sequence[NDArray[np.float64]]) -> bool:
+    """Whether the stacks of each channel are as far behind those of the same numbers of the first as ever."""
+    first = numbered[0]
+    for other, own in zip(numbered[1:], clocks[1:], strict=True):
+        step = _step([clocks[0], own])
+        late = np.array([own[other[p]] - clocks[0][first[p]] for p in first if p in other]) / step
+        # Times in whole seconds are cut: equal delays differ by one.
+        whole = all(bool(np.all(times == np.round(times))) for times in (clocks[0], own))
+        cut = min(1 / step, APART) if whole else 0.0
+        most = APART if _is_later(list(first), list(other)) else LONGEST_DELAY
+        if len(late) == 0 or np.ptp(late) - cut >= APART or abs(float(np.median(late))) >= most:
+            return False
+    return True
 
 
 def _is_later(points: Sequence[int], others: Sequence[int]) -> bool:
@@ -177,7 +240,7 @@ def _delay(
     apart = [_distances(clocks[0], clocks[number] - late * step) / step for late in tried]
     together = [int(np.count_nonzero(one < TOGETHER)) for one in apart]
     best = int(np.argmax(together))
-    if together[best] == 0 or np.any((apart[best] >= TOGETHER) & (apart[best] < APART)):
+    if together[best] == 0 or np.any((apart[best] >= TOGETHER) & (apart[best] <= APART)):
         raise _uncertain(channels, number)
     return float(tried[best]) * step
 
@@ -220,16 +283,21 @@ def _refuse_other_numbers(first: Channel, other: Channel) -> None:
     if first.opened.counted != other.opened.counted or not _is_later(a, b):
         return
     apart = math.gcd(*(y - x for x, y in pairwise(a))) > 1 and len(a) == len(b)
-    pattern = other.opened.pattern if apart else ""
+    order = other.opened.pattern
+    patterns = {c.row.channel: c.opened.pattern.replace(f"?P<{ORDER}>", "") for c in (first, other)}
+    said = "say in the column 'time_point' of"
+    ways = ["Rename the files of one channel"]
+    if apart and order:
+        ways.append(f"if one counter goes from channel to channel, {said} each: {order}")
+    elif all(patterns.values()):
+        listed = "; ".join(f"{pattern} ('{channel}')" for channel, pattern in patterns.items())
+        ways.append(f"or, if the numbers are right, {said} each: {listed}")
+        if all(own[-1] - own[0] < len(own) for own in (a, b)):
+            ways.append(f"if each begins with its first, {said} '{other.row.channel}' alone: {order}")
     raise BadInputError(
         f"movie '{first.row.movie}'",
         found=f"time points {a[0]}–{a[-1]} in channel '{first.row.channel}' and {b[0]}–{b[-1]} in "
         f"'{other.row.channel}': read by number, or each from its first ({b[0] - a[0]} apart)",
         expected="the same numbers, or clock times that tell",
-        remedy="Rename the files of one channel, or say in 'time_point' which number counts in each."
-        + (
-            f" If one counter goes from channel to channel, say in the column 'time_point' of each: {pattern}"
-            if pattern
-            else ""
-        ),
+        remedy="; ".join(ways),
     )

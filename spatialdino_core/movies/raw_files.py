@@ -1,4 +1,4 @@
-"""The files that a movie is made of, from outside: whether they changed, what keeps them from being read.
+"""The files that a movie is made of, from outside: where they lie, whether they changed, why none is read.
 
 Looks at names and states only; what is in the files is the register's business.
 """
@@ -11,6 +11,7 @@ import re
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.formats.image import MARKS
@@ -33,13 +34,73 @@ def fingerprint(rows: Sequence[SheetRow]) -> list[Stamp]:
     it, for a file of an OME-TIFF set those beside it whose names begin in the same way), the microscope's
     settings files beside them, and the calibration files that the rows name.
     """
-    stamps: list[Stamp] = []
-    for row in rows:
-        raw = row.files()
-        beside = [*settings_beside(raw), *_rest_of_the_set(raw)]
-        for path in [*map(str, raw + beside), *row.calibrations().values()]:
-            stamps += _stamps_of(path)
-    return stamps
+    return [stamp for row in rows for path in _paths(row) for stamp in _stamps_of(path)]
+
+
+def state(rows: Sequence[SheetRow]) -> list[Any]:
+    """What the sheet says of a movie and the `fingerprint` of its files, JSON-able: the same wherever they
+    lie, and however the way there is spelled.
+
+    Of the names of folders those count that a reader looks at: the one that all files of a row have in
+    common, and those below it.
+    """
+    paths = [row.path for row in rows]
+    return [[paths.index(row.path), *_state(row)] for row in rows]
+
+
+def _state(row: SheetRow) -> list[Any]:
+    raw = row.files()
+    alone = len(raw) == 1 and os.path.isdir(raw[0]) and not _is_store(str(raw[0]))
+    folders = [str(path) if alone else os.path.dirname(path) for path in raw]
+    common = os.path.commonpath([os.path.abspath(folder) for folder in dict.fromkeys(folders)] or ["/"])
+    above = os.path.join(os.path.dirname(common), "")
+
+    def below(stamps: Sequence[Stamp]) -> list[tuple[Any, ...]]:
+        return sorted((os.path.abspath(path).removeprefix(above), *rest) for path, *rest in stamps)
+
+    named = [stamp for path in map(str, raw) for stamp in _stamps_of(path)]
+    # A folder is more than the files in it, but where it stands for these.
+    named += [(str(path), 0, 0) for path in raw if not alone and os.path.isdir(path)]
+    beside = [stamp for path in map(str, _beside(raw)) for stamp in _stamps_of(path)]
+    calibrations = row.calibrations()
+    files = {
+        column: [(os.path.basename(name), size, when) for name, size, when in _stamps_of(path)]
+        for column, path in calibrations.items()
+    }
+    said = row.model_dump_json(exclude={"train", *calibrations, *(["path"] if raw else [])})
+    return [said, below(named), below(beside), files]
+
+
+def places(rows: Sequence[SheetRow]) -> list[str]:
+    """Folders in which the files of a movie lie, as `nearest` names them."""
+    folders = {
+        str(path) if len(raw) == 1 and os.path.isdir(path) else os.path.dirname(path)
+        for raw in (row.files() for row in rows)
+        for path in raw
+    }
+    return sorted({os.path.dirname(nearest(os.path.join(folder, "any"))) for folder in folders})
+
+
+def nearest(path: Path | str) -> str:
+    """A file in the real folder that it lies in: from the working folder on, if that is above, else from the
+    root on. No link on the way there changes it, nor does moving the working folder with all that is in it.
+    """
+    folder, name = os.path.split(path)
+    real, here = os.path.join(os.path.realpath(folder), name), os.getcwd()
+    return os.path.relpath(real, here) if os.path.commonpath([real, here]) == here else real
+
+
+def _paths(row: SheetRow) -> list[str]:
+    raw = row.files()
+    return [*map(str, [*raw, *_beside(raw)]), *row.calibrations().values()]
+
+
+def _beside(raw: list[Path]) -> list[Path]:
+    return [*settings_beside(raw), *_rest_of_the_set(raw)]
+
+
+def _is_store(path: str) -> bool:
+    return path.endswith(".zarr") or any(os.path.exists(os.path.join(path, name)) for name in MARKS)
 
 
 def _stamps_of(path: str) -> list[Stamp]:
@@ -47,12 +108,14 @@ def _stamps_of(path: str) -> list[Stamp]:
     stamp = _stamp(path)
     if stamp is not None:
         return [stamp]
-    is_store = path.endswith(".zarr") or any(os.path.exists(os.path.join(path, name)) for name in MARKS)
+    is_store = _is_store(path)
     stamps: list[Stamp | None] = []
     forbidden: list[OSError] = []
     for folder, folders, names in os.walk(path, onerror=forbidden.append):
         stamps += [_stamp(os.path.join(folder, name)) for name in names]
         if not is_store:
+            within = [os.path.join(folder, name) for name in sorted(folders)]
+            stamps += [stamp for store in within if _is_store(store) for stamp in _stamps_of(store)]
             folders.clear()
     stamps += [_unreadable(path, error) for error in forbidden]
     return sorted(stamp for stamp in stamps if stamp is not None)
@@ -152,7 +215,19 @@ def _nothing_there(row: SheetRow) -> str | None:
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR):
             return f"'{os.strerror(error.errno or 0)}' for {error.filename}"
-    return f"no file that matches ({folder} is there, and nothing like {missing} in it)"
+    return f"no file that matches ({folder} is there, and nothing like {missing} in it{_foreign(missing)})"
+
+
+def _foreign(path: str) -> str:
+    """What in a path is understood elsewhere, in words: signs of Windows, the shell's home folder, a URL."""
+    parts = path.split("/")
+    if "\\" in path or re.fullmatch(r"[A-Za-z]:", parts[0]):
+        return "; write / in place of \\, and where a drive or server of Windows is found here, e.g. /mnt/…"
+    if parts[0].startswith("~"):
+        return "; ~ is no home folder here: write the whole path, from /"
+    if parts[0].endswith(":") and len(parts) > 1:
+        return "; write the path of a folder of this machine in place of the address"
+    return ""
 
 
 def _why(path: str) -> str:

@@ -20,11 +20,11 @@ from spatialdino_core.movies.provenance import software
 from spatialdino_core.movies.raw_files import check_files
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.resolve import Resolved, resolve, times_of
+from spatialdino_core.movies.rounding import HIGHEST_COUNT, rounding_of
 from spatialdino_core.movies.settle import INTERVAL_DISAGREEMENT, settle_acquisition
 from spatialdino_core.movies.sheet import SheetRow
 
 BadFramePolicy = Literal["fail", "skip"]
-HIGHEST_COUNT = 65535
 
 
 def register_movie(
@@ -65,7 +65,7 @@ def register_movie(
         found = resolve(rows, reading)
         table = found.table
         _check_stacks(rows, found)
-        acquisition, warnings = settle_acquisition(first, found.said, found.table.frames)
+        acquisition, warnings = settle_acquisition(first, found.said, found.table.frames, found.odd_clock)
         skipped = _skipped(first.movie, found.table, on_bad_frame)
     except Exception as error:
         problem = str(as_bad_input(error, f"movie '{first.movie}' ({first.path})"))
@@ -218,7 +218,7 @@ def as_counts(stack: np.ndarray, where: str) -> np.ndarray:
             "If counts above 32,767 became negative, read them as unsigned 16-bit again (view as uint16); if "
             "they are counts less an offset, add 32768"
             if low < -0.5 and stack.dtype == np.int16
-            else f"Add {-int(np.floor(low))} or more to all frames of the movie"
+            else _made_positive(stack, float(low))
             if low < -0.5
             else f"Divide all frames of the movie by {written_out(excess)} or more"
         )
@@ -230,3 +230,12 @@ def as_counts(stack: np.ndarray, where: str) -> np.ndarray:
         )
     whole = stack if stack.dtype.kind in "iu" else np.clip(np.rint(stack), 0, HIGHEST_COUNT)
     return whole.astype(np.uint16)
+
+
+def _made_positive(stack: np.ndarray, low: float) -> str:
+    """How values below 0 become counts: where rounding would destroy them, they are scaled before."""
+    rounding = rounding_of(stack - low)
+    factor = rounding.factor if rounding is not None and rounding.loses else 1
+    least = int(np.ceil(-low * factor))
+    scaled = f"Multiply all frames of the movie by {factor}, then add" if factor > 1 else "Add"
+    return f"{scaled} {least} or more{'' if factor > 1 else ' to all frames of the movie'}"

@@ -57,6 +57,8 @@ class Resolved:
         What told the order of the files.
     files
         Number of files, the first and the last.
+    odd_clock
+        Why a clock of the files is not taken.
     warnings
         What is odd.
     """
@@ -68,6 +70,7 @@ class Resolved:
     clock_s: Mapping[int, float]
     by: str
     files: tuple[int, str, str]
+    odd_clock: str
     warnings: tuple[str, ...]
 
 
@@ -97,13 +100,7 @@ def resolve(rows: Sequence[SheetRow], reading: ReadingParameters) -> Resolved:
         p for p in frames if any(_is_there(c, own.get(p)) for c, own in zip(channels, aligned, strict=True))
     ]
     if not recorded:
-        first = channels[0]
-        raise BadInputError(
-            rows[0].path,
-            found=next(iter(first.image.faults.values()), "no stack"),
-            expected="at least one whole stack",
-            remedy="Copy it again from the microscope.",
-        )
+        raise _no_stack(channels[0])
     # What was announced and never recorded at the end is no frame.
     announced = [point for point in frames if point > recorded[-1]]
     frames = frames[: len(frames) - len(announced)]
@@ -124,7 +121,11 @@ def resolve(rows: Sequence[SheetRow], reading: ReadingParameters) -> Resolved:
         frames=len(frames),
         stacks=stacks,
         left_out=left_out,
-        announced={point: f"time point {point} is announced, but was never recorded" for point in announced},
+        announced={
+            point: f"time point {point} is announced, but was never recorded (the acquisition stopped after "
+            f"{len(frames)} time points)"
+            for point in announced
+        },
         clock=source,
         position=channels[0].image.name if len(channels[0].opened.images) > 1 else "",
     )
@@ -137,11 +138,14 @@ def resolve(rows: Sequence[SheetRow], reading: ReadingParameters) -> Resolved:
         clock_s=clock,
         by=channels[0].opened.by,
         files=(len(names), names[0], names[-1]),
+        odd_clock=next((channel.odd_clock for channel in channels if channel.odd_clock), ""),
         warnings=(
             *(warning for channel in channels for warning in channel.opened.warnings),
             *odd_names(channels),
             *names_of_other_channels(channels),
+            *dict.fromkeys(c.odd_clock for c in channels if c.odd_clock and not c.has_constant_clock),
             *([OTHERWISE] if pairing.by_clock else []),
+            *filter(None, pairing.warnings),
         ),
     )
 
@@ -155,7 +159,18 @@ def _opened_channels(rows: Sequence[SheetRow], reading: ReadingParameters) -> li
         image = chosen_image(row, opened.images)
         number = channel_number(row, image, opened.named)
         channels.append(Channel(row=row, opened=opened, image=image, number=number))
+        if not channels[-1].points:
+            raise _no_stack(channels[-1])
     return channels
+
+
+def _no_stack(channel: Channel) -> BadInputError:
+    return BadInputError(
+        channel.row.path,
+        found=next(iter(channel.image.faults.values()), "no stack"),
+        expected="at least one whole stack",
+        remedy="Copy it again from the microscope.",
+    )
 
 
 def _is_counted(channels: Sequence[Channel]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,10 +18,12 @@ from spatialdino_core.movies.formats.tiff_content import TiffContent
 from spatialdino_core.movies.names import OTHER_LABELS, columns_of, template, written_out
 from spatialdino_core.movies.number_columns import UncertainOrderError
 from spatialdino_core.movies.opened import Opened, below_common_folder
-from spatialdino_core.movies.order import Series, series_of
+from spatialdino_core.movies.order import series_of
 from spatialdino_core.movies.plane_files import files_of_planes, starred
+from spatialdino_core.movies.series_units import Unit, differs, form_of, is_plane, stack_of_planes, words_of
 from spatialdino_core.movies.settle import DISAGREEMENT
 from spatialdino_core.movies.sheet import SheetRow
+from spatialdino_core.movies.time_points import MOST_THINGS, Series
 
 SHOWN = 8
 PART_LABELS = ("part", "parts", "file", "chunk", "segment", "split", "piece")
@@ -29,25 +31,6 @@ PART_LABELS = ("part", "parts", "file", "chunk", "segment", "split", "piece")
 SIZES = {"pixel_um": "pixel_um", "pixel_y_um": "pixel_um", "plane_spacing_um": "step_um"}
 """What files say of sizes, and the column of the sheet that decides."""
 Contents = dict[Path, TiffContent | str]
-
-
-@dataclass(frozen=True)
-class _Unit:
-    """What is put in order: a file, or all files of planes of one time point.
-
-    Attributes
-    ----------
-    name
-        Below the folder that all have in common.
-    files
-        Its files.
-    images
-        What it holds, or why it cannot be used.
-    """
-
-    name: str
-    files: tuple[Path, ...]
-    images: list[Image] | str
 
 
 def open_series(
@@ -84,11 +67,11 @@ def open_series(
     if len(files) == 1:
         return _of_one(row, files[0], contents[files[0]], unused)
     names = dict(zip(files, below_common_folder(files), strict=True))
-    by_plane = all(_is_plane(own) for path in files if not isinstance(own := images[path], str))
+    by_plane = all(is_plane(own) for path in files if not isinstance(own := images[path], str))
     units = (
-        [_of_planes(*group, images) for group in files_of_planes(row, names)]
+        [stack_of_planes(*group, images) for group in files_of_planes(row, names)]
         if by_plane
-        else [_Unit(name, (path,), images[path]) for path, name in names.items()]
+        else [Unit(name, (path,), images[path]) for path, name in names.items()]
     )
     try:
         series = series_of([unit.name for unit in units], pattern)
@@ -96,7 +79,7 @@ def open_series(
         raise _uncertain(row, error, pattern, starred if by_plane else str) from None
     order = sorted(range(len(units)), key=lambda number: series.point[number])
     ordered = [units[number] for number in order]
-    warnings = _differing_sizes(row, ordered)
+    warnings = [*series.warnings, *_differing_sizes(row, ordered)]
     if not by_plane:
         warnings += _differing_names(row, ordered, contents, pattern)
     if any(image.times > 1 for own in whole for image in own):
@@ -107,6 +90,10 @@ def open_series(
     positions = Counter(map(len, usable)).most_common(1)[0][0]
     by = f"{series.by}; one plane in each file" if by_plane else series.by
     merged = [_merged(ordered, position) for position in range(positions)]
+    if series.doubt is not None and not any(image.clock_s for image in merged):
+        if len(units) <= MOST_THINGS:
+            raise _uncertain(row, series.doubt, pattern, starred if by_plane else str)
+        warnings.append(f"{series.doubt.found}; it is read as one movie")
     if any(image.clock_s for own in usable for image in own) and not any(image.clock_s for image in merged):
         warnings.append("the clock of each file begins with the file, so that it is none of the movie")
     return _opened(
@@ -119,13 +106,14 @@ def open_series(
         by=by,
         pattern=series.pattern,
         keys=tuple(series.key[number] for number in order) if series.key else (),
+        numbers=tuple(series.numbers[number] for number in order) if series.numbers else (),
         name_clock_s=tuple(series.clock_s[number] for number in order) if series.clock_s else (),
     )
 
 
 def _of_one(row: SheetRow, path: Path, content: TiffContent | str, unused: dict[str, str]) -> Opened:
     """The only file that is of the row's channel."""
-    unit = _Unit(path.name, (path,), content if isinstance(content, str) else [])
+    unit = Unit(path.name, (path,), content if isinstance(content, str) else [])
     if isinstance(content, str):
         raise _no_whole_stack(row, [unit])
     images = tiff.images_of(content, row.axes, one_stack=False)
@@ -135,7 +123,7 @@ def _of_one(row: SheetRow, path: Path, content: TiffContent | str, unused: dict[
 
 def _opened(
     images: Sequence[Image],
-    units: Sequence[_Unit],
+    units: Sequence[Unit],
     unused: dict[str, str],
     warnings: list[str],
     **order: object,
@@ -163,10 +151,10 @@ def _uncertain(
         listed = "; ".join(shown(glob) for glob in error.globs[:SHOWN])
         more = "; …" if len(error.globs) > SHOWN else ""
         ways.append(f"Make 'path' end in one of these: {listed}{more}.")
-    if error.pattern:
-        ways.append(f"If all of it is one movie, say in the column 'time_point': {error.pattern}")
     if error.remedy:
         ways.append(error.remedy)
+    if error.pattern:
+        ways.append(f"If all of it is one movie, say in the column 'time_point': {error.pattern}")
     if not ways:
         ways.append(
             "Rename the files, so that one number runs through all names, such as t0000; make the path match "
@@ -180,30 +168,7 @@ def _uncertain(
     )
 
 
-def _is_plane(images: Sequence[Image]) -> bool:
-    """Whether a file holds a single plane."""
-    return len(images) == 1 and (images[0].times, images[0].channels, images[0].shape_zyx[0]) == (1, 1, 1)
-
-
-def _of_planes(
-    name: str, files: Sequence[Path], missing: str, images: dict[Path, list[Image] | str]
-) -> _Unit:
-    """The stack of one time point, whose planes lie in files of their own, in order of z."""
-    planes = [images[file] for file in files]
-    bad = missing or next((own for own in planes if isinstance(own, str)), "")
-    whole = [own[0] for own in planes if not isinstance(own, str)]
-    bad = bad or next((fault for image in whole for fault in image.faults.values()), "")
-    if whole and not bad:
-        odd = next((image for image in whole if _form(image) != _form(whole[0])), None)
-        bad = _differs(odd, whole[0]) if odd is not None else ""
-    if bad or not whole:
-        return _Unit(name, tuple(files), bad)
-    pieces = tuple(piece for image in whole for piece in image.stacks[0, 0])
-    shape = (len(whole), *whole[0].shape_zyx[1:])
-    return _Unit(name, tuple(files), [replace(whole[0], shape_zyx=shape, stacks={(0, 0): pieces})])
-
-
-def _no_whole_stack(row: SheetRow, units: Sequence[_Unit]) -> BadInputError:
+def _no_whole_stack(row: SheetRow, units: Sequence[Unit]) -> BadInputError:
     return BadInputError(
         f"movie '{row.movie}' ({row.path})",
         found=f"no stack that is whole ({units[0].images})",
@@ -212,12 +177,12 @@ def _no_whole_stack(row: SheetRow, units: Sequence[_Unit]) -> BadInputError:
     )
 
 
-def _merged(units: Sequence[_Unit], position: int) -> Image:
+def _merged(units: Sequence[Unit], position: int) -> Image:
     """One image of a series of stacks, of the shape and type that most of them have."""
     own = [_at(unit, position) for unit in units]
     whole = [image for image in own if not isinstance(image, str)]
-    usual, _ = Counter(_form(image) for image in whole).most_common(1)[0]
-    model = next(image for image in whole if _form(image) == usual)
+    usual, _ = Counter(form_of(image) for image in whole).most_common(1)[0]
+    model = next(image for image in whole if form_of(image) == usual)
     pieces: dict[Place, tuple[Piece, ...]] = {}
     faults: dict[Place, str] = {}
     clock: dict[Place, float] = {}
@@ -227,8 +192,8 @@ def _merged(units: Sequence[_Unit], position: int) -> Image:
                 faults[t, c] = image
             elif (0, c) in image.faults:
                 faults[t, c] = image.faults[0, c]
-            elif _form(image) != usual:
-                faults[t, c] = _differs(image, model)
+            elif form_of(image) != usual:
+                faults[t, c] = differs(image, model)
             else:
                 pieces[t, c] = image.stacks[0, c]
                 clock |= {(t, c): image.clock_s[0, c]} if (0, c) in image.clock_s else {}
@@ -237,30 +202,15 @@ def _merged(units: Sequence[_Unit], position: int) -> Image:
     return replace(model, times=len(own), stacks=pieces, faults=faults, clock_s=clock, absent=frozenset())
 
 
-def _at(unit: _Unit, position: int) -> Image | str:
+def _at(unit: Unit, position: int) -> Image | str:
     if isinstance(unit.images, str):
         return unit.images
     return unit.images[position] if position < len(unit.images) else f"{unit.name}: it holds no such image"
 
 
-def _form(image: Image) -> tuple[object, ...]:
-    """What the files of a series have in common."""
-    return image.shape_zyx, image.dtype.str, image.channels, image.channel_names
-
-
-def _differs(image: Image, model: Image) -> str:
-    names = [piece.file.name for pieces in image.stacks.values() for piece in pieces]
-    return f"{names[0] if names else 'the file'}: {_words_of(image)}, not {_words_of(model)} as the others"
-
-
-def _words_of(image: Image) -> str:
-    named = f" {list(image.channel_names)}" if any(image.channel_names) else ""
-    return f"{image.channels} channels{named} of {image.shape_zyx} {image.dtype}"
-
-
 def _in_parts(
     row: SheetRow,
-    units: Sequence[_Unit],
+    units: Sequence[Unit],
     series: Series,
     unused: dict[str, str],
     warnings: list[str],
@@ -274,13 +224,13 @@ def _in_parts(
             raise _unfit_parts(row, found, "Copy it again, or leave it out of the path.")
         parts.append(unit.images)
     forms = {
-        tuple(map(_form, images)): f"{unit.name}: {_words_of(images[0])}"
+        tuple(map(form_of, images)): f"{unit.name}: {words_of(images[0])}"
         for unit, images in zip(units, parts, strict=True)
     }
     if len(forms) > 1:
         found = f"parts that differ: {'; '.join(forms.values())}"
         raise _unfit_parts(row, found, "Make the path match the parts of one movie.")
-    numbers = sorted(series.numbers)
+    numbers = sorted(series.numbers) if pattern is None else []
     if numbers and (numbers[0] > 1 or numbers[-1] - numbers[0] + 1 > len(numbers)):
         listed = ", ".join(map(written_out, numbers[:SHOWN]))
         raise _unfit_parts(
@@ -350,7 +300,7 @@ def _runs(image: Image) -> bool:
     return len(times) > 1 and all(b > a for a, b in pairwise(times))
 
 
-def _differing_sizes(row: SheetRow, units: Sequence[_Unit]) -> list[str]:
+def _differing_sizes(row: SheetRow, units: Sequence[Unit]) -> list[str]:
     """Warn of files that say different sizes; refuse them where the sheet does not decide."""
     warnings = []
     for attribute, column in SIZES.items():
@@ -379,7 +329,7 @@ def _is_same(one: float, other: float) -> bool:
 
 
 def _differing_names(
-    row: SheetRow, units: Sequence[_Unit], contents: Contents, pattern: str | None
+    row: SheetRow, units: Sequence[Unit], contents: Contents, pattern: str | None
 ) -> list[str]:
     """Warn of files whose images have different names; refuse them where several files share each."""
     named: dict[str, list[str]] = {}
@@ -408,5 +358,5 @@ def _differing_names(
     return [] if counted else [f"the images of the files have different names: {listed}{more}"]
 
 
-def _any_pattern(units: Sequence[_Unit]) -> str:
+def _any_pattern(units: Sequence[Unit]) -> str:
     return series_of([unit.name for unit in units]).pattern.replace("?P<order>", "")

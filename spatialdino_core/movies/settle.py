@@ -27,7 +27,7 @@ PLACEHOLDER = 1.0
 
 
 def settle_acquisition(
-    row: SheetRow, said: Sequence[FileMetadata], frames: int
+    row: SheetRow, said: Sequence[FileMetadata], frames: int, odd_clock: str = ""
 ) -> tuple[Acquisition, list[str]]:
     """Take each value from the sheet, else from the files; never from a default.
 
@@ -39,6 +39,8 @@ def settle_acquisition(
         What its files say, the most trusted first.
     frames
         Number of time points; a single one needs no interval.
+    odd_clock
+        Why their clock gives none.
 
     Returns
     -------
@@ -69,9 +71,10 @@ def settle_acquisition(
     missing = [name for name in needed if not stated[name]]
     if missing:
         origins = " or the ".join(["sample sheet", *dict.fromkeys(metadata.origin for metadata in said)])
+        odd = f"; {odd_clock}" if odd_clock and "interval_s" in missing else ""
         raise BadInputError(
             f"movie '{row.movie}' ({row.path})",
-            found=f"no value for {', '.join(missing)} in the {origins}" + "".join(placeholders),
+            found=f"no value for {', '.join(missing)} in the {origins}" + "".join(placeholders) + odd,
             expected=(
                 f"{', '.join(needed)} for scan '{scan}'"
                 if scan

@@ -10,7 +10,7 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -245,6 +245,7 @@ def read_sheet(path: Path | str) -> dict[str, list[SheetRow]]:
             remedy="See docs/sample_sheet.md for an example.",
         )
     movies: dict[str, list[SheetRow]] = {}
+    lines: dict[str, list[int]] = {}
     wrong: list[BadInputError] = []
     for number, cells in numbered[1:]:
         try:
@@ -254,9 +255,35 @@ def read_sheet(path: Path | str) -> dict[str, list[SheetRow]]:
             wrong.append(error)
             continue
         movies.setdefault(row.movie, []).append(row)
+        lines.setdefault(row.movie, []).append(number)
+    wrong += _same_files(sheet, movies, lines)
     if wrong:
         raise _all_in_one(sheet, wrong)
     return movies
+
+
+def _same_files(
+    sheet: Path, movies: Mapping[str, Sequence[SheetRow]], lines: Mapping[str, Sequence[int]]
+) -> list[BadInputError]:
+    """Lines that were copied for another movie of the same channels, and differ in nothing but its name."""
+    known: dict[object, str] = {}
+    wrong = []
+    for movie, rows in movies.items():
+        channels = frozenset(normalised(row.channel) for row in rows)
+        for row, number in zip(rows, lines[movie], strict=True):
+            cells = row.model_dump(exclude={"movie", "train", "path"})
+            own = (channels, *cells.values(), os.path.normpath(row.path))
+            other = known.setdefault(own, movie)
+            if other != movie:
+                wrong.append(
+                    BadInputError(
+                        f"{sheet}, line {number}",
+                        found=f"the files of movie '{other}' a second time, as '{movie}'",
+                        expected="other files for each movie",
+                        remedy="Correct 'path', or remove the line.",
+                    )
+                )
+    return wrong
 
 
 def _all_in_one(sheet: Path, wrong: Sequence[BadInputError]) -> BadInputError:

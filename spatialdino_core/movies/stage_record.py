@@ -45,7 +45,7 @@ class StageRecord:
             checksums={e.frame: e.output for e in entries if e.skipped is None},
             skipped={e.frame: e.skipped for e in entries if e.skipped is not None},
             about=about,
-            stored={e.frame: e.stored for e in entries if e.skipped is None},
+            stored={e.frame: e.stored[: len(stores)] for e in entries if e.skipped is None},
         )
 
     def write(self, path: Path | str) -> None:

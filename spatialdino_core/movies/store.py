@@ -34,13 +34,15 @@ CHECKSUM_BYTES = 4
 CLASS_TOKENS = "class_tokens"
 VERIFY = "Run with --config verify=true: the stage that wrote it computes this frame again, and no other."
 AGAIN = "Run with --config verify=true: the stage that wrote the store makes it again."
+LABELS = ("interval_s", "channels")
+"""What no voxel depends on: it is rewritten in place."""
 DAMAGE = (LookupError, TypeError, ValueError, AttributeError, FileNotFoundError, NotADirectoryError)
 """What Zarr, and whoever follows what it read, may raise where metadata are lost or damaged."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreLayout:
-    """What a store looks like; equal layouts can share a store, others cannot.
+    """What a store looks like; layouts that differ in interval and channel names alone can share one.
 
     Attributes
     ----------
@@ -168,6 +170,8 @@ class FrameStore:
             shutil.rmtree(path, ignore_errors=True)
             _create(path, layout, frames)
         store = cls(path, mode="r+")
+        if store.about["layout"] != _layout_json(layout):
+            store._group.attrs["ome"] = ome_metadata(layout)
         for array in store._arrays:
             if array.shape[0] != frames:
                 array.resize((frames, *array.shape[1:]))
@@ -367,14 +371,18 @@ def _layout_json(layout: StoreLayout) -> dict[str, Any]:
     }
 
 
+def _of_voxels(layout: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in layout.items() if name not in LABELS}
+
+
 def _has_layout(path: Path, layout: StoreLayout) -> bool:
     """Whether a sound store of this layout is there; one that is damaged counts as none."""
     try:
         store = FrameStore(path)
         shapes = [level.shape[1:] for level in store._levels]
         wanted = [array["shape"][1:] for array in _arrays(layout, 1)]
-        kept = store.about.get("layout"), store.about.get("kind"), shapes
-        return kept == (_layout_json(layout), layout.kind, wanted)
+        kept = _of_voxels(store.about["layout"]), store.about.get("kind"), shapes
+        return kept == (_of_voxels(_layout_json(layout)), layout.kind, wanted)
     except (BadInputError, *DAMAGE):
         return False
 

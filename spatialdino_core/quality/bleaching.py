@@ -24,7 +24,8 @@ class SignalTrend:
     Attributes
     ----------
     signal_change
-        Signal of the last frame over that of the first, less 1: −0.4 says that 40 % are gone.
+        Signal of the last frame over that of the first, less 1: −0.4 says that 40 % are gone. Where none is
+        noticed in the last frame, the least that is gone; None if it need not be less.
     signal_slope_per_frame
         Slope b of the least-squares line through the natural logarithm of the signal, 1/frame: the
         relative change from one frame to the next.
@@ -45,7 +46,9 @@ class SignalTrend:
     half_life_s: float | None = None
 
 
-def signal_trend(frames: Sequence[int], signals: Sequence[float], times_s: Sequence[float]) -> SignalTrend:
+def signal_trend(
+    frames: Sequence[int], signals: Sequence[float], times_s: Sequence[float], least_signal: float = 0.0
+) -> SignalTrend:
     """Trend of the signal over a movie.
 
     Parameters
@@ -57,10 +60,13 @@ def signal_trend(frames: Sequence[int], signals: Sequence[float], times_s: Seque
         has no logarithm.
     times_s
         When they were recorded, s.
+    least_signal
+        What would have been noticed in the last frame, counts.
     """
     if len(frames) < 2 or signals[0] <= 0:
         return SignalTrend()
-    change = signals[-1] / signals[0] - 1
+    last = signals[-1] or least_signal
+    change = last / signals[0] - 1 if signals[-1] or last < signals[0] else None
     shining = list(itertools.takewhile(lambda signal: signal > 0, signals))
     if len(shining) < FEWEST_FRAMES:
         return SignalTrend(signal_change=change)

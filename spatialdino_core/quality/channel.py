@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 from spatialdino_core.geometry.background import estimate_background
 from spatialdino_core.geometry.bad_pixels import Repair, mask_of
 from spatialdino_core.geometry.no_data import inner_parts, no_data_region, no_data_value
+from spatialdino_core.geometry.scan import ScanGeometry
+from spatialdino_core.optics import OpticsParameters
 from spatialdino_core.quality.bleaching import signal_trend
+from spatialdino_core.quality.coherence import SpotMaxima, noise_p_value, spot_maxima
 from spatialdino_core.quality.hot_pixels import hot_pixels
 from spatialdino_core.quality.metrics import FrameMetrics, frame_metrics
 from spatialdino_core.quality.motion import motion_image, rigid_shift
@@ -43,6 +46,8 @@ class FrameLook:
         Image (y, x) that motion is read from.
     projection, middle
         Small maximum projection and middle plane, float32 (y, x).
+    spots
+        Maxima that tell a movie from noise; ``None`` where it has too few planes.
     hot_pixels
         Set of (y, x).
     no_data
@@ -57,6 +62,7 @@ class FrameLook:
     motion: NDArray[np.float32]
     projection: NDArray[np.float32]
     middle: NDArray[np.float32]
+    spots: SpotMaxima | None
     hot_pixels: frozenset[tuple[int, int]]
     no_data: int | None
     no_data_fraction: float
@@ -85,6 +91,9 @@ class ChannelMetrics:
         length, µm, and its speed, µm/min.
     drift_um, drift_um_per_min
         The same from the first to the last frame looked at.
+    noise_p_value, mirrored_p_value
+        Of the hypotheses that all frames looked at hold noise alone, and that they would if the scan had gone
+        the other way; see `spatialdino_core.quality.coherence.noise_p_value`.
     hot_pixels
         How many pixels of the camera are hot; see `lasting_hot_pixels`.
     no_data_fraction
@@ -116,6 +125,8 @@ class ChannelMetrics:
     percentile_1: float
     percentile_50: float
     percentile_99: float
+    noise_p_value: float | None
+    mirrored_p_value: float | None
     hot_pixels: int
     no_data_fraction: float
 
@@ -141,7 +152,7 @@ def frames_to_look_at(usable: Sequence[int], number: int) -> list[int]:
     return [usable[place] for place in sorted({*spread, min(1, len(usable) - 1)})]
 
 
-def look_at(frame: int, stack: NDArray[Any]) -> FrameLook:
+def look_at(frame: int, stack: NDArray[Any], geometry: ScanGeometry, optics: OpticsParameters) -> FrameLook:
     """Measure a raw stack (z, y, x) of camera counts, uint16, but for hot pixels and filled borders."""
     content = hashlib.blake2b(np.ascontiguousarray(stack).data, digest_size=16).digest()
     no_data, region = no_data_value(stack), None
@@ -159,6 +170,7 @@ def look_at(frame: int, stack: NDArray[Any]) -> FrameLook:
         motion=motion_image(stack),
         projection=max_projection(stack),
         middle=middle_plane(stack),
+        spots=spot_maxima(frame, stack, geometry, optics, region),
         hot_pixels=frozenset(hot),
         no_data=no_data,
         no_data_fraction=0.0 if region is None else float(region.mean()),
@@ -189,9 +201,11 @@ def channel_metrics(
     """
     first, last = looks[0].metrics, looks[-1].metrics
     frames = [look.frame for look in looks]
-    trend = signal_trend(frames, [look.metrics.signal for look in looks], times_s[frames].tolist())
+    signals = [look.metrics.signal for look in looks]
+    trend = signal_trend(frames, signals, times_s[frames].tolist(), last.least_signal)
     motion_um, motion_um_per_min = _motion(looks[0], looks[min(1, len(looks) - 1)], pixel_um, times_s)
     drift_um, drift_um_per_min = _motion(looks[0], looks[-1], pixel_um, times_s)
+    spots = [look.spots for look in looks if look.spots is not None]
     return ChannelMetrics(
         snr=first.snr,
         background=first.background,
@@ -217,6 +231,8 @@ def channel_metrics(
         percentile_1=first.percentile_1,
         percentile_50=first.percentile_50,
         percentile_99=first.percentile_99,
+        noise_p_value=noise_p_value(spots) if spots else None,
+        mirrored_p_value=noise_p_value(spots, mirrored=True) if spots else None,
         hot_pixels=len(lasting_hot_pixels(looks)),
         no_data_fraction=looks[0].no_data_fraction,
     )

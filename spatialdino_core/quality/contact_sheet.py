@@ -22,7 +22,7 @@ from spatialdino_core.quality.pictures import GAP_PIXELS
 from spatialdino_core.quality.verdict import Measures
 
 TEMPLATE = Path(__file__).with_name("templates") / "contact_sheet.html"
-VERDICTS = ("accept", "reject", "problem")
+VERDICTS = ("accept", "look", "reject", "problem")
 PANELS_ON_CARD = 2  # the others are in the large view
 THUMBNAIL_WIDTHS = (640, 560, 480, 400, 320, 240)
 JPEG_QUALITY = 80
@@ -31,11 +31,13 @@ PICTURE_BYTES = 7_000_000  # of all thumbnails together, in base64
 
 @dataclass(frozen=True)
 class Label:
-    """What the page calls a measure, its unit, and its short name if it stands on the card."""
+    """What the page calls a measure, its unit, its short name if it stands on the card, and whether it spans
+    powers of ten."""
 
     name: str
     unit: str = ""
     short: str = ""
+    powers: bool = False
 
     def full(self) -> str:
         """Name with unit."""
@@ -51,6 +53,8 @@ LABELS = {
     "drift_um": Label("drift first to last", "µm", "drift"),
     "saturated_fraction": Label("saturated voxels", "%", "saturated"),
     "hot_pixels": Label("hot pixels"),
+    "noise_p_value": Label("p-value of noise alone", short="p of noise", powers=True),
+    "mirrored_p_value": Label("p-value of noise, scanned the other way", powers=True),
     "no_data_fraction": Label("borders without data", "%"),
     "missing_frames": Label("missing frames", short="missing"),
     "frames": Label("frames"),
@@ -64,7 +68,7 @@ LABELS = {
     "snr_last": Label("SNR, last frame"),
     "focus_last": Label("focus score, last frame"),
     "background_change": Label("change of background", "counts"),
-    "signal_slope_per_frame": Label("slope of the log signal", "1/frame"),
+    "signal_slope_per_frame": Label("slope of the log signal", "1/frame", powers=True),
     "motion_um_per_min": Label("motion to next frame", "µm/min"),
     "drift_um_per_min": Label("drift first to last", "µm/min"),
     "lowest": Label("lowest", "counts"),
@@ -89,9 +93,9 @@ def draw_contact_sheet(
     Parameters
     ----------
     entries
-        One per movie, in the order of the sheet: ``movie``; ``verdict`` (accept, reject or problem) and its
-        ``reason``; ``warnings``, one line each; ``reading``, what was read; ``judged``, a digest of what the
-        verdict rests on; ``whole``, measures of the movie; ``channels``, channel name to measures;
+        One per movie, in the order of the sheet: ``movie``; ``verdict`` (accept, look, reject, problem) and
+        its ``reason``; ``warnings``, one line each; ``reading``, what was read; ``judged``, a digest of what
+        the verdict rests on; ``whole``, measures of the movie; ``channels``, channel name to measures;
         ``panels``, titles of the columns of its ``picture`` (PNG).
     decisions
         Rows of ``decisions.tsv``, which the export gives back but for what is decided on the page.
@@ -179,7 +183,7 @@ def _text(value: float | None, label: Label) -> str:
         return "–"
     shown = 100 * value if label.unit == "%" else value
     decimals = 0 if shown == 0 else max(0, min(3, 2 - math.floor(math.log10(abs(shown)))))
-    if label.unit == "1/frame":
+    if label.powers:
         return f"{shown:.3g}".replace("-", "−")
     text = f"{shown:.{decimals}f}"
     return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")

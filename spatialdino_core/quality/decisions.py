@@ -34,7 +34,8 @@ class Standing:
     Attributes
     ----------
     verdict
-        ``accept``, ``reject`` or ``problem`` (it cannot be used at all).
+        ``accept``, ``look`` (it goes on, but a human is asked to look at it), ``reject`` or ``problem`` (it
+        cannot be used at all).
     judged
         Digest of the raw files and settings that the verdict was made from.
     reason
@@ -50,6 +51,11 @@ class Standing:
     reason: str
     decided_by: str = "automatic"
     decided_when: str = ""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the movie is analysed."""
+        return self.verdict in ("accept", "look")
 
 
 def judgement(state: str, parameters: QualityParameters, version: str) -> str:
@@ -128,7 +134,7 @@ def _bad(where: str, cells: Iterable[object]) -> BadInputError:
         where,
         found="\t".join(str(cell) for cell in cells),
         expected=f"tab-separated {', '.join(DECISION_COLUMNS)}; a decision: {', '.join(DECISIONS)}",
-        remedy="Correct the line; 'auto' follows the automatic verdict.",
+        remedy="Correct the line; 'auto' follows the automatic verdict, as 'look' is one.",
     )
 
 
@@ -202,7 +208,7 @@ def standings(folder: Path | str, too_large: Mapping[str, str] | None = None) ->
 
 def _for_now(standing: Standing, reason: str | None) -> Standing:
     """An accepted movie that the machine has no memory for cannot be used, until it has."""
-    if reason is None or standing.verdict != "accept":
+    if reason is None or not standing.goes_on:
         return standing
     return replace(standing, verdict="problem", reason=reason)
 

@@ -61,6 +61,8 @@ class FrameMetrics:
         noise, independent from pixel to pixel, averages out, as in image correlation spectroscopy without
         the zero lag [2]_; the differences leave out the offset and slow background. Proportional to
         brightness. 0 unless four standard errors above 0.
+    least_signal
+        The signal that would have been noticed, counts.
     empty_planes
         Planes of a single value, such as zeros: they hold no image.
     repeated_planes
@@ -84,6 +86,7 @@ class FrameMetrics:
     noise: float
     snr: float
     signal: float
+    least_signal: float
     saturated_fraction: float
     empty_planes: int
     repeated_planes: int
@@ -109,10 +112,12 @@ def frame_metrics(stack: Stack) -> FrameMetrics:
         histogram += intensity_histogram(plane)
     background = histogram_mode(histogram)
     noise = _noise(stack)
+    signal, least_signal = _signal(stack, noise)
     return FrameMetrics(
         background=background,
         noise=noise,
-        signal=_signal(stack, noise),
+        signal=signal,
+        least_signal=least_signal,
         snr=max(histogram_quantile(histogram, SIGNAL_FRACTION) - background, 0.0) / noise,
         saturated_fraction=_saturated_fraction(histogram),
         empty_planes=sum(_is_empty(plane) for plane in stack),
@@ -194,8 +199,8 @@ def _focus(stack: Stack) -> float:
     return float(np.clip(1 - covariance[2] / covariance[1], 0, 1))
 
 
-def _signal(stack: Stack, noise: float) -> float:
-    """Standard deviation of fine detail, from products of differences that share no pixel."""
+def _signal(stack: Stack, noise: float) -> tuple[float, float]:
+    """Standard deviation of fine detail, from products of differences that share no pixel; the least seen."""
     near, far = DETAIL_LAGS
     total, number = 0.0, 0
     for plane in _recorded(stack):
@@ -205,8 +210,8 @@ def _signal(stack: Stack, noise: float) -> float:
             total += float(products.sum(dtype=np.float64))
             number += products.size
     if number == 0:
-        return 0.0
+        return 0.0, 0.0
     # A product of two steps has the variance 4 noise⁴; products 4 pixels apart correlate by 1/4 each way.
     standard_error = 2 * noise**2 * np.sqrt(1.5 / number)
-    variance = total / number
-    return float(np.sqrt(variance)) if variance > STANDARD_ERRORS * standard_error else 0.0
+    variance, least = total / number, STANDARD_ERRORS * standard_error
+    return float(np.sqrt(variance)) if variance > least else 0.0, float(np.sqrt(least))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from spatialdino_core.parameters import STRICT
@@ -18,14 +18,18 @@ class QualityParameters:
     frames: Annotated[
         int, Field(ge=1, le=100, description="frames looked at, evenly spread over the movie (frames)")
     ] = 5
-    min_snr: Annotated[
+    reject_p_value: Annotated[
         float,
         Field(
-            ge=0,
-            le=1e4,
-            description="lowest signal-to-noise ratio of the brightest 1e-4 of the voxels, first frame (1)",
+            gt=0,
+            le=1,
+            description="p-value of noise alone above which a movie is rejected, e.g. 0.05; 1: never (1)",
         ),
-    ] = 5.0
+    ] = 1.0
+    look_p_value: Annotated[
+        float,
+        Field(gt=0, le=1, description="p-value of noise alone above which you are asked to look (1)"),
+    ] = 0.001
     max_saturated_fraction: Annotated[
         float,
         Field(ge=0, le=1, description="largest fraction of voxels at the top of the camera's range (1)"),
@@ -81,3 +85,9 @@ class QualityParameters:
             description="largest rigid shift from the first frame to the last; null: not judged (µm)",
         ),
     ] = None
+
+    @model_validator(mode="after")
+    def _doubt_comes_before_certainty(self) -> QualityParameters:
+        if self.look_p_value > self.reject_p_value:
+            raise ValueError("look_p_value must not exceed reject_p_value")
+        return self

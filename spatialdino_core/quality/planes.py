@@ -160,17 +160,17 @@ def _first_return(seen: Texture, shift_pixels: float, axis: str) -> int | None:
         for lag in range(1, min(CHANNELS[-1], count // 2) + 1)
     }
     for lag in CHANNELS:
-        if lag in near and all(_grows_alike(near[between], near[lag]) for between in range(1, lag)):
+        if lag in near and all(grows_alike(near[between], near[lag]) for between in range(1, lag)):
             return lag
     for lag in range(CHANNELS[-1] + 1, count // 2 + 1):
-        if _grows_alike(still[lag // 2], still[lag]):
+        if grows_alike(still[lag // 2], still[lag]):
             while lag < count // 2 and still[lag + 1].sum() > still[lag].sum():
                 lag += 1
             return lag
     return None
 
 
-def _grows_alike(between: Covariance, at: Covariance) -> bool:
+def grows_alike(between: Covariance, at: Covariance) -> bool:
     if at.sum() < LEAST_LIKENESS:
         return False
     dip = ratio(between, at)
@@ -265,10 +265,12 @@ def _at_best_shift(seen: Texture, lag: int, largest: float, axis: str) -> Covari
     """As of `covariance_by_lag`, at the shift along ``axis`` at which the planes fit best."""
     most = min(int(np.ceil(largest)) + 1, seen.planes.shape[2 if axis == "x" else 1] // 2)
     pair = seen.planes[:-lag], seen.planes[lag:]
-    return _largest(*pair, range(-most, most + 1), axis, seen.power)
+    return largest_covariance(*pair, range(-most, most + 1), axis, seen.power)
 
 
-def _largest(one: Detail, other: Detail, shifts: Sequence[int], axis: str, power: float) -> Covariance:
+def largest_covariance(
+    one: Detail, other: Detail, shifts: Sequence[int], axis: str, power: float
+) -> Covariance:
     """Covariance of planes (plane, y, x), by block, at the shift along ``axis`` at which they fit best."""
     if axis == "y":
         one, other = one.swapaxes(1, 2), other.swapaxes(1, 2)
@@ -316,7 +318,7 @@ def frames_move_as_planes(
     if not sure:
         return bool(moved.sum() > still.sum())
     within = [(seen.planes[:-1], seen.planes[1:], seen.power) for seen in frames]
-    return _grows_alike(still, moved) and not _grows_alike(*_still_and_moved(within, shift, axis))
+    return grows_alike(still, moved) and not grows_alike(*_still_and_moved(within, shift, axis))
 
 
 def _still_and_moved(
@@ -325,7 +327,7 @@ def _still_and_moved(
     """Mean covariances of pairs of planes where they are, and moved by a shift either way."""
     scan = [sign * (shift + off) for sign in (-1, 1) for off in (-1, 0, 1)]
     still, moved = (
-        np.mean([_largest(one, other, s, axis, power) for one, other, power in pairs], axis=0)
+        np.mean([largest_covariance(one, other, s, axis, power) for one, other, power in pairs], axis=0)
         for s in ([0], scan)
     )
     return still, moved

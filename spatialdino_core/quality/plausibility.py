@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import cos, radians
+from dataclasses import dataclass, field
+from math import ceil, cos, radians
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.geometry.background import Histogram, intensity_histogram
-from spatialdino_core.geometry.rounding import Rounding, rounding_of
+from spatialdino_core.movies.formats.ome_zarr import is_store
 from spatialdino_core.movies.record import Acquisition, MovieRecord
+from spatialdino_core.movies.rounding import Rounding, rounding_of
 from spatialdino_core.movies.sheet import SheetRow
 from spatialdino_core.quality.planes import (
     CHANNELS,
@@ -29,6 +31,13 @@ from spatialdino_core.quality.planes import (
     frames_move_as_planes,
     pass_through_focus,
     returning,
+)
+from spatialdino_core.quality.seams import (
+    FRAMES_IN_TURNS,
+    in_turns,
+    likeness_of_neighbours,
+    stacks_in_one,
+    unlike,
 )
 
 LEAST_VALUES = 16  # different counts; fewer may all be even by chance
@@ -48,15 +57,24 @@ class Evidence:
         Counts that occur, bool of 65,536.
     rounding
         What rounding does to fractions; ``None`` where there are none.
+    neighbours
+        Of `spatialdino_core.quality.seams.likeness_of_neighbours`.
+    digest
+        Of the counts: equal ones are the same voxels.
     follows
         Whether the frame before looks like the plane before of a skewed scan; sure only of more frames.
+    alone
+        Whether the frame has little of the one before: `spatialdino_core.quality.seams.unlike`.
     """
 
     returning: int | None
     ends: Covariance
     occupied: NDArray[np.bool_]
     rounding: Rounding | None
+    neighbours: Covariance = field(default_factory=lambda: np.full((0, 1), np.nan))
+    digest: int = 0
     follows: bool = False
+    alone: bool = False
 
 
 def evidence_of(
@@ -73,6 +91,9 @@ def evidence_of(
         ends=ends_and_neighbours(seen),
         occupied=histogram > 0,
         rounding=rounding_of(raw),
+        neighbours=likeness_of_neighbours(seen, *_skew(acquisition)),
+        digest=crc32(np.ascontiguousarray(counts).data),
+        alone=before is not None and unlike(before, seen),
         follows=before is not None
         and acquisition.skew_axis is not None
         and frames_move_as_planes([before, seen], *_skew(acquisition), sure=False),
@@ -91,15 +112,18 @@ def _shift_pixels(acquisition: Acquisition) -> float:
     return acquisition.step_um * cos(angle) / acquisition.pixel_um
 
 
-def frames_in_a_row(usable: Sequence[int]) -> list[int]:
-    """Frames in the middle of a movie that tell whether frames are planes; none if it is too short."""
-    start = (len(usable) - FRAMES_IN_A_ROW) // 2
-    row = list(usable[start : start + FRAMES_IN_A_ROW]) if start >= 0 else []
-    return row if row and row[-1] - row[0] == FRAMES_IN_A_ROW - 1 else []
+def frames_in_a_row(usable: Sequence[int], number: int = FRAMES_IN_A_ROW) -> list[int]:
+    """Frames in the middle of a movie that tell what frames are; none if it is too short."""
+    start = (len(usable) - number) // 2
+    row = list(usable[start : start + number]) if start >= 0 else []
+    return row if row and row[-1] - row[0] == number - 1 else []
 
 
 def check_plausible(
-    row: SheetRow, record: MovieRecord, looks: Sequence[Evidence], in_a_row: Callable[[], Sequence[Texture]]
+    row: SheetRow,
+    record: MovieRecord,
+    looks: Sequence[Evidence],
+    in_a_row: Callable[[int], Sequence[Texture]],
 ) -> None:
     """Refuse what the voxels of a channel contradict.
 
@@ -112,13 +136,14 @@ def check_plausible(
     looks
         Evidence of the frames looked at.
     in_a_row
-        Reads the textures of `frames_in_a_row`; asked only where frames may be planes.
+        Reads the textures of so many `frames_in_a_row`; asked only where these may be planes, or take turns.
 
     Raises
     ------
     BadInputError
         If rounding to counts would lose the signal of every frame looked at; if planes are those of several
-        time points or channels; if planes and time points are exchanged.
+        time points or channels; if planes and time points are exchanged; if frames are those of several
+        channels or positions.
     """
     where = f"movie '{row.movie}', channel '{row.channel}'"
     lossy = [look.rounding for look in looks if look.rounding is not None and look.rounding.loses]
@@ -136,16 +161,22 @@ def check_plausible(
     (period, seen), *_ = Counter(look.returning for look in looks).most_common(1)
     if period is not None and 2 * seen >= len(looks):
         raise _several(where, planes, period)
+    stacks = stacks_in_one([look.neighbours for look in looks])
+    if stacks is not None:
+        raise _one_after_the_other(where, planes, stacks)
+    turns = in_turns(in_a_row(FRAMES_IN_TURNS)) if any(look.alone for look in looks) else None
+    if turns is not None:
+        raise _frames_in_turns(where, record.frames, planes, turns, in_one_file=_in_one_file(row))
     if _frames_are_planes(record, looks, in_a_row):
-        raise _exchanged(where, record.frames, planes, files=len(row.files()))
+        raise _exchanged(where, record.frames, planes, in_one_file=_in_one_file(row))
 
 
 def _frames_are_planes(
-    record: MovieRecord, looks: Sequence[Evidence], in_a_row: Callable[[], Sequence[Texture]]
+    record: MovieRecord, looks: Sequence[Evidence], in_a_row: Callable[[int], Sequence[Texture]]
 ) -> bool:
     alike = alike_throughout([look.ends for look in looks])
     follows = any(look.follows for look in looks)
-    row = in_a_row() if alike or follows else []
+    row = in_a_row(FRAMES_IN_A_ROW) if alike or follows else []
     if follows and frames_move_as_planes(row, *_skew(record.usable())):
         return True
     return alike and pass_through_focus([seen.mean for seen in row])
@@ -156,12 +187,18 @@ def _scaled(frames: Sequence[Rounding]) -> str:
     return f"Multiply all frames by {factor} and save them as 16-bit stacks"
 
 
-def _exchanged(where: str, frames: int, planes: int, files: int) -> BadInputError:
+def _in_one_file(row: SheetRow) -> bool:
+    """Whether a movie lies in one file or Zarr store; a path may name the folder of several."""
+    files = row.files()
+    return len(files) == 1 and (files[0].is_file() or is_store(files[0]))
+
+
+def _exchanged(where: str, frames: int, planes: int, *, in_one_file: bool) -> BadInputError:
     """Refusal of a movie whose frames are planes; it may be one file or one for each of them."""
     remedy = (
         f"Set axes in the sample sheet to z{frames}t{planes}yx (slowest first); if the file is right as it "
         f"is, to t{frames}z{planes}yx."
-        if files == 1
+        if in_one_file
         else "Export one file per time point; if the files are right as they are, set axes in the sample "
         f"sheet to z{planes}yx."
     )
@@ -188,12 +225,64 @@ def _several(where: str, planes: int, period: int) -> BadInputError:
         found = f"{times} time points of {period} planes one after the other"
         cut = f" once the last {over} planes, of an incomplete time point, are removed" if over else ""
         remedy = f"Set axes in the sample sheet to t{times}z{period}yx (slowest first){cut};"
+        if times in CHANNELS and not over:
+            remedy += f" {_as_channels(times, period)}"
     return BadInputError(
         where,
         found=f"stacks of {planes} planes that are alike {period} apart and less so in between: {found}",
         expected="stacks of one channel at one time",
         remedy=f"{remedy} if the stack is right as it is, to z{planes}yx.",
     )
+
+
+def _as_channels(channels: int, planes: int) -> str:
+    return (
+        f"if they are channels one after the other, to c{channels}z{planes}yx, and give each a row with its "
+        f"file_channel, 1 to {channels};"
+    )
+
+
+def _one_after_the_other(where: str, planes: int, stacks: int) -> BadInputError:
+    """Refusal of a stack that holds several that have nothing in common."""
+    depth = planes // stacks
+    return BadInputError(
+        where,
+        found=f"stacks of {planes} planes of which neighbours are alike, but not where the first of {stacks} "
+        f"stacks of {depth} planes would end and the next begin",
+        expected="stacks of one channel at one time",
+        remedy=f"Set axes in the sample sheet (slowest first): {_as_channels(stacks, depth)} if they are "
+        f"time points, to t{stacks}z{depth}yx; if the stack is right as it is, to z{planes}yx.",
+    )
+
+
+def _frames_in_turns(where: str, frames: int, planes: int, turns: int, *, in_one_file: bool) -> BadInputError:
+    """Refusal of a movie whose frames are those of several series."""
+    remedy = (
+        "Put the files of each into a folder of its own: channels are rows of one movie, positions movies of "
+        f"their own. If the movie is right as it is, set axes in the sample sheet to z{planes}yx."
+        if not in_one_file
+        else f"Set axes in the sample sheet to t{ceil(frames / turns)}c{turns}z{planes}yx (slowest first) "
+        f"and give each a row with its file_channel, 1 to {turns}: channels are rows of one movie, positions "
+        f"movies of their own. If the movie is right as it is, set axes to t{frames}z{planes}yx."
+    )
+    return BadInputError(
+        where,
+        found=f"frames that are alike {turns} apart and less so in between: {turns} series that take turns "
+        "(channels, positions, or directions of the scan)",
+        expected="frames of one channel at one position",
+        remedy=remedy,
+    )
+
+
+def copied_channels(channels: Sequence[str], looks: Sequence[Sequence[Evidence]]) -> list[str]:
+    """A line for each channel of a movie that holds the voxels of another."""
+    digests = [[look.digest for look in own] for own in looks]
+    return [
+        f"{channel}: the same voxels as {channels[first]} in every frame looked at. Give the path of its own "
+        "files."
+        for number, channel in enumerate(channels)
+        if (first := digests.index(digests[number])) < number
+    ]
 
 
 def plausibility_warnings(row: SheetRow, record: MovieRecord, looks: Sequence[Evidence]) -> list[str]:

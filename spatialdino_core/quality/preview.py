@@ -14,12 +14,14 @@ from PIL import Image
 
 from spatialdino_core.errors import BadInputError, as_bad_input
 from spatialdino_core.files import published, write_json
+from spatialdino_core.geometry.scan import ScanGeometry
 from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.clock import Clock
 from spatialdino_core.movies.record import Acquisition, MovieRecord
 from spatialdino_core.movies.register import as_counts, check_content
 from spatialdino_core.movies.sheet import SheetRow
 from spatialdino_core.movies.source import FrameSource, open_channels
+from spatialdino_core.optics import OpticsParameters
 from spatialdino_core.progress import progress
 from spatialdino_core.quality.channel import (
     FrameLook,
@@ -33,6 +35,7 @@ from spatialdino_core.quality.planes import Texture, texture
 from spatialdino_core.quality.plausibility import (
     Evidence,
     check_plausible,
+    copied_channels,
     evidence_of,
     frames_in_a_row,
     plausibility_warnings,
@@ -49,6 +52,7 @@ def preview_movie(
     measures: Path | str,
     picture: Path | str,
     *,
+    optics: OpticsParameters,
     frames: int,
     skip_bad: bool,
     state: str,
@@ -67,6 +71,8 @@ def preview_movie(
         Where its stacks are.
     measures, picture
         JSON and PNG file to publish.
+    optics
+        The point spread function.
     frames
         How many frames to look at, evenly spread; the second comes in addition.
     skip_bad
@@ -80,7 +86,7 @@ def preview_movie(
     try:
         acquisition, clock = record.usable(), Clock.of(record)
         sources = open_channels(record.movie, table)
-        looks, evidence, missing = _look(sources, record, acquisition, frames, skip_bad)
+        looks, evidence, missing = _look(sources, record, acquisition, optics, frames, skip_bad)
         found |= {
             "frames": record.frames,
             "missing_frames": missing,
@@ -103,6 +109,7 @@ def preview_movie(
             *([f"{uneven}; motion is measured with the times of frames"] if uneven else []),
         ]
         lines += [line for row, _, own in of_channels for line in plausibility_warnings(row, record, own)]
+        lines += copied_channels(record.channels, evidence)
         found["warnings"] = list(dict.fromkeys(lines))
         for row, source, own in of_channels:
             check_plausible(row, record, own, partial(_in_a_row, source, record))
@@ -117,11 +124,12 @@ def _look(
     sources: Sequence[FrameSource],
     record: MovieRecord,
     acquisition: Acquisition,
+    optics: OpticsParameters,
     number: int,
     skip_bad: bool,
 ) -> tuple[list[list[FrameLook]], list[list[Evidence]], int]:
     """Looks at each channel's frames, evidence from them, and how many frames are left out as bad."""
-    usable = _usable(record)
+    usable, geometry = _usable(record), ScanGeometry.of(acquisition)
     looks: list[list[FrameLook]] = [[] for _ in sources]
     evidence: list[list[Evidence]] = [[] for _ in sources]
 
@@ -134,7 +142,7 @@ def _look(
         seen = texture(counts)
         before[source] = frame, seen
         found = evidence_of(raw, counts, seen, acquisition, last if number == frame - 1 else None)
-        return look_at(frame, counts), found
+        return look_at(frame, counts, geometry, optics), found
 
     def add(frame: int) -> bool:
         try:
@@ -181,10 +189,11 @@ def _read(source: FrameSource, frame: int, movie: str) -> tuple[np.ndarray, np.n
     return raw, as_counts(raw, f"{where}, frame {frame}")
 
 
-def _in_a_row(source: FrameSource, record: MovieRecord) -> list[Texture]:
+def _in_a_row(source: FrameSource, record: MovieRecord, number: int) -> list[Texture]:
     """Textures of frames in the middle of the movie; none if one of them is bad."""
     try:
-        return [texture(_read(source, frame, record.movie)[1]) for frame in frames_in_a_row(_usable(record))]
+        frames = frames_in_a_row(_usable(record), number)
+        return [texture(_read(source, frame, record.movie)[1]) for frame in frames]
     except BadInputError:
         return []
 

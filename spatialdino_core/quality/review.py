@@ -108,7 +108,7 @@ def _verdict(
     if preview["problem"]:
         return "problem", " ".join(preview["problem"].split())
     verdict = judge_movie(whole, channels, parameters)
-    return ("accept" if verdict.accept else "reject"), "; ".join(verdict.reasons)
+    return verdict.word, "; ".join(verdict.reasons)
 
 
 def _cells(measures: Measures) -> dict[str, object]:

@@ -5,18 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import gt, lt
+from typing import Literal
 
 from spatialdino_core.quality.parameters import QualityParameters
 
 Measures = Mapping[str, float | None]
 
 
+Word = Literal["accept", "look", "reject"]
+SURELY = 1e-6
+"""The p-value of noise is at least so many times smaller the way a scan did go."""
+NOISE = "no more spots go on from plane to plane than noise makes (p = {:.2g}; up to {:g} is sure)"
+OTHER_WAY = (
+    "neighbouring planes show the same spots only if the scan went the other way: correct scan_sign in the "
+    "sample sheet"
+)
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """Accepted or not; the reasons say what was out of limits."""
+    """What becomes of a movie, and why: limits that were not kept, and doubts, which keep it from nothing."""
 
-    accept: bool
-    reasons: tuple[str, ...]
+    limits: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def word(self) -> Word:
+        return "reject" if self.limits else "look" if self.doubts else "accept"
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        return self.limits + self.doubts
 
 
 def judge(measures: Measures, parameters: QualityParameters) -> Verdict:
@@ -24,8 +43,8 @@ def judge(measures: Measures, parameters: QualityParameters) -> Verdict:
 
     A measure that is missing or ``None`` is not judged: what a movie cannot tell is not held against it.
     """
-    reasons = tuple(_reasons({name: v for name, v in measures.items() if v is not None}, parameters))
-    return Verdict(accept=not reasons, reasons=reasons)
+    known = {name: value for name, value in measures.items() if value is not None}
+    return Verdict(tuple(_limits(known, parameters)), tuple(_doubts(known, parameters)))
 
 
 def judge_movie(movie: Measures, channels: Mapping[str, Measures], parameters: QualityParameters) -> Verdict:
@@ -38,20 +57,22 @@ def judge_movie(movie: Measures, channels: Mapping[str, Measures], parameters: Q
     channels
         Channel name to its measures.
     """
-    reasons = judge(movie, parameters).reasons
-    for channel, measures in channels.items():
-        reasons += tuple(f"{channel}: {reason}" for reason in judge(measures, parameters).reasons)
-    return Verdict(accept=not reasons, reasons=reasons)
+    found = [("", judge(movie, parameters))]
+    found += [(f"{channel}: ", judge(measures, parameters)) for channel, measures in channels.items()]
+    return Verdict(
+        tuple(of + limit for of, verdict in found for limit in verdict.limits),
+        tuple(of + doubt for of, verdict in found for doubt in verdict.doubts),
+    )
 
 
-def _reasons(measures: Mapping[str, float], p: QualityParameters) -> Iterator[str]:
+def _limits(measures: Mapping[str, float], p: QualityParameters) -> Iterator[str]:
     """One sentence for each limit that is not kept."""
     measures = dict(measures)
     if "signal_change" in measures:
         measures["signal_loss"] = -measures["signal_change"]
     limits: list[tuple[str, Callable[[float, float], bool], float | None, str]] = [
         ("missing_fraction", gt, p.max_missing_fraction, "{:.3g} of the frames are missing, more than {:g}"),
-        ("snr", lt, p.min_snr, "SNR {:.3g} is below {:g}"),
+        ("noise_p_value", gt, p.reject_p_value, NOISE),
         (
             "saturated_fraction",
             gt,
@@ -67,6 +88,22 @@ def _reasons(measures: Mapping[str, float], p: QualityParameters) -> Iterator[st
         ("motion_um", gt, p.max_motion_um, "the sample moves {:.3g} µm to the next frame, more than {:g} µm"),
         ("drift_um", gt, p.max_drift_um, "the sample drifts {:.3g} µm over the movie, more than {:g} µm"),
     ]
+    if _went_the_other_way(measures, p):
+        measures.pop("noise_p_value")
+        yield OTHER_WAY
     for measure, exceeds, limit, sentence in limits:
         if limit is not None and measure in measures and exceeds(measures[measure], limit):
             yield sentence.format(measures[measure], limit)
+
+
+def _doubts(measures: Mapping[str, float], p: QualityParameters) -> Iterator[str]:
+    """What asks for a look, and rejects nothing."""
+    value = measures.get("noise_p_value", 0.0)
+    if p.look_p_value < value <= p.reject_p_value and not _went_the_other_way(measures, p):
+        yield NOISE.format(value, p.look_p_value)
+
+
+def _went_the_other_way(measures: Mapping[str, float], p: QualityParameters) -> bool:
+    """Whether planes fit together far better if the scan went the other way."""
+    mirrored = measures.get("mirrored_p_value", 1.0)
+    return mirrored <= p.look_p_value and mirrored < SURELY * measures.get("noise_p_value", 0.0)

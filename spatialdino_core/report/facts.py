@@ -219,6 +219,8 @@ def _deskewed(results: MovieResults) -> list[Fact]:
 
 def _model(results: MovieResults) -> list[Fact]:
     features = results.features.about
+    if "unused" in features:
+        return [Fact("features", f"left out: {features['unused']}")]
     noted = {
         "weights": features.get("weights"),
         "intensity bounds (counts)": list(features.get("bounds", {}).values()),

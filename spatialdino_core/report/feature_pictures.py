@@ -8,6 +8,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
+from spatialdino_core.movies.store import FrameStore
 from spatialdino_core.report.figures import (
     FONT_PT,
     LIGHT,
@@ -25,27 +26,35 @@ MOST_PATCHES = 20_000
 TITLE_IN, BAR_IN, GAP_IN = 0.28, 0.34, 0.15
 
 
-def feature_picture(results: MovieResults, image: Projections) -> Illustration:
-    """Middle frame: image, activation, foreground probability and features, at one scale.
+def without_features(results: MovieResults) -> str:
+    """Why there are no features."""
+    return f"Not computed: {results.features.about.get('unused', 'no reason is known')}."
+
+
+def feature_pictures(results: MovieResults, image: Projections) -> list[Illustration]:
+    """Middle frame: image, activation, foreground probability and features, at one scale, if there are any.
 
     The colours of activation and features are fixed by the first, middle and last frame together.
     """
-    maps = {frame: results.foreground.read(frame, slice(None)).astype(np.float32) for frame in results.shown}
-    colours = _colours(results, {frame: probability for frame, (_, probability) in maps.items()})
+    foreground, components = results.foreground, results.components
+    if foreground is None or components is None:
+        return []
+    maps = {frame: foreground.read(frame, slice(None)).astype(np.float32) for frame in results.shown}
+    colours = _colours(results, components, {frame: probability for frame, (_, probability) in maps.items()})
     activation, probability = maps[results.middle].max(axis=1)
     low, high = robust_limits([each[0].max(axis=0) for each in maps.values()])
-    z, y, x = np.subtract(results.foreground.origin_um, results.image.origin_um).tolist()
+    z, y, x = np.subtract(foreground.origin_um, results.image.origin_um).tolist()
     figure = draw_features(
         image,
         activation,
         probability,
         colours,
         (low, high),
-        results.foreground.voxel_um,
+        foreground.voxel_um,
         (z, y, x),
     )
     share = float((probability > 0.5).mean())
-    return illustrate(
+    picture = illustrate(
         figure,
         title=f"Features, {results.when(results.middle)}",
         caption="Activation: the sum of all features of a patch, turned to rise with brightness, in units "
@@ -55,6 +64,7 @@ def feature_picture(results: MovieResults, image: Projections) -> Illustration:
         "similar structures.",
         alt=f"Four views of the middle frame; {share:.0%} of the patches seen from above are foreground.",
     )
+    return [picture]
 
 
 def _rests_on(results: MovieResults) -> str:
@@ -136,9 +146,9 @@ def _layout(x_um: float, y_um: float) -> tuple[list[tuple[float, float, float, f
     return boxes, total
 
 
-def _colours(results: MovieResults, probabilities: dict[int, np.ndarray]) -> np.ndarray:
+def _colours(results: MovieResults, store: FrameStore, probabilities: dict[int, np.ndarray]) -> np.ndarray:
     """Features of the middle frame as RGB (gy, gx, 3)."""
-    components = {frame: results.components.read(frame, slice(None)) for frame in probabilities}
+    components = {frame: store.read(frame, slice(None)) for frame in probabilities}
     if results.features.about.get("parameters", {}).get("keep") == "all":
         components = _principal(components)
     frames = {frame: each[:3].astype(np.float32) for frame, each in components.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.page import write_page
 from spatialdino_core.report.facts import details, facts, headline, warnings
-from spatialdino_core.report.feature_pictures import feature_picture
+from spatialdino_core.report.feature_pictures import feature_pictures, without_features
 from spatialdino_core.report.figures import Illustration
 from spatialdino_core.report.gallery import (
     channel_pictures,
@@ -74,7 +74,7 @@ def _galleries(results: MovieResults) -> list[Gallery]:
     return [
         Gallery("Particles", pictures),
         Gallery("Tracks", track_pictures(results), "There is no track of two or more positions."),
-        Gallery("Features", [feature_picture(results, middle)]),
+        Gallery("Features", feature_pictures(results, middle), without_features(results)),
         Gallery("Particles in numbers", particle_curves(results), "No particle was found.", small=True),
         Gallery("Tracks in numbers", motion_curves(results), "There is no track to measure.", small=True),
     ]

@@ -38,7 +38,7 @@ class MovieResults:
         Left-out frames and why, over all stages.
     image, labels, foreground, components
         Stores: deskewed intensities, instance labels, activation and foreground probability, principal
-        components.
+        components; the latter two ``None`` where no features were computed.
     deskewed, features, segmented
         Completion records of the stages.
     looked_at
@@ -58,8 +58,8 @@ class MovieResults:
     skipped: dict[int, str]
     image: FrameStore
     labels: FrameStore
-    foreground: FrameStore
-    components: FrameStore
+    foreground: FrameStore | None
+    components: FrameStore | None
     deskewed: StageRecord
     features: StageRecord
     segmented: StageRecord
@@ -137,8 +137,8 @@ def open_results(record: MovieRecord, folder: Path | str, preview: Path | str) -
         skipped=dict(sorted(skipped.items())),
         image=FrameStore.recorded(folder, deskewed, 0),
         labels=FrameStore.recorded(folder, segmented, 0),
-        foreground=FrameStore.recorded(folder, features, 1),
-        components=FrameStore.recorded(folder, features, 0),
+        foreground=FrameStore.recorded(folder, features, 1) if features.stores else None,
+        components=FrameStore.recorded(folder, features, 0) if features.stores else None,
         deskewed=deskewed,
         features=features,
         segmented=segmented,

@@ -6,36 +6,34 @@ be segmented in any order and resumed anywhere. Linking them is the business of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.segment.blobs import SUPPRESSION, find_peaks, suppress
-from spatialdino_core.segment.calibration import Calibration
-from spatialdino_core.segment.filters import psf_sigma_um
-from spatialdino_core.segment.inputs import Foreground, Voxel, check_frame, values_at
-from spatialdino_core.segment.instances import label_spots
-from spatialdino_core.segment.localisation_weights import localisation_weights
-from spatialdino_core.segment.localise import Spots, fit_spots, measure_spots
-from spatialdino_core.segment.objects import object_table
+from spatialdino_core.segment.believe.calibration import Calibration
+from spatialdino_core.segment.detect.blobs import SUPPRESSION, find_blobs, suppress
+from spatialdino_core.segment.detect.tiles import TILE_VOXELS
+from spatialdino_core.segment.detect.window import SegmentMovie, weighted_sum
+from spatialdino_core.segment.detections import Detections
+from spatialdino_core.segment.measure.instances import label_spots
+from spatialdino_core.segment.measure.localisation_weights import localisation_weights
+from spatialdino_core.segment.measure.localise import fit_spots, measure_spots
+from spatialdino_core.segment.measure.objects import object_table
+from spatialdino_core.segment.measure.splitting import split_spots
+from spatialdino_core.segment.optics import Optics
 from spatialdino_core.segment.parameters import SegmentParameters
-from spatialdino_core.segment.splitting import split_spots
-from spatialdino_core.segment.tiles import TILE_VOXELS
-from spatialdino_core.segment.window import TimeWindow, weighted_sum
+from spatialdino_core.segment.volume import Volume
 
 
 def segment_frame(
-    movie: TimeWindow,
+    movie: SegmentMovie,
     number: int,
-    voxel_um: Voxel,
-    valid: np.ndarray | None,
-    foreground: Foreground | None,
     calibration: Calibration,
     parameters: SegmentParameters,
     *,
-    where: str = "movie",
+    threads: int = 1,
     tile_voxels: int = TILE_VOXELS,
 ) -> tuple[np.ndarray, pd.DataFrame]:
     """Detect, label and measure the particles of one frame.
@@ -43,22 +41,15 @@ def segment_frame(
     Parameters
     ----------
     movie
-        Intensities (z, y, x) of its frames, uint16 or float32.
+        Its frames.
     number
         The frame.
-    voxel_um
-        Voxel size (z, y, x) in µm.
-    valid
-        Boolean mask broadcastable to a frame, e.g. (z, 1, x) of a deskewed frame, or None when all is
-        valid. Invalid voxels may hold anything.
-    foreground
-        Foreground probability on the frame's grid within 0..1, or None.
     calibration
-        Of the movie, from :func:`.calibration.calibrate`.
+        Of the movie, from :func:`.believe.calibration.calibrate`.
     parameters
         The same as for the calibration.
-    where
-        Name of the movie for error messages.
+    threads
+        Parts of the frame that are gone through at the same time; time only.
     tile_voxels
         Largest tile; it changes memory, not the result.
 
@@ -67,78 +58,56 @@ def segment_frame(
     labels
         Instance labels (z, y, x), uint32: 1..n, the most significant first; 0 is background and invalid.
     objects
-        One row per label; columns in :data:`.objects.COLUMNS`.
+        One row per label; columns in :data:`.measure.objects.COLUMNS`.
 
     Raises
     ------
     BadInputError
         If shapes or the voxel size are wrong, a valid voxel is not finite, or the foreground is missing.
     """
-    where = f"{where}, frame {number}"
-    frame = movie.frame(number)
-    check_frame(frame, voxel_um, valid, foreground, where)
-    if foreground is None and calibration.evidence.foregrounds:
+    frame, foreground, evidence = movie.frame(number), movie.foreground(number), calibration.evidence
+    if foreground is None and evidence.foregrounds:
         raise BadInputError(
-            where,
+            frame.name,
             found="no foreground probability",
             expected="one, because the movie was calibrated with one",
             remedy="Finish the features of this frame first.",
         )
-    observer = calibration.observer(parameters, voxel_um)
-    groups = movie.groups(number, calibration.reach)
-    images = movie.images(number, groups)
-    peaks, _ = find_peaks(
-        images,
-        observer.detector(groups),
-        voxel_um,
-        valid,
-        parameters,
-        where=where,
-        tile_voxels=tile_voxels,
-    )
-    confidence = calibration.evidence.confidence(peaks.z_score, values_at(foreground, peaks.position))
-    found = _Found(peaks.position, peaks.z_score, confidence, np.asarray(parameters.size_factors)[peaks.size])
-    found = found.keep(confidence >= min(parameters.candidate_confidence, calibration.evidence.threshold))
-    psf_um = psf_sigma_um(parameters)
-    psf = psf_um / np.array(voxel_um)
+    optics = Optics.of(parameters, frame.voxel_um)
+    observer, groups = calibration.observer(optics), movie.groups(number, calibration.reach)
+    seen = movie.seen(number, groups)
+
+    detector = observer.detector(groups)
+    found = find_blobs(seen, detector, optics, tile_voxels=tile_voxels, threads=threads).bright
+
+    found = evidence.judged(found, foreground)
+    found = found.keep(found.confidence >= min(parameters.candidate_confidence, evidence.threshold))
+
     image = frame
-    if len(images) > 1:  # where movement makes blobs wider than they are
-        found = replace(found, width=np.ones_like(found.width))
-        image = weighted_sum(
-            images, localisation_weights(observer, groups, calibration.evidence.typical_z, psf_um)
-        )
-    spots = fit_spots(image, valid, found.position, found.width[:, None] * psf)
-    apart = suppress(
-        spots.position / psf, SUPPRESSION * found.width
-    )  # two seeds can converge to one particle
-    spots, found = _rows(spots, apart), found.keep(apart)
-    confident = found.confidence >= calibration.evidence.threshold
-    spots, parent = split_spots(
-        image, valid, spots, confident, calibration.singles, psf, parameters.split_false_rate
-    )
-    found = found.keep(parent)
-    labels = label_spots(image, voxel_um, valid, spots, parameters)
-    large = (labels.sizes > 0) & (labels.sizes * np.prod(voxel_um) >= parameters.min_volume_um3)
-    spots, found, labels = _rows(spots, large), found.keep(large), labels.keep(large)
+    if len(seen) > 1:
+        weights = localisation_weights(observer, groups, evidence.typical_z, optics.sigma_um)
+        image = frame.with_image(weighted_sum([one.image for one in seen], weights))
+        found = replace(found, width=np.ones(len(found)))  # movement makes blobs wider than they are
+    found = _fitted(image, found, calibration, optics, parameters)
+
+    labels = label_spots(image, found, optics, parameters)
+    large = (labels.sizes > 0) & (labels.sizes * np.prod(frame.voxel_um) >= parameters.min_volume_um3)
+    found, labels = found.keep(large), labels.keep(large)
     if image is not frame:
-        spots = measure_spots(frame, valid, spots)
-    return labels.image(), object_table(
-        frame, labels, voxel_um, valid, foreground, spots, found.z_score, found.confidence
-    )
+        found = measure_spots(frame, found)
+    return labels.image(), object_table(frame, labels, foreground, found)
 
 
-@dataclass(frozen=True)
-class _Found:
-    """Detections: positions (n, 3) in voxels, and per row z-score, confidence and width in PSFs."""
-
-    position: np.ndarray
-    z_score: np.ndarray
-    confidence: np.ndarray
-    width: np.ndarray
-
-    def keep(self, rows: np.ndarray) -> _Found:
-        return _Found(*(getattr(self, field.name)[rows] for field in fields(self)))
-
-
-def _rows(spots: Spots, keep: np.ndarray) -> Spots:
-    return Spots(*(getattr(spots, field.name)[keep] for field in fields(spots)))
+def _fitted(
+    image: Volume,
+    found: Detections,
+    calibration: Calibration,
+    optics: Optics,
+    parameters: SegmentParameters,
+) -> Detections:
+    """Particles at sub-voxel positions, close pairs apart."""
+    found = fit_spots(image, found, optics)
+    # Two seeds can converge to one particle.
+    found = found.keep(suppress(found.position / optics.sigma_voxels, SUPPRESSION * found.width))
+    confident = found.confidence >= calibration.evidence.threshold
+    return split_spots(image, found, confident, calibration.singles, optics, parameters.split_false_rate)

@@ -14,16 +14,16 @@ from spatialdino_core.features.grid import VoxelMap
 from spatialdino_core.files import published
 from spatialdino_core.geometry.deskewed import DeskewedMovie
 from spatialdino_core.movies.features import object_features
-from spatialdino_core.movies.ledger import Entry, FrameJob, FrameResult, remembered
+from spatialdino_core.movies.ledger import Entry, FrameFiles, FrameJob, FrameResult, remembered
 from spatialdino_core.movies.part import WHOLE, Part, collected
 from spatialdino_core.movies.provenance import software
 from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.movies.store import FrameStore, StoreLayout
 from spatialdino_core.parameters import digest
-from spatialdino_core.segment.calibration import Calibration, calibrate, calibration_span
+from spatialdino_core.segment.believe.calibration import Calibration, calibrate, calibration_span
+from spatialdino_core.segment.detect.window import SegmentMovie
 from spatialdino_core.segment.frame import segment_frame
 from spatialdino_core.segment.parameters import SegmentParameters
-from spatialdino_core.segment.window import TimeWindow
 
 STORE = "labels.ome.zarr"
 
@@ -37,6 +37,7 @@ def segment_movie(
     *,
     version: str,
     part: Part = WHOLE,
+    threads: int = 1,
     verify: bool = False,
 ) -> None:
     """Segment every frame that is not finished; publish the table of objects and the completion record.
@@ -53,28 +54,24 @@ def segment_movie(
         Of the stage's results: `movies.provenance.identity`.
     part
         Frames of this job, whose record is then of them alone.
+    threads
+        Parts of a frame that are gone through at the same time; time only.
     verify
         Whether finished frames are read to see that they are intact.
     """
     movie = DeskewedMovie(deskewed)
     evidence = StageRecord.read(features)
-    probabilities = FrameStore.recorded(Path(features).parent, evidence, 1)
     folder = Path(output).parent
-    # Both stores name positions in the deskewed frame; interpolation counts from the image's first voxel.
-    first_patch: Any = np.subtract(probabilities.origin_um, movie.store.origin_um)
-    shape: Any = movie.valid.shape
-
-    def foreground(frame: int) -> VoxelMap:
-        return VoxelMap(
-            probabilities.read(frame, 1), probabilities.voxel_um, first_patch, shape, movie.voxel_um
-        )
-
-    window = TimeWindow(lambda frame: movie.store.read(frame), sorted(evidence.checksums))
+    probabilities, described = (
+        FrameStore.recorded(Path(features).parent, evidence, number) if evidence.stores else None
+        for number in (1, 0)
+    )
+    seen = _seen(movie, sorted(evidence.checksums), probabilities, folder.name)
     single = {
         frame: digest(movie.record.checksums[frame], sum_) for frame, sum_ in evidence.checksums.items()
     }
-    calibration = _calibrate(movie, window, foreground, single, folder, parameters, version)
-    stamps = {frame: _stamp(frame, single, movie.record.checksums, window, calibration) for frame in single}
+    calibration = _calibrate(seen, single, folder, parameters, version, threads)
+    stamps = {frame: _stamp(frame, single, movie.record.checksums, seen, calibration) for frame in single}
     key = digest(asdict(parameters), version, asdict(calibration))
     layout = StoreLayout(
         shape_czyx=(1, *movie.store.shape[2:]),
@@ -89,20 +86,12 @@ def segment_movie(
     about |= software("segment")
     store = FrameStore.prepare(folder / STORE, layout, movie.frames, about, part)
     tables = folder / "ledger" / "objects"
-    described = FrameStore.recorded(Path(features).parent, evidence, 0)
 
     def compute(frame: int) -> FrameResult:
-        labels, table = segment_frame(
-            window,
-            frame,
-            movie.voxel_um,
-            movie.mask,
-            foreground(frame),
-            calibration,
-            parameters,
-            where=folder.name,
-        )
-        table = _in_physical_frame(table, frame, movie).join(_features(described, frame, table))
+        labels, table = segment_frame(seen, frame, calibration, parameters, threads=threads)
+        table = _in_physical_frame(table, frame, movie)
+        if described is not None:
+            table = table.join(_features(described, frame, table))
         with published(tables / f"{frame}.parquet") as temporary:
             table.to_parquet(temporary)
         return FrameResult(output=store.write(frame, labels[None]), facts={"objects": len(table)})
@@ -113,8 +102,7 @@ def segment_movie(
         key=key,
         stamps={frame: stamps[frame] for frame in part.of(stamps)},
         steps={"compute": compute},
-        stores=[store],
-        exists=lambda frame: (tables / f"{frame}.parquet").exists(),
+        stores=[store, FrameFiles(lambda frame: tables / f"{frame}.parquet")],
         verify=verify,
     ).run()
     if part.completes:
@@ -122,33 +110,77 @@ def segment_movie(
     StageRecord.of([STORE], entries, about).write(output)
 
 
+def calibrate_movie(
+    deskewed: Path | str, output: Path | str, parameters: SegmentParameters, *, version: str, threads: int = 1
+) -> Calibration:
+    """Calibrate the detection of a movie without features; :func:`segment_movie` finds it done.
+
+    Parameters
+    ----------
+    deskewed
+        Completion record of the deskewed movie.
+    output
+        Completion record of another stage of the movie, beside which calibrations are kept.
+    parameters, version, threads
+        As for :func:`segment_movie`.
+    """
+    movie, folder = DeskewedMovie(deskewed), Path(output).parent
+    checksums = movie.record.checksums
+    seen = _seen(movie, sorted(checksums), None, folder.name)
+    single = {frame: digest(sum_, sum_) for frame, sum_ in checksums.items()}
+    return _calibrate(seen, single, folder, parameters, version, threads)
+
+
+def _seen(
+    movie: DeskewedMovie, frames: list[int], probabilities: FrameStore | None, name: str
+) -> SegmentMovie:
+    """Deskewed frames, with their foreground probability if there is one."""
+    return SegmentMovie(
+        lambda frame: movie.store.read(frame),
+        frames,
+        movie.voxel_um,
+        valid=movie.mask,
+        foreground=None if probabilities is None else _foreground(movie, probabilities),
+        name=name,
+    )
+
+
+def _foreground(movie: DeskewedMovie, probabilities: FrameStore) -> Callable[[int], VoxelMap]:
+    """The foreground probability, a channel of a coarser store, on the voxels of any frame."""
+    # Both stores name positions in the deskewed frame; interpolation counts from the image's first voxel.
+    first_patch: Any = np.subtract(probabilities.origin_um, movie.store.origin_um)
+    shape: Any = movie.valid.shape
+    return lambda frame: VoxelMap(
+        probabilities.read(frame, 1), probabilities.voxel_um, first_patch, shape, movie.voxel_um
+    )
+
+
 def _calibrate(
-    movie: DeskewedMovie,
-    window: TimeWindow,
-    foreground: Callable[[int], VoxelMap],
+    movie: SegmentMovie,
     stamps: dict[int, str],
     folder: Path,
     parameters: SegmentParameters,
     version: str,
+    threads: int,
 ) -> Calibration:
     def compute() -> dict[str, Any]:
-        found = calibrate(window, foreground, movie.voxel_um, movie.mask, parameters, where=folder.name)
-        return found.as_json()
+        return calibrate(movie, parameters, threads=threads).as_json()
 
-    first = window.frames[: calibration_span(parameters)]
+    first = movie.frames[: calibration_span(parameters)]
     key = digest(asdict(parameters), version, {frame: stamps[frame] for frame in first})
-    return Calibration.of_json(remembered(folder / "ledger" / "segment.json", key, compute))
+    name = "segment.json" if movie.has_foreground else "segment_without_features.json"
+    return Calibration.of_json(remembered(folder / "ledger" / name, key, compute))
 
 
 def _stamp(
     frame: int,
     single: dict[int, str],
     checksums: dict[int, str],
-    window: TimeWindow,
+    movie: SegmentMovie,
     calibration: Calibration,
 ) -> str:
     """Stamp of all that a frame's result depends on: itself, and the frames around it where they help."""
-    lags = window.groups(frame, calibration.reach).lags
+    lags = movie.groups(frame, calibration.reach).lags
     around = sorted(frame + lag for group in lags for lag in group if lag)
     return digest(single[frame], *(checksums[other] for other in around))
 

@@ -73,7 +73,7 @@ def test_the_page_loads_whole_from_disk(browser: Browser, reviewed: Project) -> 
     browser.wait(
         "Array.from(document.images).filter(i => i.src).every(i => i.complete && i.naturalWidth > 50)"
     )
-    assert browser.run(COUNTS) == [3, 0, 0, 3]
+    assert browser.run(COUNTS) == [3, 0, 0, 0, 3]
     assert browser.complaints() == []
 
 
@@ -146,7 +146,7 @@ def test_deciding_by_keyboard_and_undoing(browser: Browser, reviewed: Project) -
     assert browser.run("document.activeElement.dataset.movie") == "single"
     assert standing(browser, "single") == "reject"
     assert browser.run("document.querySelector('[data-movie=single] .decided').textContent") == "a 3 r"
-    assert browser.run(COUNTS) == [2, 1, 0, 3]
+    assert browser.run(COUNTS) == [2, 0, 1, 0, 3]
     browser.press("a")
     assert standing(browser, "single") == "accept"
     assert browser.run("document.querySelector('[data-movie=single] .badge').classList.contains('human')")

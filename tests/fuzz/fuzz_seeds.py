@@ -71,6 +71,7 @@ def imagej(folder: Path) -> None:
 
 def ome_tiff(folder: Path) -> None:
     about = dict(axes="TCZYX", Channel={"Name": ["488nm", "560nm"]}, PhysicalSizeX=0.1, PhysicalSizeZ=0.25)
+    about["UUID"] = "1"  # its own would be another one each time
     tifffile.imwrite(folder / "a.ome.tif", stacks(2), ome=True, metadata=about)
 
 

@@ -21,12 +21,13 @@ from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.ledger import Entry, FrameLedger, remembered
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.part import collected
-from spatialdino_core.movies.raw_files import fingerprint
+from spatialdino_core.movies.raw_files import places, state
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.register import register_movie
 from spatialdino_core.movies.sheet import read_sheet
 from spatialdino_core.movies.source import open_channels
 from spatialdino_core.movies.stage_record import StageRecord
+from spatialdino_core.optics import OpticsParameters
 from spatialdino_core.quality.decisions import add_new_movies, standings
 from spatialdino_core.quality.preview import preview_movie
 
@@ -47,14 +48,14 @@ def movie(rows_of: fuzz_seeds.Rows) -> Trial:
 
     def trial(folder: Path) -> bool:
         rows = rows_of(folder)
-        fingerprint(rows)
+        state(rows), places(rows)
         record, table = register_movie(rows, ReadingParameters(), "skip")
         table.write(folder / "acquisition.tsv", record.skipped)
         record.write(folder / "movie.json")
         record = MovieRecord.read(folder / "movie.json")
         table = AcquisitionTable.read(folder / "acquisition.tsv")
         measures = folder / "measures.json"
-        how = dict(frames=1, skip_bad=True, state="")
+        how = dict(optics=OpticsParameters(), frames=1, skip_bad=True, state="")
         preview_movie(rows, record, table, measures, folder / "picture.png", **how)  # type: ignore[arg-type]
         problems = [text for text in (record.problem, read_json(measures)["problem"]) if text]
         if record.problem is None:
@@ -75,7 +76,7 @@ def movie(rows_of: fuzz_seeds.Rows) -> Trial:
 def sheet(folder: Path) -> bool:
     """What a plan does with a sample sheet: read it, look for the files, register a movie."""
     for rows in read_sheet(folder / "movies.tsv").values():
-        fingerprint(rows)
+        state(rows), places(rows)
         for row in rows:
             row.model_dump_json()
         register_movie(rows, ReadingParameters(), "fail")

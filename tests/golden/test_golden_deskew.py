@@ -32,9 +32,8 @@ from spatialdino_core.geometry.light import dark_frames, frame_light, frame_warn
 from spatialdino_core.geometry.no_data import inner_parts, no_data_region, no_data_value
 from spatialdino_core.geometry.parameters import DeskewParameters
 from spatialdino_core.geometry.registration import read_registration, registered_map
-from spatialdino_core.geometry.rounding import rounding_of
 from spatialdino_core.geometry.scan import ScanGeometry
-from spatialdino_core.geometry.stage import deskew_movie, scan_geometry
+from spatialdino_core.geometry.stage import deskew_movie
 from spatialdino_core.kernels import combine as combine_module
 from spatialdino_core.kernels.combine import Projections, combine, combine_reference, stored
 from spatialdino_core.kernels.combine_affine import combine_affine
@@ -45,6 +44,7 @@ from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.part import Part
 from spatialdino_core.movies.record import Acquisition, MovieRecord
 from spatialdino_core.movies.resolve import resolve
+from spatialdino_core.movies.rounding import rounding_of
 
 MODULES = ["geometry/*.py", "kernels/combine.py", "kernels/combine_affine.py", "kernels/combine_cpu.py"]
 STAGE = Stage("deskew", [*MODULES, "kernels/taps.py", "kernels/fourier_shear.py", "kernels/halve.py"])
@@ -597,8 +597,8 @@ def deskewed_movies(folder: Path) -> dict[str, Any]:
     ]
     bare = MovieRecord(movie="a", channels=[], paths=[], train=False)
     upright = replace(acquisition, scan="none", angle_deg=None, skew_axis=None)
-    found["geometries"] = [scan_geometry(replace(bare, acquisition=a)) for a in (acquisition, upright)]
-    found["unusable"] = outcome(scan_geometry, bare)
+    found["geometries"] = [ScanGeometry.of(a) for a in (acquisition, upright)]
+    found["unusable"] = outcome(bare.usable)
     for isotropic, frame in ((True, "deskewed"), (False, "coverslip"), (False, "deskewed")):
         given = PLAIN | dict(interpolation="fft", isotropic=isotropic, frame=frame)
         found[f"fft {isotropic} {frame}"] = _is_valid(given)

@@ -20,6 +20,7 @@ from small_models import architecture, deskewed_movie, encoder, flat, refused, s
 from spatialdino_core.encoder import header as header_room
 from spatialdino_core.encoder import weights as weights_room
 from spatialdino_core.encoder.conversion import convert
+from spatialdino_core.encoder.header import BASIS_TENSORS
 from spatialdino_core.encoder.importers import import_weights, main, read_tensors
 from spatialdino_core.encoder.inflate import inflate_positions, inflate_rotations, resize_patch
 from spatialdino_core.encoder.layouts import ForeignEncoder, read_foreign
@@ -28,7 +29,7 @@ from spatialdino_core.encoder.precision import arithmetic
 from spatialdino_core.encoder.streaming import StreamingEncoder
 from spatialdino_core.encoder.vit import VisionTransformer3D, build_encoder, draw_branch_factors
 from spatialdino_core.features import stage as features_stage
-from spatialdino_core.features.basis import BASIS_TENSORS, fit_basis, project
+from spatialdino_core.features.basis import fit_basis, project
 from spatialdino_core.features.foreground import fit_foreground, pseudo_labels
 from spatialdino_core.features.grid import on_voxels, patch_means
 from spatialdino_core.features.model import finish_model

@@ -14,12 +14,15 @@ from PIL import Image
 from raw_inputs import counts, outcome, sheet_row
 
 from spatialdino_core.files import read_json
+from spatialdino_core.geometry.scan import ScanGeometry
 from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.record import Acquisition, MovieRecord
 from spatialdino_core.movies.resolve import resolve
+from spatialdino_core.optics import OpticsParameters
 from spatialdino_core.quality.bleaching import signal_trend
 from spatialdino_core.quality.channel import channel_metrics, frames_to_look_at, look_at
+from spatialdino_core.quality.coherence import SpotMaxima, noise_p_value, spot_maxima
 from spatialdino_core.quality.hot_pixels import hot_pixels
 from spatialdino_core.quality.metrics import frame_metrics
 from spatialdino_core.quality.motion import motion_image, rigid_shift
@@ -37,14 +40,25 @@ from spatialdino_core.quality.planes import (
 from spatialdino_core.quality.plausibility import check_plausible, evidence_of, plausibility_warnings
 from spatialdino_core.quality.preview import preview_movie
 
-MODULES = ["bleaching", "channel", "hot_pixels", "metrics", "motion", "pictures", "planes", "plausibility"]
-MODULES += ["preview"]
+MODULES = [
+    "bleaching",
+    "channel",
+    "coherence",
+    "hot_pixels",
+    "metrics",
+    "motion",
+    "pictures",
+    "planes",
+    "plausibility",
+]
+MODULES += ["preview", "seams"]
 STAGE = Stage("preview", [f"quality/{name}.py" for name in MODULES])
 SHAPE = (5, 36, 44)
 X = np.arange(44)
 ACQUISITION = Acquisition(
     scan="stage", angle_deg=31.5, step_um=0.4, pixel_um=0.13, interval_s=2.5, skew_axis="x", scan_sign=1
 )
+GEOMETRY, OPTICS = ScanGeometry.of(ACQUISITION), OpticsParameters()
 
 
 def scene(
@@ -64,6 +78,35 @@ def scene(
         light += brightness * places.uniform(0.3, 1) * np.exp(-square / (2 * sigma**2))
     noise = np.random.default_rng(seed)
     return np.rint(np.clip(noise.poisson(light) + noise.normal(100, 3, SHAPE), 0, 65535)).astype(np.uint16)
+
+
+@STAGE.scene
+def spots(folder: Path) -> dict[str, Any]:
+    """Points that go on from plane to plane, noise alone, borders without data, a band of a large frame."""
+    z, y, x = np.ogrid[:30, :64, :72]
+    rng, light = np.random.default_rng(3), np.full((30, 64, 72), 10.0)
+    for a, b, c in rng.uniform([3, 5, 5], [27, 59, 67], (25, 3)):
+        along = x - c + GEOMETRY.shear_voxels * (z - a)
+        light += 12 * np.exp(-((z - a) ** 2 / 4.8 + (y - b) ** 2 / 2 + along**2 / 2))
+    stack = (100 + rng.poisson(light)).astype(np.uint16)
+    noise = (100 + rng.poisson(np.full(light.shape, 10.0))).astype(np.uint16)
+    border = np.zeros(light.shape, bool)
+    border[:, :20] = True
+    empty = np.full(light.shape, 7, np.uint16)
+    backwards, up = replace(GEOMETRY, scan_sign=-1), replace(GEOMETRY, skew_axis="y")
+    cases: dict[str, tuple[Any, ...]] = {
+        "usual": (stack, GEOMETRY, OPTICS), "noise": (noise, GEOMETRY, OPTICS),
+        "flat": (empty, GEOMETRY, OPTICS),
+        "backwards": (stack, backwards, OPTICS), "along y": (stack.swapaxes(1, 2), up, OPTICS),
+        "border": (stack, GEOMETRY, OPTICS, border), "thin": (stack[:10], GEOMETRY, OPTICS),
+        "wide": (np.tile(noise, (1, 8, 8)), GEOMETRY, OPTICS),
+    }  # fmt: skip
+    found: dict[str, Any] = {}
+    for name, case in cases.items():
+        maxima = spot_maxima(5, *case)
+        found[name] = None if maxima is None else [maxima, noise_p_value([maxima, maxima])]
+    few = SpotMaxima(*(np.array(values, np.float32) for values in ([3, 4, 5, 30, 31], [3, 4, 5], [3])))
+    return found | {"few": [noise_p_value([few] * n, mirrored=m) for n in (1, 3) for m in (False, True)]}
 
 
 @STAGE.scene
@@ -120,7 +163,7 @@ def hot_pixels_and_filled_borders(folder: Path) -> dict[str, Any]:
     for name, where in outside.items():
         for value in (0, 4095):
             stack = np.where(where, value, scene(8)).astype(np.uint16)
-            found[f"{name} {value}"] = asdict(look_at(0, stack)) | {"content": None}
+            found[f"{name} {value}"] = asdict(look_at(0, stack, GEOMETRY, OPTICS)) | {"content": None}
     return found
 
 
@@ -181,7 +224,9 @@ def channels_over_time(folder: Path) -> dict[str, Any]:
     stacks[2][1] = stacks[2][0]
     stacks[1][3] = 5
     stacks[3] = np.minimum(stacks[3] + 7, 255).astype(np.uint16)
-    looks = [look_at(frame, stack) for frame, stack in zip((0, 1, 5, 9), stacks, strict=True)]
+    looks = [
+        look_at(frame, stack, GEOMETRY, OPTICS) for frame, stack in zip((0, 1, 5, 9), stacks, strict=True)
+    ]
     times = 2.5 * np.arange(10)
     twice = [*looks[:2], replace(looks[1], frame=6), replace(looks[0], frame=7)]
     return {
@@ -190,7 +235,7 @@ def channels_over_time(folder: Path) -> dict[str, Any]:
         "two": channel_metrics(looks[:2], 0.13, times),
         "repeated": channel_metrics(twice, 0.13, times),
         "after a pause": channel_metrics(looks, 0.13, times + 60 * (np.arange(10) > 4)),
-        "strided": look_at(0, np.asfortranarray(stacks[0])).content == looks[0].content,
+        "strided": look_at(0, np.asfortranarray(stacks[0]), GEOMETRY, OPTICS).content == looks[0].content,
         "frames": [
             frames_to_look_at(usable, number)
             for usable in ([3], [3, 4], [0, 2, 3, 5, 8, 9, 12, 13, 14, 20, 21])
@@ -254,7 +299,7 @@ def previews_of_movies(folder: Path) -> dict[str, Any]:
         found = outcome(resolve, rows, ReadingParameters())
         empty = AcquisitionTable(channels=tuple(of.channels), frames=0, stacks={})
         table = empty if isinstance(found, str) else found.table
-        how: dict[str, Any] = {"frames": frames, "skip_bad": skip_bad, "state": "of files"}
+        how: dict[str, Any] = {"optics": OPTICS, "frames": frames, "skip_bad": skip_bad, "state": "of files"}
         preview_movie(rows, of, table, measures, picture, **how)
         found = read_json(measures)
         return found | {
@@ -386,7 +431,7 @@ def judgements_of_content(folder: Path) -> dict[str, Any]:
                 ]
                 row_of_frames = seen[7:17]
                 found[f"{name} {acquisition.scan} {axes}"] = [
-                    outcome(check_plausible, row, record, looks, lambda kept=row_of_frames: kept),
+                    outcome(check_plausible, row, record, looks, lambda n, kept=row_of_frames: kept[:n]),
                     len(plausibility_warnings(row, record, looks)),
                     [look.returning for look in looks[:2]],
                     looks[-1].rounding,

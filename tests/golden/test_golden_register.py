@@ -45,7 +45,7 @@ from spatialdino_core.movies.number_columns import UncertainOrderError
 from spatialdino_core.movies.order import series_of
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.part import WHOLE, Part, beside, collected
-from spatialdino_core.movies.raw_files import check_files, fingerprint
+from spatialdino_core.movies.raw_files import check_files, fingerprint, places, state
 from spatialdino_core.movies.record import Acquisition, MovieRecord
 from spatialdino_core.movies.register import as_counts, check_content, register_movie
 from spatialdino_core.movies.resolve import Resolved, resolve, times_of, usual_interval
@@ -214,7 +214,7 @@ def rows_of_a_sheet(folder: Path) -> dict[str, Any]:
         "repeated": ["movie\tchannel\tpath\tpath", "a\tx\tp\tq"],
         "short": ["movie\tchannel\tpath\tscan", "a\tx\tp"],
         "long": ["movie\tchannel\tpath", "a\tx\tp\tq"],
-        "blank columns": ["movie\tchannel\tpath\t\t", "a\tx\tp\t\t", "\t\t\t\t", "b\tx\tp\t\t\t"],
+        "blank columns": ["movie\tchannel\tpath\t\t", "a\tx\tp\t\t", "\t\t\t\t", "b\tx\tq\t\t\t"],
         "quoted header": ['"movie"\t"channel"\t"path"', '"a"\t"x"\t"p\t""1""\n# q"', "# b", "b\tx\tq"],
         "same but for its unit": ["movie\tchannel\tpath", "a\t488\tp", "a\t488 NM\tq"],
         "commas": ["movie,channel,path", "a,x,p"],
@@ -275,6 +275,9 @@ def files_of_a_row(folder: Path) -> dict[str, Any]:
         return [str(path.relative_to(folder)) for path in sheet_row(folder / pattern).files()]
 
     def stamps(rows: Sequence[SheetRow]) -> list[list[Any]]:
+        # The same but for the way there: nothing that could move.
+        assert [len(said) for said in state(rows)] == [5] * len(rows)
+        assert all(Path(place).is_dir() for place in places(rows))
         return [[str(Path(path).relative_to(folder)), size, time] for path, size, time in fingerprint(rows)]
 
     patterns = [
@@ -637,6 +640,43 @@ def ome_xml_that_errs(folder: Path) -> dict[str, Any]:
 
 
 @STAGE.scene
+def planes_called_otherwise(folder: Path) -> dict[str, Any]:
+    """Files of programs that were told no axes, clocks that cannot be, normalised values."""
+    data = counts(0, (3, 5, 20, 23))
+    found: dict[str, Any] = {}
+    for name, kind in (("a.ome.tif", {}), ("a.tif", {"imagej": True})):
+        tifffile.imwrite(folder / name, data, photometric="minisblack", **kind)  # type: ignore[arg-type]
+        for cells in ({}, {"axes": "tzyx"}, {"axes": "czyx"}, {"axes": "zcyx", "file_channel": "2"}):
+            found[f"{name} {' '.join(cells.values())}"] = opened([sheet_row(folder / name, **cells)])
+        tifffile.imwrite(folder / f"one_{name}", data[0], photometric="minisblack", **kind)  # type: ignore[arg-type]
+        found[f"one {name}"] = opened([sheet_row(folder / f"one_{name}")])
+        tifffile.imwrite(folder / f"few_{name}", data[:, :2], photometric="minisblack", **kind)  # type: ignore[arg-type]
+        found[f"few {name}"] = opened([sheet_row(folder / f"few_{name}")])
+    timed: dict[str, Any] = {"imagej": True, "metadata": {"axes": "TYX", "finterval": 2.0}}
+    for z, planes in enumerate(data.swapaxes(0, 1)):
+        tifffile.imwrite(folder / f"times_{z}.tif", planes, **timed)
+        tifffile.imwrite(folder / "images.tif", planes, photometric="minisblack", append=z > 0)
+    for path in ("times_*.tif", "images.tif"):
+        found[path] = opened([sheet_row(folder / path)])
+    pointer = '<OME><BinaryOnly MetadataFile="lost.companion.ome" UUID="urn:x"/></OME>'
+    tifffile.imwrite(folder / "lost.ome.tif", data[0], description=pointer, metadata=None)
+    found["lost"] = opened([sheet_row(folder / "lost.ome.tif")])
+    for name, times in {"back": (0, 2, 0, 2), "equal": (0, 2, 2, 4), "zero": (0, 0, 0, 0)}.items():
+        clock = "".join(f'<Plane TheT="{t}" TheC="0" TheZ="0" DeltaT="{s}"/>' for t, s in enumerate(times))
+        own_ome(folder / f"{name}.ome.tif", counts(0, (4, *SHAPE)), f"<TiffData/>{clock}")
+        row = sheet_row(folder / f"{name}.ome.tif")
+        found[name] = [registered([row]), registered([row.model_copy(update={"interval_s": None})])]
+    store = zarr.create_array(folder / "a.zarr", shape=(6, 5, 20, 23), chunks=(1, 5, 20, 23), dtype="u2")
+    store[:2], store[3] = data[:2], data[2]
+    for cells in ({}, {"missing_chunks": "zeros"}):
+        row = sheet_row(folder / "a.zarr", axes="tzyx", **cells)
+        found[f"stopped {' '.join(cells)}"] = [registered([row], policy) for policy in ("fail", "skip")]
+    scores = ((data[0] - 130.0) / 40).astype(np.float32)
+    found["normalised"] = outcome(as_counts, scores, "here")
+    return found
+
+
+@STAGE.scene
 def files_of_planes_and_parts(folder: Path) -> dict[str, Any]:
     """One plane per file, several time points per file, files that say different things of themselves."""
     data = counts(3, (4, *SHAPE))
@@ -920,12 +960,87 @@ def tiff_movies(folder: Path) -> dict[str, Any]:
 
 
 @STAGE.scene
+def names_in_doubt(folder: Path) -> dict[str, Any]:
+    """Runs that were begun again, thousandths after a time, copies beside a series, two of one number."""
+    stamps = [f"20240131_11300{s}_{ms}" for s, ms in ((0, "500"), (2, "840"), (5, "180"), (7, "520"))]
+    dashes = ["11-30-00-500", "11-30-02-840", "11-30-05-180", "11-30-07-520"]
+    series = {
+        "run again": [f"c_stack{n}_{9 * i + n}msecAbs.tif" for i in (0, 1) for n in range(3)],
+        "run again, bare": [f"c_{n:03d}_20240131_1{i}000{n}.tif" for i in (0, 1) for n in range(2 + i)],
+        "run again, in turn": [f"c_{n:03d}_20240131_1{i}000{n}.tif" for i in (0, 1) for n in range(2)],
+        "comes to its end": [f"c_stack{(8 + n) % 10}_{n}s.tif" for n in range(4)],
+        "thousandths": [f"c_{stamp}.tif" for stamp in stamps],
+        "thousandths with dashes": [f"c_{time}.tif" for time in dashes],
+        "thousandths without a date": [f"c_{stamp[9:]}.tif" for stamp in stamps],
+        "channels after a stamp": [f"c_20240131_11300{n}_{(488, 561)[n % 2]}.tif" for n in range(4)],
+        "copy": ["c_t0.tif", "c_t1.tif", "c_t1 (1).tif"],
+        "masks": [f"c_t{n}{mask}.tif" for n in (0, 1) for mask in ("", "_mask")],
+        "signs of some": ["c_t-1.tif", "c_t0.tif", "c_t1.tif"],
+        "twice": ["c_t1.tif", "c_t001.tif", "c_t2.tif"],
+        "both endings": ["c_t1.tif", "c_t1.tiff"],
+        "two endings": ["c_t1.tif", "c_t2.tiff"],
+    }
+    found: dict[str, Any] = {}
+    for name, names in series.items():
+        for pattern in (None, r"(\d{3})\.tif"):
+            try:
+                one = series_of(names, pattern)
+            except UncertainOrderError:
+                found[f"{name} {pattern}"] = "refused"
+            else:
+                found[f"{name} {pattern}"] = [list(one.point), one.counted, list(one.clock_s)]
+    return found
+
+
+@STAGE.scene
+def two_counters(folder: Path) -> dict[str, Any]:
+    """Two channels whose numbers or clocks differ: of every second time point, in turns, from 1, late."""
+    alternate = [f"_stack{n:04d}_{n}s" for n in range(6)]
+    pairs = {
+        "every second": ([f"_{n}" for n in range(5)], ["_0", "_2", "_4"]),
+        "every third": ([f"_{n}" for n in range(7)], ["_0", "_3", "_6"]),
+        "from 1": ([f"_t{n}" for n in range(3)], [f"_t{n}" for n in range(1, 4)]),
+        "in turns": (["_t0", "_t2", "_t4"], ["_t1", "_t3", "_t5"]),
+        "in turns, with a clock": (alternate[::2], alternate[1::2]),
+        "shorter": ([f"_t{n}" for n in range(4)], [f"_t{n}" for n in range(3)]),
+        "late": (
+            [f"_20240131_12000{s}" for s in (0, 2, 4, 6)],
+            [f"_20240131_12000{s}" for s in (0, 2, 5, 6)],
+        ),
+        "late or lost": (
+            [f"_20240131_12000{s}" for s in (0, 2, 4, 6)],
+            ["_20240131_120000", "_20240131_120005"],
+        ),
+        "people's numbers": (["_1", "_2", "_3"], ["_1", "_2", "_3"]),
+    }
+    found: dict[str, Any] = {}
+    for name, names in pairs.items():
+        for channel, own in zip("ab", names, strict=True):
+            for n, text in enumerate(own):
+                path = folder / f"{name} {channel}" / f"c{text}.tif"
+                path.parent.mkdir(exist_ok=True)
+                tifffile.imwrite(path, np.full((2, 3, 5), n + 1, np.uint16), photometric="minisblack")
+        rows = [sheet_row(folder / f"{name} {channel}", channel=channel) for channel in "ab"]
+        resolved = outcome(resolve, rows, READING)
+        if isinstance(resolved, str):
+            found[name] = resolved
+            continue
+        frames = range(resolved.table.frames)
+        found[name] = [
+            [outcome(lambda n, s=source: int(s.read(n).max()), n) for n in frames]
+            for source in sources(resolved)
+        ]
+        found[f"{name} warnings"] = len(resolved.warnings)
+    return found
+
+
+@STAGE.scene
 def tiff_order(folder: Path) -> dict[str, Any]:
     """Time points from names: gaps, a beginning that is not 0, natural order, doubles."""
     series = {
         "gap": [f"Cell1 T{n}.tif" for n in (3, 10, 4, 7)],
         "stacks": [f"a_stack000{n}_t{n + 4}.tif" for n in (2, 1)],
-        "natural": [f"a_{n}.tif" for n in (10, 9, 100)],
+        "natural": [f"a_t{n}.tif" for n in (10, 9, 100)],
         "partly": ["a_t2.tif", "b_9.tif", "b_10.tif"],
         "double": ["a_t1.tif", "b_t01.tif"],
         "after a letter": ["a4_t5.tif", "a4_t4.tif"],
@@ -1293,13 +1408,23 @@ def _is_valid(pattern: str) -> bool:
         return False
 
 
+class _Outputs(set[int]):
+    """Frames that are there."""
+
+    def identity(self, frame: int) -> str | None:
+        return "there" if frame in self else None
+
+    def is_intact(self, frame: int) -> bool:
+        return frame in self
+
+
 @STAGE.scene
 def frames_of_a_ledger(folder: Path) -> dict[str, Any]:
     """Which frames are computed, for which reason, and what is kept of them."""
     path = folder / "ledger" / "frames.jsonl"
     computed: list[int] = []
     asked: list[int] = []
-    outputs: set[int] = set()
+    outputs = _Outputs()
 
     def first(frame: int) -> int:
         if frame == 3:
@@ -1320,8 +1445,8 @@ def frames_of_a_ledger(folder: Path) -> dict[str, Any]:
         asked.clear()
         job = FrameJob(
             ledger=FrameLedger(path), description="", key=key, stamps=dict(enumerate(stamps)),
-            steps={"first": first, "second": second}, exists=outputs.__contains__, unchanged=unchanged,
-            skip_bad=skip_bad, stores=[],
+            steps={"first": first, "second": second}, stores=[outputs], unchanged=unchanged,
+            skip_bad=skip_bad,
         )  # fmt: skip
         entries = outcome(job.run)
         lines = path.read_text().splitlines()

@@ -15,9 +15,10 @@ from golden import Stage
 from small_models import encoder, flat, refused, shards, spots, weights_file
 from torch import Tensor
 
+from spatialdino_core.encoder.header import BASIS_TENSORS
 from spatialdino_core.encoder.vit import VisionTransformer3D
 from spatialdino_core.encoder.weights import load_encoder
-from spatialdino_core.features.basis import BASIS_TENSORS, fit_basis, project
+from spatialdino_core.features.basis import fit_basis, project
 from spatialdino_core.features.model import finish_model
 from spatialdino_core.sinder.directions import defect_directions
 from spatialdino_core.sinder.gate import BlockFigures, alignment, diagnose, outliers, verdict

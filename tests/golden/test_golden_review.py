@@ -30,14 +30,14 @@ from spatialdino_core.quality.verdict import judge, judge_movie
 MODULES = ["contact_sheet", "decisions", "parameters", "review", "verdict"]
 STAGE = Stage("review", [f"quality/{name}.py" for name in MODULES])
 LIMITS = dict(
-    frames=5, min_snr=5.0, max_saturated_fraction=0.001, max_empty_planes=2, max_repeated_planes=3,
-    max_repeated_frames=1, max_missing_fraction=0.25, min_focus=0.3, max_signal_loss=0.9,
-    min_half_life_s=60.0, max_motion_um=1.0, max_drift_um=2.0,
+    frames=5, reject_p_value=0.05, look_p_value=0.001, max_saturated_fraction=0.001, max_empty_planes=2,
+    max_repeated_planes=3, max_repeated_frames=1, max_missing_fraction=0.25, min_focus=0.3,
+    max_signal_loss=0.9, min_half_life_s=60.0, max_motion_um=1.0, max_drift_um=2.0,
 )  # fmt: skip
 PARAMETERS = QualityParameters(**LIMITS)
 AT_LIMITS: dict[str, list[float]] = {
     "missing_fraction": [0.2499, 0.25, 0.2501],
-    "snr": [4.999, 5.0, 5.001],
+    "noise_p_value": [0.0009, 0.001, 0.0011, 0.05, 0.0501],
     "saturated_fraction": [0.00099, 0.001, 0.00101],
     "empty_planes": [1, 2, 3],
     "repeated_planes": [2, 3, 4],
@@ -51,7 +51,8 @@ AT_LIMITS: dict[str, list[float]] = {
 }
 GOOD: dict[str, Any] = {name: values[1] for name, values in AT_LIMITS.items() if name != "noise"}
 BAD: dict[str, Any] = {
-    "snr": 1.234567, "focus": 0.1, "signal_change": -0.95, "half_life_s": 12.3456, "motion_um": 3.0,
+    "noise_p_value": 0.1234567, "mirrored_p_value": 1e-9, "focus": 0.1, "signal_change": -0.95,
+    "half_life_s": 12.3456, "motion_um": 3.0,
     "drift_um": None, "saturated_fraction": 0.0123456, "empty_planes": 7, "background": 101.23456789,
 }  # fmt: skip
 
@@ -62,10 +63,12 @@ def verdicts(folder: Path) -> dict[str, Any]:
 
     def decided(measures: dict[str, float | None], parameters: QualityParameters = PARAMETERS) -> list[Any]:
         verdict = judge(measures, parameters)
-        return [verdict.accept, len(verdict.reasons)]
+        return [verdict.word, len(verdict.reasons)]
 
     off = QualityParameters(**(LIMITS | dict(max_motion_um=None, max_drift_um=None)))
-    whole = judge_movie({"missing_fraction": 0.3}, {"a": {"snr": 1}, "b": GOOD, "c": BAD}, PARAMETERS)
+    whole = judge_movie(
+        {"missing_fraction": 0.3}, {"a": {"noise_p_value": 0.01}, "b": GOOD, "c": BAD}, PARAMETERS
+    )
     return {
         "at limits": {
             name: [decided({name: value}) for value in values] for name, values in AT_LIMITS.items()
@@ -73,7 +76,7 @@ def verdicts(folder: Path) -> dict[str, Any]:
         "unknown": decided(dict.fromkeys(AT_LIMITS)),
         "nothing": decided({}),
         "all": [decided(GOOD), decided(BAD), decided(BAD, off)],
-        "movie": [whole.accept, len(whole.reasons)],
+        "movie": [whole.word, len(whole.reasons)],
         "good movie": judge_movie({}, {"a": GOOD}, PARAMETERS),
     }
 

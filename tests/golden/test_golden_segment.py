@@ -21,17 +21,21 @@ from spatialdino_core.movies.part import Part
 from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.movies.store import FrameStore, StoreLayout
 from spatialdino_core.optics import OpticsParameters
-from spatialdino_core.segment.blobs import Peaks, find_peaks, responses_at, share_of_frame
-from spatialdino_core.segment.calibration import Calibration, calibrate
-from spatialdino_core.segment.evidence import Maxima, fit_evidence
+from spatialdino_core.segment.believe.bimodality import bimodality
+from spatialdino_core.segment.believe.calibration import Calibration, calibrate
+from spatialdino_core.segment.believe.evidence import Maxima, fit_evidence
+from spatialdino_core.segment.believe.tail import NoiseTail
+from spatialdino_core.segment.detect.blobs import find_blobs, responses_at
+from spatialdino_core.segment.detect.observer import SINGLE_FRAME, TimeGroups
+from spatialdino_core.segment.detect.tiles import share_of_frame
+from spatialdino_core.segment.detect.window import SegmentMovie
+from spatialdino_core.segment.detections import Detections
 from spatialdino_core.segment.frame import segment_frame
-from spatialdino_core.segment.observer import SINGLE_FRAME, TimeGroups
+from spatialdino_core.segment.optics import Optics
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.stage import segment_movie
-from spatialdino_core.segment.threshold import NoiseTail, bimodality
-from spatialdino_core.segment.window import TimeWindow
 
-STAGE = Stage("segment", ["segment/*.py"])
+STAGE = Stage("segment", ["segment/**/*.py"])
 VOXEL_UM = (0.25, 0.11, 0.13)
 PSF_VOXELS = np.array([0.33, 0.13, 0.13]) / VOXEL_UM
 SINGLE = SegmentParameters(temporal_reach_frames=2, temporal_below_f1=0.0)
@@ -56,8 +60,14 @@ def counted(rng: np.random.Generator, expected: np.ndarray, dtype: type = np.uin
     return np.clip(rng.poisson(expected) + 100 + rng.normal(0, 2, expected.shape), 0, 65535).astype(dtype)
 
 
-def window(frames: Mapping[int, np.ndarray]) -> TimeWindow:
-    return TimeWindow(lambda number: frames[number], sorted(frames))
+def window(
+    frames: Mapping[int, np.ndarray],
+    valid: np.ndarray | None = None,
+    foreground: Any = None,
+    voxel_um: Any = VOXEL_UM,
+) -> SegmentMovie:
+    about = {"valid": valid, "foreground": foreground}
+    return SegmentMovie(lambda number: frames[number], sorted(frames), voxel_um, **about)
 
 
 def known(calibration: Calibration) -> dict[str, Any]:
@@ -76,19 +86,24 @@ def weighed(evidence: dict[str, Any]) -> dict[str, Any]:
 
 
 def segmented(
-    movie: TimeWindow, numbers: list[int], calibration: Calibration, *rest: Any, **options: Any
+    movie: SegmentMovie,
+    numbers: list[int],
+    calibration: Calibration,
+    parameters: SegmentParameters,
+    **options: Any,
 ) -> dict[str, Any]:
     """Labels and tables of some frames, in brief."""
     labels, tables = [], []
     for number in numbers:
-        found = segment_frame(movie, number, VOXEL_UM, *rest[:2], calibration, rest[2], **options)
+        found = segment_frame(movie, number, calibration, parameters, **options)
         labels.append(found[0])
         tables.append(found[1].assign(frame=number))
     return {"labels": voxels(np.stack(labels)), "table": brief(pd.concat(tables))}
 
 
-def maxima_of(peaks: Peaks) -> dict[str, Any]:
-    return brief(pd.DataFrame(peaks.position, columns=list("zyx")).assign(s=peaks.size, value=peaks.z_score))
+def maxima_of(found: Detections, sizes: tuple[float, ...]) -> dict[str, Any]:
+    table = pd.DataFrame(found.position, columns=list("zyx"))
+    return brief(table.assign(s=np.searchsorted(sizes, found.width), value=found.z_score))
 
 
 def refused(call: Any, *args: Any, **options: Any) -> bool:
@@ -119,7 +134,7 @@ def bright(shape: tuple[int, int, int] = (24, 52, 87), seed: int = 0) -> dict[in
 
 
 @cache
-def long() -> TimeWindow:
+def long() -> SegmentMovie:
     """A frame that small tiles can divide."""
     rng = np.random.default_rng(2)
     shape = (12, 24, 200)
@@ -147,16 +162,16 @@ def dim(motion: float = 0.35) -> dict[int, np.ndarray]:
 def single_frames(folder: Path) -> dict[str, Any]:
     movie = window(bright())
     parameters = replace(SINGLE, split_false_rate=0.01)
-    calibration = calibrate(movie, None, VOXEL_UM, None, parameters)
+    calibration = calibrate(movie, parameters)
     assert calibration.singles is not None
     never = replace(parameters, split_false_rate=0.0)
-    whole = calibrate(movie, None, VOXEL_UM, None, never)
-    split = segmented(long(), [0], calibration, None, None, parameters, tile_voxels=45_000)
+    whole = calibrate(movie, never)
+    split = segmented(long(), [0], calibration, parameters, tile_voxels=45_000)
     return {
         "calibration": known(calibration),
-        "frames": segmented(movie, [0, 1, 2], calibration, None, None, parameters),
+        "frames": segmented(movie, [0, 1, 2], calibration, parameters),
         "tiles": split,
-        "never split": segmented(movie, [1], whole, None, None, never),
+        "never split": segmented(movie, [1], whole, never),
     }
 
 
@@ -169,11 +184,11 @@ def coarse_planes(folder: Path) -> dict[str, Any]:
     images = [30 + light(shape, places(rng, shape, 30), 150, thin / PSF_VOXELS) for _ in range(2)]
     movie = window({number: counted(rng, image) for number, image in enumerate(images)})
     parameters = replace(SINGLE, optics=OpticsParameters(sigma_axial_um=0.085), split_false_rate=0.1)
-    calibration = calibrate(movie, None, VOXEL_UM, None, parameters)
+    calibration = calibrate(movie, parameters)
     assert calibration.singles is not None
     return {
         "calibration": known(calibration),
-        "frames": segmented(movie, [0], calibration, None, None, parameters),
+        "frames": segmented(movie, [0], calibration, parameters),
     }
 
 
@@ -190,7 +205,7 @@ def with_foreground_and_fill(folder: Path) -> dict[str, Any]:
         frames[number] = np.where(valid, counted(rng, image), 0).astype(np.uint16)
         blurred = ndimage.gaussian_filter(light(shape, some[:30], 1.0), 1)
         maps[number] = np.clip(blurred * 3 + rng.uniform(0, 0.3, shape), 0, 1).astype(np.float32)
-    movie = window(frames)
+    movie = window(frames, valid, lambda number: maps[number])
     found = {}
     for name, parameters in {
         "weighed": SINGLE,
@@ -200,12 +215,12 @@ def with_foreground_and_fill(folder: Path) -> dict[str, Any]:
         "few": replace(SINGLE, false_positives_per_frame=0.5, candidate_confidence=0.6, max_radius_um=0.4),
         "many": replace(SINGLE, false_positives_per_frame=6.0, min_volume_um3=0.06, calibration_frames=3),
     }.items():
-        calibration = calibrate(movie, lambda number: maps[number], VOXEL_UM, valid, parameters)
+        calibration = calibrate(movie, parameters)
         found[name] = {
             "calibration": known(calibration),
-            "frames": segmented(movie, [3], calibration, valid, maps[3], parameters),
+            "frames": segmented(movie, [3], calibration, parameters),
         }
-    lacks = segment_frame, movie, 3, VOXEL_UM, valid, None, calibration, parameters
+    lacks = segment_frame, window(frames, valid), 3, calibration, parameters
     return found | {"refused without": refused(*lacks)}
 
 
@@ -215,21 +230,21 @@ def several_frames_help(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, motion in (("still", 0.0), ("slow", 0.35), ("fast", 1.1)):
         movie = window(dim(motion))
-        calibration = calibrate(movie, None, VOXEL_UM, None, parameters)
+        calibration = calibrate(movie, parameters)
         assert calibration.reach == 8
         found[name] = {
             "calibration": known(calibration),
             "frames": segmented(
-                movie, [9, 10, 0, 19] if name == "slow" else [9, 19], calibration, None, None, parameters
+                movie, [9, 10, 0, 19] if name == "slow" else [9, 19], calibration, parameters
             ),
         }
     short = window({number: frame.astype(np.float32) for number, frame in dim().items() if number < 8})
     near = SegmentParameters(temporal_reach_frames=1, temporal_below_f1=1.0, size_factors=(1.2,))
-    calibration = calibrate(short, None, VOXEL_UM, None, near)
+    calibration = calibrate(short, near)
     return found | {
         "near": {
             "calibration": known(calibration),
-            "frames": segmented(short, [3, 5], calibration, None, None, near),
+            "frames": segmented(short, [3, 5], calibration, near),
         }
     }
 
@@ -246,11 +261,11 @@ def one_frame(folder: Path) -> dict[str, Any]:
     flat = (1, 90, 110)
     plane = counted(rng, 50 + light(flat, places(rng, (9, 90, 110), 60) * (0, 1, 1), 120))
     movie, parameters = window({0: bright()[3]}), SegmentParameters()
-    calibration = calibrate(movie, None, VOXEL_UM, None, parameters)
+    calibration = calibrate(movie, parameters)
     return {
         "calibration": known(calibration),
-        "frames": segmented(movie, [0], calibration, None, None, parameters),
-        "plane": refused(calibrate, window({0: plane}), None, VOXEL_UM, None, parameters),
+        "frames": segmented(movie, [0], calibration, parameters),
+        "plane": refused(calibrate, window({0: plane}), parameters),
     }
 
 
@@ -264,14 +279,14 @@ def frames_without_particles(folder: Path) -> dict[str, Any]:
     noise[6][:, :, :30] = counted(rng, np.full((16, 60, 30), 40.0))
     noise[6] += np.round(light(shape, np.array([[8, 20, 60], [7.5, 41, 70.3]]), [60, 30])).astype(np.uint16)
     movie = window(noise)
-    calibration = calibrate(movie, None, VOXEL_UM, None, SINGLE)
+    calibration = calibrate(movie, SINGLE)
     constant = window({0: np.full(shape, 7, np.uint16)})
     return {
         "calibration": known(calibration),
-        "frames": segmented(movie, [0, 5, 6], calibration, None, None, SINGLE),
+        "frames": segmented(movie, [0, 5, 6], calibration, SINGLE),
         "constant": [
-            refused(calibrate, constant, None, VOXEL_UM, None, SINGLE),
-            segmented(constant, [0], calibration, None, None, SINGLE),
+            refused(calibrate, constant, SINGLE),
+            segmented(constant, [0], calibration, SINGLE),
         ],
     }
 
@@ -291,9 +306,9 @@ def bad_frames(folder: Path) -> dict[str, Any]:
         likely: np.ndarray | None = None,
         voxel_um: tuple[float, ...] = VOXEL_UM,
     ) -> bool:
-        movie = window({} if image is None else {0: image})
         foreground = None if likely is None else lambda number: likely
-        return refused(calibrate, movie, foreground, voxel_um, valid, SINGLE)
+        movie = window({} if image is None else {0: image}, valid, foreground, voxel_um)
+        return refused(calibrate, movie, SINGLE)
 
     return {
         "as it should": [tried(image, fits, map_), tried(broken, spared)],
@@ -315,8 +330,8 @@ def maxima(folder: Path) -> dict[str, Any]:
     movie, other = long(), window(dim())
     image = movie.frame(0)
     parameters = replace(SINGLE, noise_window_um=0.9)
-    calibration = calibrate(movie, None, VOXEL_UM, None, parameters)
-    detector = calibration.observer(parameters, VOXEL_UM).detector(SINGLE_FRAME)
+    optics = Optics.of(parameters, VOXEL_UM)
+    detector = calibrate(movie, parameters).observer(optics).detector(SINGLE_FRAME)
     options: list[dict[str, Any]] = [
         {"with_dark": True},
         {"tile_voxels": 45_000, "with_dark": True},
@@ -324,19 +339,16 @@ def maxima(folder: Path) -> dict[str, Any]:
     ]
     found: dict[str, Any] = {}
     for number, option in enumerate(options):
-        peaks = find_peaks([image], detector, VOXEL_UM, None, parameters, where="", **option)
-        found[f"peaks {number}"] = [maxima_of(some) for some in peaks]
-    bright_ones: Peaks = peaks[0]
-    at = responses_at(
-        image, detector.single_frame, [bright_ones.position], VOXEL_UM, None, parameters, where=""
-    )
+        blobs = find_blobs([image], detector, optics, **option)
+        found[f"peaks {number}"] = [maxima_of(some, parameters.size_factors) for some in blobs]
+    at = responses_at(image, detector.single_frame, [blobs.bright.position], optics)
     groups = [TimeGroups.around(number, other.frames, reach).lags for number, reach in ((5, 4), (0, 1))]
-    images = [other.images(number, TimeGroups.around(number, other.frames, 5)) for number in (6, 7, 12)]
+    seen = [other.seen(number, TimeGroups.around(number, other.frames, 5)) for number in (6, 7, 12)]
     return found | {
         "responses": brief(pd.DataFrame({"value": at[0]})),
         "shares": [share_of_frame((20, 40, 50), (4, 10, 8), most) for most in (10_000, 50_000)],
         "groups": groups,
-        "images": images,
+        "images": [[one.image for one in images] for images in seen],
     }
 
 

@@ -53,6 +53,15 @@ def test_a_room_imports_only_from_rooms_below(path: Path) -> None:
             assert ROOMS.index(other) <= ROOMS.index(own)
 
 
+@pytest.mark.parametrize("wing", ["detect", "measure"])
+def test_a_wing_of_segmentation_is_not_led_by_what_comes_after_it(wing: str) -> None:
+    """Believing rests on both others, whose statistics it calibrates; detection on neither."""
+    after = {"detect": ("measure", "believe"), "measure": ("believe",)}[wing]
+    for path in (CORE / "segment" / wing).glob("*.py"):
+        for other in (*after, "frame", "stage"):
+            assert not any(f"segment.{other}" in module for module in imported(path)), path
+
+
 LEARNING = {"encoder", "pretrain", "sinder"}
 UPPER = {"crops", "features", "segment", "track", "report"} | LEARNING
 PLOTS = {"matplotlib", "sklearn"}

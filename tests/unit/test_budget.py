@@ -43,7 +43,7 @@ SETTINGS = {
     "results": "results",
     "device": "cpu",
     "quality": {"frames": 1},
-    "features": {"overlap": 0.0},
+    "features": {"overlap": 0.0, "use": "always"},
     "segment": {"calibration_frames": 1},
 }
 MEASURE = """
@@ -173,6 +173,7 @@ def test_preview(movies: Movies) -> None:
             "picture": results / "preview.png",
         },
         "on_bad_frame",
+        "optics",
         movies=("small", "wide", "middle"),
     )[:2]
     movies.check("preview", peaks)
@@ -204,10 +205,11 @@ def test_features_and_what_they_write(movies: Movies) -> None:
             "deskewed": results / "deskewed.json",
             "weights": "weights",
             "output": results / "features.json",
+            "segment-version": "1",
             "version": "1",
             "frames": "all",
         },
-        *("features", "device", "verify"),
+        *("features", "segment", "device", "verify"),
     )
     movies.check("features", peaks)
     encoder, shape = movies.needs().encoder, movies.shape("middle")
@@ -226,6 +228,7 @@ def test_segment(movies: Movies) -> None:
             "output": results / "labels.json",
             "objects": results / "objects.parquet",
             "version": "1",
+            "threads": 2,
             "frames": "all",
         },
         *("segment", "verify"),

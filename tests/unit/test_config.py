@@ -116,7 +116,7 @@ def test_the_config_of_the_project_holds_what_a_user_decides() -> None:
         ({"track": {"max_gap_frames": True}}, "track.max_gap_frames = True"),
         ({"quality": {"max_motion_um": False}}, "quality.max_motion_um = False"),
         ({"seed": True}, "seed = True"),
-        ({"quality": {"min_snr": float("inf")}}, "quality.min_snr = inf"),
+        ({"quality": {"min_focus": float("inf")}}, "quality.min_focus = inf"),
         ({"features": {"high_resolution": ["activaton"]}}, "features.high_resolution.0 = 'activaton'"),
         ({"model.source": "train"}, "model: {source: …}"),
     ],
@@ -194,6 +194,40 @@ def test_paths_that_snakemake_cannot_name_are_refused(path: str, key: str) -> No
     content |= {section: {name: path} if name else path}
     with pytest.raises(BadInputError, match="a path without"):
         load_config(content)
+
+
+def test_paths_may_begin_with_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/kim")
+    content = {"movies": "~/m.tsv", "results": "~/out/", "model": {"file": "~/w.safetensors"}}
+    config = load_config(content | {"pretrain": {"start_from": "~/s.safetensors"}})
+    assert (config.movies, config.results) == ("/home/kim/m.tsv", "/home/kim/out")
+    assert config.model.file == "/home/kim/w.safetensors"
+    assert config.pretrain.start_from == "/home/kim/s.safetensors"
+
+
+def test_results_have_a_folder_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "lost").symlink_to("nowhere")
+    (tmp_path / "link").symlink_to(".")
+    for results, words in [
+        (".", "a folder of its own"),
+        ("./", "a folder of its own"),
+        ("file", "a folder; file is none"),
+        (f"{tmp_path}/file/out", f"a folder; {tmp_path}/file is none"),
+        ("lost", "a folder; lost is none"),
+    ]:
+        with pytest.raises(BadInputError, match=words):
+            load_config(NEEDED | {"results": results})
+    for results in ("new/out", str(tmp_path), "link/out"):
+        assert load_config(NEEDED | {"results": results}).results == results
+
+
+def test_a_model_may_be_called_by_a_number() -> None:
+    assert load_config(NEEDED | {"model": {"version": 2}}).model.version == "2"
+    for wrong in (True, 1.10, [2]):  # YAML takes 1.10 for 1.1
+        with pytest.raises(BadInputError, match=r"model\.version"):
+            load_config(NEEDED | {"model": {"version": wrong}})
 
 
 def test_an_unknown_section_with_nothing_under_it_is_refused() -> None:

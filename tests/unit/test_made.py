@@ -57,6 +57,21 @@ def test_every_output_counts(results: Path, name: str) -> None:
     assert not is_current(results)
 
 
+def test_a_store_that_is_gone_is_missed(results: Path) -> None:
+    record, store = results / "cell" / "labels.json", results / "cell" / "labels.ome.zarr"
+    record.write_text('{"stores": ["labels.ome.zarr"]}')
+    store.mkdir()
+    (store / "zarr.json").touch()
+    remember("how to segment", [], [str(record)])
+    assert Plan(str(results)).is_current([str(record)], "how to segment")
+    shutil.rmtree(store)
+    assert not Plan(str(results)).is_current([str(record)], "how to segment")
+    # Earlier releases did not keep their names.
+    memory = record.parent / ".made" / "labels.json.json"
+    memory.write_text(memory.read_text().replace('"stores"', '"unknown"'))
+    assert Plan(str(results)).is_current([str(record)], "how to segment")
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", "{", '{"recipe": 1}', '{"recipe": "how to link", "outputs": {"a": 3}}']
 )
@@ -73,11 +88,24 @@ def test_another_place_changes_nothing(results: Path) -> None:
     assert is_current(results.parent / "link")
 
 
-def test_large_tables_are_known_by_their_size_and_weights_never(
+def test_large_tables_are_known_by_samples_and_weights_by_all(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(made, "LARGE", 3)
-    (results / "cell" / "record.json").write_text("FRAMES")
+    size, table = 2**20, results / "cell" / "record.json"
+    table.write_bytes(b"1" * size)
+    remember("how to record", [], [str(table)])
+    remember("how to link", *paths(results))
+    assert is_current(results)
+    for other in (bytes(size), b"1" * (size - 1) + b"2", b"1" * (size // 2) + b"2" + b"1" * (size // 2 - 1)):
+        table.write_bytes(other)
+        assert not is_current(results), "of the same size"
+    table.write_bytes(b"1" * (size // 4) + b"2" + b"1" * (size // 4 * 3 - 1))
+    assert is_current(results), "it was not read"
+    # Earlier releases kept no samples.
+    memory = table.parent / ".made" / "record.json.json"
+    memory.write_text(memory.read_text().replace('"samples"', '"unknown"'))
+    table.write_bytes(bytes(size))
     assert is_current(results)
     weights = results / "model.safetensors"
     weights.write_text("weights")
@@ -85,6 +113,28 @@ def test_large_tables_are_known_by_their_size_and_weights_never(
     before = content(str(weights))
     weights.write_text("WEIGHTS")
     assert content(str(weights)) not in (None, before)
+
+
+def test_where_raw_files_lie_is_no_content(results: Path) -> None:
+    folder = results / "cell"
+    record, table = str(folder / "movie.json"), str(folder / "acquisition.tsv")
+
+    def told(raw: str, second: str = "t1/a.tif", said: str = '"frames": 2') -> list[str | None]:
+        (folder / "movie.json").write_text(f'{{"paths": ["{raw}"], "made": {{"commit": "{raw}"}}, {said}}}')
+        (folder / "acquisition.tsv").write_text(
+            f"frame\tfile\twhere\n0\t{raw}/t0/a.tif\t1/2\n1\t{raw}/{second}\t1/2\n\t\t\n"
+        )
+        return [content(record), content(table)]
+
+    before = told("raw")
+    assert None not in before
+    assert told("/mnt/b") == before
+    assert told("raw", "t2/a.tif")[1] != before[1]
+    assert told("raw", said='"frames": 3')[0] != before[0]
+    for path in (record, table):
+        for text in ("", "damaged", "{", "frame\tfile\n0\t/a/b\n0\tb/a\n"):
+            Path(path).write_text(text)
+            assert content(path) not in (None, *before)
 
 
 def test_times_are_put_in_order(results: Path) -> None:

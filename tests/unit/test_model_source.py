@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
+import torch
 
 from spatialdino_core.config import ModelParameters, WorkflowConfig
 from spatialdino_core.encoder.weights import load_encoder, save_encoder
@@ -14,9 +16,11 @@ from spatialdino_core.errors import BadInputError
 from spatialdino_core.model_source import (
     Situation,
     check_channels,
+    check_maps,
     check_training,
     check_weights,
     contradictions,
+    features_of,
     model_source,
 )
 
@@ -148,6 +152,83 @@ def test_crops_for_the_basis_of_a_file_are_as_it_was_trained() -> None:
         check_weights(config, model_source(config.model, Situation()), Situation())  # no crops are cut
         config = configured(model=file, **right)
         check_weights(config, model_source(config.model, now), now)
+
+
+def test_crops_of_pixels_that_are_not_those_of_a_file_are_refused_before_they_are_cut() -> None:
+    file = {"file": str(BUNDLED)}
+    for sizes, settings, fits in [
+        ({"a": 0.104}, {}, True),
+        ({"a": 0.108}, {}, False),
+        ({"a": 0.104, "b": 0.108}, {}, False),
+        ({"a": 0.108}, {"crops": {"voxel_um": 0.104}}, True),
+        ({}, {}, True),  # not known yet
+    ]:
+        config, now = configured(model=file, **settings), Situation(marked={"a": 1, "b": 1}, pixel_um=sizes)
+        if fits:
+            check_weights(config, model_source(config.model, now), now)
+            continue
+        with pytest.raises(BadInputError, match=r"weights for voxels of 0\.104 µm") as refusal:
+            check_weights(config, model_source(config.model, now), now)
+        assert refusal.value.remedy == "Set crops.voxel_um to 0.104."
+
+
+def test_weights_without_a_basis_need_a_training_movie(tmp_path: Path) -> None:
+    encoder, header, _ = load_encoder(BUNDLED)
+    save_encoder(tmp_path / "imported.safetensors", encoder, header, {})
+    config = configured(model={"file": str(tmp_path / "imported.safetensors")})
+    with pytest.raises(BadInputError, match="without a feature basis"):
+        check_weights(config, model_source(config.model, Situation()), Situation())
+    now = Situation(marked=MARKED)
+    check_weights(config, model_source(config.model, now), now)
+
+
+def test_weights_of_another_program_are_sent_to_the_importer(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(3)}, tmp_path / "backbone.pth")
+    safetensors.torch.save_file({"a": torch.zeros(3)}, tmp_path / "hub.safetensors")
+    for name in ("backbone.pth", "hub.safetensors"):
+        config = configured(model={"file": str(tmp_path / name)})
+        with pytest.raises(BadInputError, match=r"python -m spatialdino_core\.encoder\.importers"):
+            check_weights(config, model_source(config.model, Situation()), Situation())
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked", "stored"),
+    [
+        ({}, "component_31", True),
+        ({}, "component_32", False),
+        ({}, "component_999", False),
+        ({"components": 300}, "component_191", True),
+        ({"components": 300}, "component_192", False),
+        ({"keep": "all"}, "component_0", False),
+        ({"keep": "all"}, "foreground", True),
+    ],
+)
+def test_maps_of_what_is_not_stored_are_refused(settings: dict[str, Any], asked: str, stored: bool) -> None:
+    config = configured(features={"high_resolution": [asked], **settings})
+    features = features_of(config, model_source(config.model, Situation()), Situation(), "", str(BUNDLED))
+    assert features == 192
+    if stored:
+        check_maps(config, features)
+    else:
+        with pytest.raises(BadInputError, match=f"found {asked}"):
+            check_maps(config, features)
+
+
+def test_the_encoder_that_will_be_has_so_many_features() -> None:
+    for settings, now, expected in [
+        ({"model": {"file": str(BUNDLED)}}, {}, 192),
+        ({"model": {"source": "train"}}, {"marked": MARKED}, 384),
+        ({"model": {"source": "train"}, "encoder": {"size": "base"}}, {"marked": MARKED}, 768),
+        ({"model": {"source": "train"}, "pretrain": {"start_from": str(BUNDLED)}}, {"marked": MARKED}, 192),
+        ({"model": {"source": "train"}}, {"marked": MARKED, "trained": True, "current": True}, 192),
+    ]:
+        config, situation = configured(**settings), Situation(**now)
+        chosen = model_source(config.model, situation)
+        assert features_of(config, chosen, situation, str(BUNDLED), "") == expected
+    config = configured(features={"components": 5000})
+    (said,) = contradictions(config, model_source(config.model, Situation()), Situation(), 192)
+    assert "192 are stored" in said
+    assert not list(contradictions(configured(), model_source(config.model, Situation()), Situation(), 192))
 
 
 TWO = ("488nm", "560nm")

@@ -16,6 +16,7 @@ from spatialdino_core.errors import BadInputError
 from workflow_scripts import orphans
 from workflow_scripts.preflight import MARK, enter_run, leave_run
 
+PROCESSES = orphans.processes
 RACE = """
 import sys, time
 from workflow_scripts.preflight import enter_run
@@ -108,6 +109,20 @@ def test_what_a_killed_run_left_running_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(orphans, "processes", lambda results: ["4711"])
     with pytest.raises(BadInputError, match=r"killed: 4711.*kill 4711"):
         enter_run(str(tmp_path))
+
+
+def test_processes_are_found_however_the_results_are_spelled(tmp_path: Path) -> None:
+    for name in ("project/out", "elsewhere/out"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "link").symlink_to("project")
+    names = ["workflow_scripts.features", "--output", "out/cell/features.json"]
+    command = [sys.executable, "-c", "input()", *names]
+    with subprocess.Popen(command, cwd=tmp_path / "link", stdin=-1, text=True) as job:
+        for results in ("project/out", "link/out", "project/../link/out/"):
+            assert PROCESSES(str(tmp_path / results)) == [str(job.pid)]
+        for results in ("elsewhere/out", "project/ou", "project/out/cell/features.json/more"):
+            assert PROCESSES(str(tmp_path / results)) == []
+        job.communicate("\n")
 
 
 @pytest.mark.parametrize("before", ["nothing", "dead run"])

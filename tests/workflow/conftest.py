@@ -29,6 +29,8 @@ SETTINGS = {
     "movies": "movies.tsv",
     "results": "results",
     "model": {"source": "train"},
+    # What features cost is tested even where they gain nothing.
+    "features": {"use": "always"},
     "crops": DEMO["crops"] | {"crop_voxels": 32, "crops_per_frame": 4, "frames_per_movie": 3},
     "encoder": DEMO["encoder"] | {"embed_dim": 24, "depth": 2, "heads": 2},
     "pretrain": DEMO["pretrain"]

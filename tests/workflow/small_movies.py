@@ -14,9 +14,21 @@ from tests.workflow.conftest import Project
 
 HEADER = ("movie", "channel", "path", "scan", "step_um", "pixel_um", "interval_s")
 SHAPE = (8, 24, 32)
-SETTINGS = {"movies": "movies.tsv", "results": "results", "model": {"source": "bundled"}, "device": "cpu"}
+SETTINGS = {
+    "movies": "movies.tsv",
+    "results": "results",
+    "model": {"source": "bundled"},
+    "features": {"use": "always"},
+    "device": "cpu",
+}
 # Nothing is wrong with noise here.
-LENIENT = {"frames": 1, "min_snr": 0.0, "max_motion_um": None, "max_drift_um": None, "max_signal_loss": 1.0}
+LENIENT = {
+    "frames": 1,
+    "reject_p_value": 1.0,
+    "max_motion_um": None,
+    "max_drift_um": None,
+    "max_signal_loss": 1.0,
+}
 
 
 def stack(seed: int, shape: tuple[int, int, int] = SHAPE) -> np.ndarray:

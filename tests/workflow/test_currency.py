@@ -13,7 +13,7 @@ import pytest
 
 from tests.workflow import faults
 from tests.workflow.conftest import FRAMES, Project
-from tests.workflow.test_incremental import FEATURES, STAGES, jobs
+from tests.workflow.test_incremental import FEATURES, STAGES, TRACKING, counted, jobs
 
 pytestmark = pytest.mark.workflow
 YEAR = 3e7  # s
@@ -54,7 +54,20 @@ def test_names_of_folders_tell_nothing(moved: Project, spelling: str) -> None:
         moved.results.rename(moved.folder / "elsewhere")
         (moved.folder / "link").symlink_to("elsewhere")
     results = spelling.format(folder=moved.folder)
-    assert jobs(moved, "--config", f"results={results}") == {}
+    sheet = f"{moved.folder}/../{moved.folder.name}/movies.tsv"
+    assert jobs(moved, "--config", f"results={results}", f"movies={sheet}") == {}
+
+
+def test_raw_files_elsewhere_cost_the_register_and_no_training(copy: Project) -> None:
+    (copy.folder / "disk").mkdir()
+    (copy.folder / "raw").rename(copy.folder / "disk" / "raw")
+    rows = copy.rows()
+    rows["path"] = [f"{copy.folder}/disk/{path}" for path in rows["path"]]
+    rows["interval_s"] = "4.0"
+    copy.write_rows(rows)
+    plan = copy.run("--dry-run", "--quiet", "rules").stdout
+    assert counted(plan) == {"register": 2, "preview": 2, "review": 1}
+    assert "anew" not in plan
 
 
 def test_new_settings_count_for_results_of_another_place_and_date(finished: Project, tmp_path: Path) -> None:
@@ -77,14 +90,16 @@ def test_harmed_records_are_made_again(finished: Project, copy: Project) -> None
     (movie / "labels.json").write_bytes(b"")
     # As if the wrong folder had been copied.
     shutil.copy(copy.results / "single" / "tracks.csv", movie)
+    shutil.rmtree(copy.results / "single" / "labels.ome.zarr")
     plan = copy.run("--dry-run", "--quiet", "rules").stdout
     assert "lack a record" not in plan
     shutil.rmtree(movie / ".made")
     assert "Results of 1 movie(s) lack a record" in copy.run("--dry-run", "--quiet", "rules").stdout
     shutil.copytree(finished.results / "series" / ".made", movie / ".made")
-    assert jobs(copy) == dict.fromkeys(("deskew", "features", "segment", "track", "report", "summary"), 1)
+    assert jobs(copy) == {"deskew": 1, "features": 1, "segment": 2} | TRACKING
     copy.run()
     assert tables(copy) == before
+    assert copy.computed("segment", "single") == 2 * FRAMES
     assert [copy.computed(stage, "series") for stage in ("deskew", "features", "segment")] == [FRAMES] * 3
     assert jobs(copy) == {}
 

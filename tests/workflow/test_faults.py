@@ -18,7 +18,7 @@ from tests.workflow.conftest import FRAMES, Project
 pytestmark = pytest.mark.workflow
 KILLS = int(os.environ.get("SPATIALDINO_KILLS", "3"))
 EVERY_DISK = os.environ.get("SPATIALDINO_FULL_DISKS") == "all"
-FULL = [*faults.DISKS] if EVERY_DISK else ["pretrain", "segment", "track"]
+FULL = [*faults.DISKS] if EVERY_DISK else ["segment", "track"]
 
 
 def can_mount(folder: Path) -> bool:

@@ -40,7 +40,7 @@ def counted(plan: str) -> dict[str, int]:
     ("section", "change", "cost"),
     [
         ("quality", {"frames": 4}, {"preview": 2, "review": 1}),
-        ("quality", {"min_snr": 4.9}, {"review": 1}),
+        ("quality", {"min_focus": 0.01}, {"review": 1}),
         ("deskew", {"fill": 100}, {"deskew": 2} | CROPS),
         ("normalisation", {"tail_fraction": 0.0003}, CROPS),
         ("crops", {"crops_per_frame": 5}, CROPS),
@@ -50,6 +50,7 @@ def counted(plan: str) -> dict[str, int]:
         ("pretrain", {"processes": 2, "nodes": 2, "log_interval_steps": 3}, {}),
         ("repair", {"max_crops": 64}, REPAIR),
         ("features", {"overlap": 0.25}, FEATURES),
+        ("features", {"use": "never"}, FEATURES),
         ("segment", {"mask_level": 0.4}, SEGMENTING),
         ("track", {"border_um": 0.4}, TRACKING),
     ],
@@ -144,7 +145,7 @@ def raise_version(stage: str) -> Callable[[Path], None]:
     return edit
 
 
-CODE = append("spatialdino_core/segment/blobs.py", "\n\nNEW = 1\n")
+CODE = append("spatialdino_core/segment/detect/blobs.py", "\n\nNEW = 1\n")
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,7 @@ CODE = append("spatialdino_core/segment/blobs.py", "\n\nNEW = 1\n")
     [
         (touch_all, {}, ""),
         (append("rules/deskew.smk", "\n\n# A comment.\n"), {}, ""),
-        (append("spatialdino_core/segment/blobs.py", "\n\n# A comment.\n"), {}, ""),
+        (append("spatialdino_core/segment/detect/blobs.py", "\n\n# A comment.\n"), {}, ""),
         (CODE, {}, "The code of segment is not what made the results"),
         (raise_version("track"), TRACKING, "track: results of 2 movie(s) are computed again"),
         (raise_version("segment"), SEGMENTING, "segment: results of 2"),

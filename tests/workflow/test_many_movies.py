@@ -9,6 +9,7 @@ import pytest
 
 from spatialdino_core.movies.acquisition import AcquisitionTable
 from spatialdino_core.movies.record import MovieRecord
+from spatialdino_core.optics import OpticsParameters
 from spatialdino_core.quality.preview import preview_movie
 from tests.workflow.conftest import Project
 from tests.workflow.small_movies import row, write_project
@@ -30,9 +31,8 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Project:
         problem = f"raw/{movie}/*.tif: found no file that matches; expected a TIFF series, {'or ' * 50}. Why?"
         own = replace(record, movie=movie, problem=problem)
         measures = previews / f"{movie}.json"
-        preview_movie(
-            [], own, table, measures, measures.with_suffix(".png"), frames=1, skip_bad=False, state=""
-        )
+        how = {"optics": OpticsParameters(), "frames": 1, "skip_bad": False, "state": ""}
+        preview_movie([], own, table, measures, measures.with_suffix(".png"), **how)
     return project
 
 

@@ -11,6 +11,7 @@ import itertools
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
+from glob import escape
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,6 +34,7 @@ from spatialdino_core.movies.formats.image import (
     positive,
     ranges,
 )
+from spatialdino_core.movies.names import natural
 
 # Compression codes of the CZI format that are used for camera planes.
 UNCOMPRESSED, JPEG_XR, ZSTD, ZSTD_WITH_HEADER = 0, 4, 5, 6
@@ -42,7 +44,8 @@ DIRECTORY, METADATA, ATTACHMENTS = "ZISRAWDIRECTORY", "ZISRAWMETADATA", "ZISRAWA
 
 def images_of(path: Path) -> list[Image]:
     """The scenes of a CZI file, each an image with dimensions T, C, Z, Y, X."""
-    with opening(path), _czifile(path).CziFile(str(path)) as czi:
+    with opening(path), _opened(path) as czi:
+        _refuse_parts(path, czi)
         metadata = _segment(path, czi, METADATA, czi.header.metadata_position)
         said = ElementTree.fromstring("<none/>" if metadata is None else _text(path, metadata))
         scenes = _scenes(path, czi)
@@ -118,7 +121,7 @@ class CziReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with opening(path), _czifile(path).CziFile(str(path)) as czi:
+        with opening(path), _opened(path) as czi:
             scenes = _scenes(path, czi).items()
             self._scenes = {scene: _by_position(path, entries) for scene, entries in scenes}
 
@@ -140,6 +143,41 @@ class CziReader:
                     raise ValueError(f"{block.data_size} bytes of a plane, in a file of {file.size}")
                 plane[:] = _decode(block.data(raw=True), entry.compression, shape_yx, dtype)[y, x]
         return stack
+
+
+def _opened(path: Path) -> Any:
+    """The file itself, also where it is a part of another."""
+    return _czifile(path).CziFile(str(path), multifile=False)
+
+
+def _refuse_parts(path: Path, czi: Any) -> None:
+    """Refuse a file that ZEN split (``a.czi``, ``a(1).czi``): planes would be left out, or read from the
+    wrong part."""
+    directory = _segment(path, czi, DIRECTORY, czi.header.directory_position)
+    elsewhere = sum(entry.file_part != 0 for entry in directory.entries) if directory is not None else 0
+    beside = path.parent.glob(f"{escape(path.stem)}([0-9]*){path.suffix}")
+    parts = sorted((file.name for file in beside if _is_part_of(file, czi.header.file_guid)), key=natural)
+    if czi.header.file_part:
+        found = f"part {czi.header.file_part} of a movie that was split over several CZI files"
+    elif parts:
+        found = f"a CZI file of which parts lie beside it: {', '.join(parts)}"
+    elif elsewhere:
+        found = f"{elsewhere} of {len(directory.entries)} planes in other files, of a CZI file that was split"
+    else:
+        return
+    raise BadInputError(
+        path,
+        found=found,
+        expected="the whole movie in one CZI file",
+        remedy="Open it in ZEN and save it as one file, or export it as an OME-TIFF with axes TCZYX.",
+    )
+
+
+def _is_part_of(path: Path, whole: Any) -> bool:
+    """Whether a CZI file says that it is a part of one with this identifier."""
+    with opening(path), _opened(path) as czi:
+        header = czi.header
+        return bool(header.file_part) or whole == header.primary_file_guid != header.file_guid
 
 
 def _segment(path: Path, czi: Any, kind: str, position: int) -> Any:

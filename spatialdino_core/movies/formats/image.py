@@ -157,6 +157,9 @@ class Image:
         Date and time that the file states, for which its clock may be 0; empty where it states none.
     metadata
         What it says of sizes and times.
+    axes
+        Those of a TIFF file that holds it, as the column ``axes`` of the sheet is written (``t4z24yx``);
+        empty where several files or another format do.
     """
 
     name: str
@@ -172,6 +175,7 @@ class Image:
     took_s: Mapping[Place, float] = field(default_factory=dict)
     started: str = ""
     metadata: FileMetadata = field(default_factory=FileMetadata)
+    axes: str = ""
 
 
 class Reader(Protocol):

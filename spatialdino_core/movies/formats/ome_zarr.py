@@ -2,7 +2,7 @@
 plates, and bare arrays whose axes are named.
 
 Axes and channels are found by name; an array may hold them in any order and any byte order. A chunk that is
-not there is no chunk of zeros: see `_lost_chunks`.
+not there is no chunk of zeros: see `zarr_lost`.
 Source: Open Microscopy Environment, OME-NGFF specification 0.1 to 0.5.
 """
 
@@ -38,7 +38,14 @@ from spatialdino_core.movies.formats.image import (
     quantity,
 )
 from spatialdino_core.movies.formats.ome_xml import OmeImage, ome_images
-from spatialdino_core.movies.formats.zarr_chunks import chunks_there, folder_of, grid_of, holds_bytes
+from spatialdino_core.movies.formats.zarr_chunks import (
+    chunks_there,
+    files_there,
+    folder_of,
+    grid_of,
+    holds_bytes,
+)
+from spatialdino_core.movies.formats.zarr_lost import lost_stacks
 from spatialdino_core.movies.names import natural
 
 MissingChunks = Literal["zeros"] | None
@@ -139,7 +146,12 @@ def _image(path: Path, level: _Level, missing: MissingChunks, described: OmeImag
     depth = level.length("Z")
     check_announced(path, times, channels, depth)
     _check_chunks(path, level)
-    faults = {} if missing == "zeros" or level.declared_sparse else _lost_chunks(level)
+    sparse = missing == "zeros" or level.declared_sparse
+    files = files_there(level.array)
+    there = chunks_there(level.array, files)
+    if not sparse:
+        _check_share(level, there)
+    faults, absent = lost_stacks(level.array, level.axes, files, there, sparse)
     said = _metadata(level, f"OME-Zarr metadata of {path.name}")
     places = list(itertools.product(range(times), range(channels)))
     label = level.name or path.name
@@ -152,6 +164,7 @@ def _image(path: Path, level: _Level, missing: MissingChunks, described: OmeImag
         dtype=level.array.dtype.newbyteorder("="),
         stacks={p: (Piece(path, _where(level, p), depth),) for p in places if p not in faults},
         faults={place: f"{label}: {fault}" for place, fault in faults.items()},
+        absent=absent,
         clock_s=described.clock_s if described else {},
         metadata=said,
     )
@@ -319,59 +332,14 @@ def _sparse(attributes: Mapping[str, Any]) -> bool:
     return attributes.get("write_empty_chunks") is False
 
 
-def _lost_chunks(level: _Level) -> dict[Place, str]:
-    """Stacks of which chunks are not there, though the same chunks of other stacks are.
-
-    A store may leave out chunks that hold nothing but its fill value, such as corners without data; those
-    are the same in every frame, of one channel or of all. A chunk that only some frames lack did not arrive,
-    and neither did one that lies between others along an axis.
-    """
-    lost = ~chunks_there(level.array)
-    there = lost.size - int(lost.sum())
-    if 0 < there < LEAST_SHARE * lost.size:
+def _check_share(level: _Level, there: np.ndarray) -> None:
+    """Refuse a store of which hardly a chunk is there."""
+    if 0 < there.sum() < LEAST_SHARE * there.size:
         raise _broken(
             folder_of(level.array),
-            f"{lost.size} chunks, of which {there} are there (if the store leaves out empty ones, say "
-            "'zeros' in the column missing_chunks)",
+            f"{there.size} chunks, of which {int(there.sum())} are there (if the store leaves out empty "
+            "ones, say 'zeros' in the column missing_chunks)",
         )
-    order = [level.axes.index(axis) for axis in "TC" if axis in level.axes]
-    lost = np.moveaxis(lost, order, range(len(order)))
-    for number, axis in enumerate("TC"):
-        lost = lost if axis in level.axes else np.expand_dims(lost, number)
-    between = _between(~lost).reshape(*lost.shape[:2], -1)
-    lost = lost.reshape(*lost.shape[:2], -1)
-    frames, channels, chunks = lost.shape
-    # With a single stack there is no other to compare with: what it lacks cannot be told from a fault.
-    usual = lost.all(axis=0) & (frames > 1) | lost.all(axis=(0, 1)) & (frames * channels > 1)
-    faults: dict[Place, str] = {}
-    for t, c in itertools.product(range(frames), range(channels)):
-        odd = int(lost[t, c].sum() if lost[t, c].all() else (lost[t, c] & ~usual[c] | between[t, c]).sum())
-        if odd:
-            for place in _places(level, t, c):
-                faults[place] = (
-                    f"{odd} of {chunks} chunks are not there (if the store leaves out empty ones, "
-                    "say 'zeros' in the column missing_chunks)"
-                )
-    return faults
-
-
-def _between(there: np.ndarray) -> np.ndarray:
-    """Chunks (t, c, …) that are not there, while some before and some after them along an inner axis are."""
-    found = np.zeros(there.shape, bool)
-    for axis in range(2, there.ndim):
-        before = np.maximum.accumulate(there, axis)
-        after = np.flip(np.maximum.accumulate(np.flip(there, axis), axis), axis)
-        found |= ~there & before & after
-    return found
-
-
-def _places(level: _Level, t: int, c: int) -> Iterator[Place]:
-    """Time points and channels that lie in a chunk."""
-    spans = []
-    for axis, number in zip("TC", (t, c), strict=True):
-        chunk = level.array.chunks[level.axes.index(axis)] if axis in level.axes else 1
-        spans.append(range(number * chunk, min((number + 1) * chunk, level.length(axis))))
-    yield from itertools.product(*spans)
 
 
 def _described(path: Path) -> dict[str, OmeImage]:

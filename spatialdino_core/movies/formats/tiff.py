@@ -14,7 +14,14 @@ import numpy as np
 import tifffile
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.movies.axes import parsed, plane_axes, planes_announced
+from spatialdino_core.movies.axes import (
+    MOST_NAMELESS,
+    in_this_order,
+    parsed,
+    plane_axes,
+    planes_announced,
+    written,
+)
 from spatialdino_core.movies.formats.image import (
     MOST_COMPRESSION,
     Image,
@@ -24,7 +31,7 @@ from spatialdino_core.movies.formats.image import (
     opening,
     ranges,
 )
-from spatialdino_core.movies.formats.ome_xml import ome_images
+from spatialdino_core.movies.formats.ome_xml import OmeImage, companion, ome_images
 from spatialdino_core.movies.formats.tiff_content import Layout, TiffContent
 from spatialdino_core.movies.formats.tiff_listed import images_by_list, images_by_xml, refuse_more_planes
 from spatialdino_core.movies.formats.tiff_planes import Planes, directories_alike
@@ -57,7 +64,8 @@ def images_of(content: TiffContent, axes: str | None, one_stack: bool) -> list[I
     axes
         What its planes are, by the sample sheet; it then counts, whatever the file says.
     one_stack
-        Whether it is one of a series: a single axis before y and x is then z, whatever a program called it.
+        Whether it is one of a series: a single axis before y and x is then z, whatever a program called it,
+        unless it gave time points an interval.
     """
     if axes is not None:
         return [_plain_image(content, _by_hand(content, axes))]
@@ -66,7 +74,13 @@ def images_of(content: TiffContent, axes: str | None, one_stack: bool) -> list[I
     if content.xml is not None:
         images = ome_images(content.xml, f"OME-XML of {content.path.name}")
         if images:
-            return images_by_xml(images, lambda block: content, content)
+            images = [_with_planes(image) for image in images]
+            found = images_by_xml(images, lambda block: content, content)
+            axes_of = [written((axis, image.counts[axis]) for axis in image.order) for image in images]
+            return [replace(image, axes=own) for image, own in zip(found, axes_of, strict=True)]
+        pointed = companion(content.xml)
+        if pointed is not None and len(content.planes.ends) > 1:
+            raise _without_metadata(content, pointed)
         every = range(len(content.planes.ends))
         return [_plain_image(content, Layout(name="", order="Z", counts=(len(every),), numbers=every))]
     counted = sum(math.prod(layout.counts) for layout in content.layouts)
@@ -75,8 +89,37 @@ def images_of(content: TiffContent, axes: str | None, one_stack: bool) -> list[I
     return [_plain_image(content, _understood(content, layout, one_stack)) for layout in content.layouts]
 
 
+def _without_metadata(content: TiffContent, pointed: str) -> BadInputError:
+    planes = len(content.planes.ends)
+    return BadInputError(
+        content.path,
+        found=f"{planes} planes that {Path(pointed).name} describes, which is not there",
+        expected="the file with the metadata of an OME-TIFF set beside it",
+        remedy=f"Copy {Path(pointed).name} into its folder. Without it, say in the sample sheet's column "
+        f"'axes' what the planes of each file are, slowest first: z{planes}yx if they are one stack, else t, "
+        "c and z, each with its number.",
+    )
+
+
+def _with_planes(image: OmeImage) -> OmeImage:
+    """Many channels without names, of one plane and one time point, are the planes of a stack."""
+    counts = image.counts
+    if counts["C"] <= MOST_NAMELESS or any(image.channel_names) or counts["Z"] * counts["T"] > 1:
+        return image
+    blocks = [replace(block, first=(block.first[0], 0, block.first[1])) for block in image.blocks]
+    return replace(
+        image,
+        counts={"T": 1, "C": 1, "Z": counts["C"]},
+        channel_names=(),
+        blocks=tuple(blocks),
+        clock_s={},
+        took_s={},
+    )
+
+
 def _by_hand(content: TiffContent, axes: str) -> Layout:
-    stored = content.layouts[0].counts if len(content.layouts) == 1 else ()
+    several_open = [count for _, count in parsed(axes)[:-2]].count(None) > 1
+    stored = _stored(content) if several_open else []
     # A page of another shape beside the planes, such as a thumbnail, is none of them.
     numbers = [number for number, alike in enumerate(content.planes.alike) if alike]
     planes, odd = len(numbers), len(content.planes.alike) - len(numbers)
@@ -89,21 +132,37 @@ def _by_hand(content: TiffContent, axes: str) -> Layout:
             found = plane_axes(axes, announced)
     if found is None:
         beside = f", and {odd} pages of another shape or type" if odd else ""
+        known = len(stored) > 1 and {axis for axis, _ in stored} <= set("TCZ")
+        beside += f" ({written(stored)}, by the file's own account)" if known else ""
+        example = in_this_order(axes, stored) or "t4z24yx"
         raise BadInputError(
             content.path,
             found=f"{planes} planes{beside}",
             expected=f"planes as 'axes' of the sample sheet says: {axes}",
             remedy="Correct 'axes': t, c and z, slowest first, each with its number (one may be left out), "
-            "e.g. t4z24yx.",
+            f"e.g. {example}.",
         )
     return Layout(name="", order=found[0], counts=found[1], numbers=numbers)
+
+
+def _stored(content: TiffContent) -> list[tuple[str, int]]:
+    """Axes before y and x of a file of one image by its own account, slowest first, those of one left out."""
+    axes = [list(zip(layout.order, layout.counts, strict=False)) for layout in content.layouts]
+    if content.xml is not None:
+        images = ome_images(content.xml, f"OME-XML of {content.path.name}")
+        axes = [[(axis, image.counts[axis]) for axis in image.order] for image in images]
+    return [(axis, count) for axis, count in axes[0] if count > 1] if len(axes) == 1 else []
 
 
 def _understood(content: TiffContent, layout: Layout, one_stack: bool) -> Layout:
     """The layout in T, C and Z. Plain stacks carry no axes: tifffile names them Q (unknown), I (pages) or
     S (planar samples)."""
     order, counts = layout.order, layout.counts
-    if one_stack and sum(count > 1 for count in counts) <= 1:
+    several = [axis for axis, count in zip(order, counts, strict=False) if count > 1]
+    nameless, many = several == ["C"], math.prod(counts) > MOST_NAMELESS
+    if one_stack and several == ["T"] and content.metadata.interval_s:
+        raise _times_or_planes(content, math.prod(counts))
+    if (nameless and many) or (one_stack and sum(count > 1 for count in counts) <= 1):
         order, counts = "Z", (math.prod(counts),)
     for unknown in "QIS":
         if "Z" not in order:
@@ -117,6 +176,18 @@ def _understood(content: TiffContent, layout: Layout, one_stack: bool) -> Layout
             "cannot be used.",
         )
     return replace(layout, order=order, counts=counts)
+
+
+def _times_or_planes(content: TiffContent, frames: int) -> BadInputError:
+    return BadInputError(
+        content.path,
+        found=f"one of a series of files, each with {frames} frames that are {content.metadata.interval_s:g} "
+        "s apart by its ImageJ metadata",
+        expected="one stack of planes for each time point",
+        remedy=f"If they are the planes of a stack, say in the sample sheet's column 'axes': z{frames}yx. If "
+        "each file is a time series of one plane, join the files, in order of z, into one TIFF file, and say "
+        f"in 'axes': zt{frames}yx.",
+    )
 
 
 def _plain_image(content: TiffContent, layout: Layout) -> Image:
@@ -156,6 +227,7 @@ def _plain_image(content: TiffContent, layout: Layout) -> Image:
         faults=faults,
         absent=absent,
         metadata=content.metadata,
+        axes=written(zip(layout.order, layout.counts, strict=True)),
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.formats.image import (
     MOST_COMPRESSION,
     WHOLE,
@@ -141,7 +142,12 @@ def planes_of(tif: tifffile.TiffFile) -> Planes:
     first = _full_page(tif, form.index(usual))
     check_bits(first)
     if first.samplesperpixel > 1 and first.planarconfig == CONTIGUOUS:
-        raise ValueError("pictures in colour (samples beside each other), which are no stacks; axes YXS")
+        raise BadInputError(
+            Path(tif.filehandle.path),
+            found="pictures in colour (RGB)",
+            expected="camera counts, one number for each voxel",
+            remedy="Export the movie again from the raw data, as grey values of 16 bits and not as RGB.",
+        )
     shape = usual[0]
     leading = math.prod(shape[:-2])
     shape_yx = (int(shape[-2]), int(shape[-1])) if len(shape) > 1 else (1, int(shape[0]))

@@ -23,26 +23,34 @@ def folder_of(array: Any) -> Path:
     return Path(array.store_path.store.root) / array.store_path.path
 
 
-def chunks_there(array: Any) -> np.ndarray:
-    """Which chunks were written.
-
-    Parameters
-    ----------
-    array
-        Zarr array, version 2 or 3, sharded or not.
-
-    Returns
-    -------
-    ndarray of bool
-        One element for each chunk, those within shards counted singly, with the axes of the array.
-    """
+def files_there(array: Any) -> np.ndarray:
+    """Which chunk files, or files of shards, are there: bool, with the axes of the array."""
     root = folder_of(array)
     present = _files(root)
     files = grid_of(array.shape, array.shards or array.chunks)
     there = np.zeros(files, bool)
     for place in itertools.product(*map(range, files)):
         there[place] = array.metadata.encode_chunk_key(place) in present
-    return _within_shards(array, root, there) if array.shards else there
+    return there
+
+
+def chunks_there(array: Any, files: np.ndarray | None = None) -> np.ndarray:
+    """Which chunks were written.
+
+    Parameters
+    ----------
+    array
+        Zarr array, version 2 or 3, sharded or not.
+    files
+        Of `files_there`, if they are known.
+
+    Returns
+    -------
+    ndarray of bool
+        One element for each chunk, those within shards counted singly, with the axes of the array.
+    """
+    files = files_there(array) if files is None else files
+    return _within_shards(array, folder_of(array), files) if array.shards else files
 
 
 def holds_bytes(folder: Path, least: int) -> bool:

@@ -5,7 +5,7 @@ const sheet = $("sheet");
 const cards = Array.from(sheet.children);
 const cardOf = new Map(cards.map((card) => [card.dataset.movie, card]));
 const measuresOf = new Map(cards.map((card) => [card, JSON.parse(card.dataset.measures)]));
-const WORDS = { accept: "accepted", reject: "rejected", problem: "problem" };
+const WORDS = { accept: "accepted", look: "look", reject: "rejected", problem: "problem" };
 const COLUMN = Object.fromEntries(memory.columns.map((name, place) => [name, place]));
 
 // What the browser keeps. Pages from disk may be denied it: then the decisions live as long as the page.
@@ -64,7 +64,7 @@ function show(card) {
 }
 
 function count() {
-  const number = { accept: 0, reject: 0, problem: 0 };
+  const number = { accept: 0, look: 0, reject: 0, problem: 0 };
   for (const card of cards) number[card.dataset.standing] += 1;
   number.shown = visible().length;
   for (const [name, value] of Object.entries(number)) document.querySelector(`[data-count="${name}"]`).textContent = value;
@@ -179,7 +179,7 @@ function arrange() {
   const value = (card) => {
     if (by === "") return Number(card.dataset.place);
     if (by === "movie") return card.dataset.movie;
-    if (by === "standing") return ["problem", "reject", "accept"].indexOf(card.dataset.standing);
+    if (by === "standing") return ["problem", "look", "reject", "accept"].indexOf(card.dataset.standing);
     return measuresOf.get(card)[by];
   };
   const sign = $("reverse").getAttribute("aria-pressed") === "true" ? -1 : 1;

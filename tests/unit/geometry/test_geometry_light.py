@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from spatialdino_core.geometry.light import FrameLight, dark_frames, frame_light, frame_warnings, listed
-from spatialdino_core.geometry.rounding import Rounding, rounding_of
+from spatialdino_core.movies.rounding import Rounding, rounding_of
 
 
 def raw(seed: int, signal: float = 200, background: float = 10, particles: int = 20) -> np.ndarray:

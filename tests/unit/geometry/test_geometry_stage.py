@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
+import shutil
 import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -203,12 +204,19 @@ def test_what_changed_is_done_again_and_nothing_else(raw, tmp_path):
     assert computed(out) == 4
     run(calibrated, out, tiff=True)  # the files are missing, so every frame is made again, to the same bits
     assert computed(out) == 8
-    (out / "deskewed_tiff" / "cell_t0001.ome.tif").unlink()
+    tiffs = [out / "deskewed_tiff" / f"cell_t000{frame}.ome.tif" for frame in range(4)]
+    as_written = [tifffile.imread(path) for path in tiffs]
+    tiffs[0].write_bytes(b"")
+    tiffs[1].unlink()
+    shutil.copy(tiffs[2], tiffs[3])
     run(calibrated, out, tiff=True)
-    assert computed(out) == 9
+    assert computed(out) == 11
+    np.testing.assert_array_equal([tifffile.imread(path) for path in tiffs], as_written)
     tifffile.imwrite(tmp_path / "dark.tif", np.full(SHAPE[1:], 95, np.uint16))
     run(calibrated, out)
-    assert computed(out) == 13
+    assert computed(out) == 15
+    run(calibrated, out, tiff=True)  # those of the other dark image are none of these frames
+    assert computed(out) == 19
     lines = finished(out)
     assert [line["output"] for line in lines[:4]] == [line["output"] for line in lines[4:8]]
     assert set(lines[0]["seconds"]) == {"read", "resample", "write"}

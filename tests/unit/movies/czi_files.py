@@ -33,14 +33,23 @@ def metadata_xml(
 
 
 def write_czi(
-    path: Path, planes: Mapping[Place, np.ndarray], xml: str, scene_of: Mapping[Place, int] | None = None
+    path: Path,
+    planes: Mapping[Place, np.ndarray],
+    xml: str,
+    scene_of: Mapping[Place, int] | None = None,
+    *,
+    part: int = 0,
+    parts_of: Mapping[Place, int] | None = None,
 ) -> None:
-    """Write planes (y, x), keyed by (t, c, z)."""
+    """Write planes (y, x), keyed by (t, c, z): of one part of a file that was split, if so; ``parts_of`` says
+    in which part each plane lies, by the file's directory."""
     body = bytearray(_segment("ZISRAWFILE", bytes(512)))
     entries = []
     for (t, c, z), plane in planes.items():
         scene = (scene_of or {}).get((t, c, z), 0)
-        entry = _entry(plane, {"S": scene, "Z": z, "C": c, "T": t}, len(body))
+        entry = _entry(
+            plane, {"S": scene, "Z": z, "C": c, "T": t}, len(body), (parts_of or {}).get((t, c, z), part)
+        )
         entries.append(entry)
         head = struct.pack("<iiq", 0, 0, plane.nbytes) + entry
         head += bytes(max(0, 16 + 240 - len(head)))
@@ -51,7 +60,20 @@ def write_czi(
     text = xml.encode()
     body += _segment("ZISRAWMETADATA", struct.pack("<ii", len(text), 0) + bytes(248) + text)
     guid = bytes(range(16))
-    header = struct.pack("<iiii16s16siqqiq", 1, 0, 0, 0, guid, guid, 0, directory, metadata, 0, 0)
+    header = struct.pack(
+        "<iiii16s16siqqiq",
+        1,
+        0,
+        0,
+        0,
+        guid,
+        bytes(15) + bytes([part]) if part else guid,
+        part,
+        directory,
+        metadata,
+        0,
+        0,
+    )
     body[32 : 32 + len(header)] = header
     path.write_bytes(bytes(body))
 
@@ -61,11 +83,11 @@ def _segment(name: str, data: bytes) -> bytes:
     return struct.pack("<16sqq", name.encode(), len(padded), len(data)) + padded
 
 
-def _entry(plane: np.ndarray, starts: Mapping[str, int], position: int) -> bytes:
+def _entry(plane: np.ndarray, starts: Mapping[str, int], position: int, part: int = 0) -> bytes:
     dimensions = [("X", 0, plane.shape[1]), ("Y", 0, plane.shape[0])]
     dimensions += [(name, start, 1) for name, start in starts.items()]
     head = struct.pack(
-        "<2siqiiB5xi", b"DV", PIXEL_TYPES[str(plane.dtype)], position, 0, 0, 0, len(dimensions)
+        "<2siqiiB5xi", b"DV", PIXEL_TYPES[str(plane.dtype)], position, part, 0, 0, len(dimensions)
     )
     return head + b"".join(
         struct.pack("<4siifi", name.encode(), start, size, 0.0, size) for name, start, size in dimensions

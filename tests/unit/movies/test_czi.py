@@ -154,3 +154,19 @@ def test_a_channel_that_recorded_nothing_leaves_the_others_their_names(czi: Path
     write_czi(czi, {place: plane for place, plane in PLANES.items() if place[1] == 1}, metadata_xml("Skew60"))
     np.testing.assert_array_equal(raw.sources(rows(czi)[1:])[0].read(0), DATA[0, 1])
     assert "no frame that is whole" in raw.problem(rows(czi)[:1])
+
+
+def test_a_file_that_was_split_is_refused_by_its_first_part_and_by_every_other(czi: Path) -> None:
+    """ZEN writes ``a.czi``, ``a(1).czi``: with one directory for all planes, or with one in each."""
+    late = {place: plane for place, plane in PLANES.items() if place[0] == 1}
+    elsewhere = dict.fromkeys(late, 1)
+    write_czi(czi, PLANES, metadata_xml("Skew60"), parts_of=elsewhere)
+    assert f"{len(late)} of {len(PLANES)} planes in other files" in problem(czi)
+    early = {place: plane for place, plane in PLANES.items() if place[0] == 0}
+    write_czi(czi, early, metadata_xml("Skew60"))
+    write_czi(czi.with_name("a(1).czi"), late, metadata_xml("Skew60"), part=1)
+    assert "parts lie beside it: a(1).czi; expected the whole movie in one CZI file" in problem(czi)
+    assert "part 1 of a movie that was split" in problem(czi.with_name("a(1).czi"))
+    # A copy that is a file of its own is no part.
+    write_czi(czi.with_name("a(1).czi"), PLANES, metadata_xml("Skew60"))
+    assert problem(czi) == "none"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spatialdino_core.files import published, read_json, write_json
+from spatialdino_core.files import SAMPLE, published, read_json, sampled, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
@@ -37,3 +37,15 @@ def test_names_of_files_that_are_no_text_are_written_and_read_again(tmp_path: Pa
     name = b"M\xe4use.tif".decode("utf-8", "surrogateescape")
     write_json(tmp_path / "a.json", {"problem": f"{name} is µ"})
     assert read_json(tmp_path / "a.json") == {"problem": f"{name} is µ"}
+
+
+def test_samples_of_a_file_show_its_size_its_ends_and_its_middle(tmp_path: Path) -> None:
+    path, size = tmp_path / "a", 20 * SAMPLE
+    path.write_bytes(bytes(size))
+    whole, samples = sampled(path, size), sampled(path, size - 1)
+    for place in (0, size // 2, size - 1):
+        path.write_bytes(bytes(size)[:place] + b"x" + bytes(size)[place + 1 :])
+        assert sampled(path, size) != whole
+        assert sampled(path, size - 1) != samples
+    path.write_bytes(bytes(size + 1))
+    assert sampled(path, size - 1) != samples

@@ -162,7 +162,7 @@ def test_a_settings_file_that_is_none(tmp_path: Path) -> None:
 
 
 def test_a_pattern_that_never_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spatialdino_core.movies.order.PATTERN_S", 0.2)
+    monkeypatch.setattr("spatialdino_core.movies.given_pattern.PATTERN_S", 0.2)
     names = [f"{'a' * 60}{number}" for number in range(3)]
     with pytest.raises(UncertainOrderError, match=r"was still at a+0 after 0\.2 s"):
         series_of(names, r"^(?:a+)+b(\d+)")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.movies.ledger import FrameJob, FrameLedger, FrameResult, remembered
+from spatialdino_core.movies.ledger import FrameFiles, FrameJob, FrameLedger, FrameResult, remembered
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.stage_record import StageRecord
 
@@ -26,14 +26,12 @@ class Stage:
     def run(self, stamps: dict[int, str], key: str = "k", **changes: object) -> list[int]:
         """Run over all frames; return the frames that were computed."""
         self.computed = []
-        settings = dict(unchanged=lambda frame, entry: False, skip_bad=False) | changes
+        settings = dict(steps={"compute": self.compute}, stores=[self]) | changes
         job = FrameJob(
             ledger=FrameLedger(self.path),
             description="test",
             key=key,
             stamps=stamps,
-            steps={"compute": self.compute},
-            stores=[self],
             **settings,  # type: ignore[arg-type]
         )
         self.entries = job.run()
@@ -96,6 +94,32 @@ def test_a_result_of_somebody_else_is_computed_again(stage: Stage) -> None:
     stage.results[1] = "that of another run"
     assert stage.run(STAMPS) == [1]
     assert stage.run(STAMPS) == []
+
+
+def test_files_beside_the_stores_are_known_by_their_content(stage: Stage, tmp_path: Path) -> None:
+    files = FrameFiles(lambda frame: tmp_path / f"{frame}.table")
+
+    def write(frame: int) -> FrameResult:
+        files.path(frame).write_text(f"rows of {frame}")
+        return stage.compute(frame)
+
+    whatever = {"steps": {"compute": write}, "stores": [stage, files]}
+    stage.run(STAMPS)
+    # An entry that does not know of the files is content with what is there, once.
+    for frame in STAMPS:
+        files.path(frame).write_text(f"rows of {frame}")
+    assert stage.run(STAMPS, **whatever) == []
+    files.path(0).write_bytes(b"")
+    files.path(1).unlink()
+    files.path(2).write_text("rows of 3")
+    assert stage.run(STAMPS, **whatever) == [0, 1, 2]
+    assert stage.run(STAMPS, verify=True, **whatever) == []
+    files.path(4).write_bytes(b"")
+    assert stage.run(STAMPS) == []
+    # What is not asked for is not asked about, and not forgotten either.
+    assert stage.run(STAMPS, **whatever) == [4]
+    record = StageRecord.of(["a.zarr"], stage.entries, {})
+    assert record.stored == {frame: [f"r{frame}"] for frame in STAMPS}
 
 
 def test_results_are_read_on_request(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -365,7 +366,8 @@ def test_globs_and_patterns_work() -> None:
     assert pattern_of(["part1_t0.tif", "part2_t1.tif"], [1]) == r"_t(\d+)"
     assert globs_of(["a1.tif", "a11.tif", "b1.tif"]) == ["a*.tif", "b1.tif"]
     # Nor is a glob that would match files of another kind.
-    assert globs_of(["a1.tif", "a2.tif", "a1_x1.tif"]) == []
+    assert globs_of(["a1.tif", "a2.tif", "a1_x1.tif"]) == ["a?.tif", "a1_x1.tif"]
+    assert globs_of(["a1.tif", "a22.tif", "a1_x1.tif"]) == []
 
 
 def test_clock_times_are_seconds() -> None:
@@ -377,6 +379,62 @@ def test_clock_times_are_seconds() -> None:
     stamps = series_of(["20240131T235959.tif", "20240201T000001.tif"]).clock_s
     assert stamps[1] - stamps[0] == 2
     assert series_of(["20241331T235959_t0.tif", "20241331T235959_t1.tif"]).clock_s == ()
+
+
+THOUSANDTHS = [
+    *("c_%Y%m%d_%H%M%S_{ms:03d}", "c_%Y%m%d_%H%M%S-{ms:03d}", "c_%Y-%m-%d_%H-%M-%S-{ms:03d}"),
+    *("c_%Y%m%dT%H%M%S.{ms:03d}", "c_%H-%M-%S-{ms:03d}", "c_%H%M%S_{ms:03d}", "c %H.%M.%S.{ms:03d}"),
+]
+
+
+@pytest.mark.parametrize("scheme", THOUSANDTHS)
+@pytest.mark.parametrize(("step_s", "frames"), [(2.34, 4), (2.34, 40), (2.5, 8), (0.25, 8), (30.1, 12)])
+def test_thousandths_after_a_time(scheme: str, step_s: float, frames: int) -> None:
+    moments = [
+        datetime(2024, 1, 31, 11, 30, 0, 500_000) + timedelta(seconds=step_s * n) for n in range(frames)
+    ]
+    names = [m.strftime(scheme).format(ms=m.microsecond // 1000) + ".tif" for m in moments]
+    assert order(names) == names
+    if "%Y" in scheme:
+        times = series_of(names).clock_s
+        assert [t - times[0] for t in times] == pytest.approx([step_s * n for n in range(frames)], abs=2e-3)
+    part = r"[-_.](\d{3})\.tif$"
+    if step_s == 2.34:
+        with pytest.raises(UncertainOrderError, match="one part of"):
+            series_of(names, part)
+
+
+def test_thousandths_of_an_even_clock() -> None:
+    late = (500, 501, 499, 500, 501, 500, 499, 499)
+    names = [f"c_20240131_1130{2 * n:02d}_{ms}.tif" for n, ms in enumerate(late)]
+    times = series_of(names).clock_s
+    assert [t - times[0] for t in times] == pytest.approx([2 * n + late[n] / 1000 - 0.5 for n in range(8)])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"c_20240131_1130{2 * n:02d}_{n:03d}.tif" for n in range(8)],
+        [f"c_20240131_1130{2 * n:02d}_{n % 3:03d}.tif" for n in range(8)],
+        [f"c_20240131_1130{2 * n:02d}_{(488, 561)[n % 2]}.tif" for n in range(8)],
+        [f"c_20240131_1130{2 * (n // 2):02d}_{(488, 561)[n % 2]}.tif" for n in range(8)],
+        [f"c_20240131_1130{n:02d}_{(998 + n) % 1000:03d}.tif" for n in range(8)],
+    ],
+)
+def test_three_digits_after_a_time_that_count_are_no_thousandths(names: list[str]) -> None:
+    try:
+        times = series_of(names).clock_s
+    except UncertainOrderError:
+        return
+    assert all(float(t).is_integer() for t in times)
+
+
+def test_a_pattern_against_the_clock_is_worth_a_word() -> None:
+    names = [f"c_stack{n}_{9 - n}msec.tif" for n in range(3)]
+    with pytest.raises(UncertainOrderError, match="disagree") as uncertain:
+        series_of(names)
+    assert order(names, uncertain.value.pattern) == names
+    assert "disagree" in series_of(names, uncertain.value.pattern).warnings[0]
 
 
 def test_names_of_channels() -> None:

@@ -172,3 +172,37 @@ def test_an_axis_that_is_divided_into_one_is_not_divided(tmp_path: Path) -> None
     element = '<ModuloAlongZ Type="phase" Start="0" End="0"/>'
     write_ome(tmp_path / "a.ome.tif", data, ome_image("x", 2) + modulo(element))
     assert_is(frames_of([row(tmp_path / "a.ome.tif")]), data)
+
+
+def test_a_file_that_announces_no_time_point(tmp_path: Path) -> None:
+    """In two channels, whose time points are compared."""
+    write_ome(tmp_path / "a.ome.tif", movie(2), ome_image("a", 0).replace('SizeC="1"', 'SizeC="2"'))
+    rows = [
+        row(tmp_path / "a.ome.tif", channel=name, file_channel=n)
+        for name, n in (("488nm", "#1"), ("560nm", "#2"))
+    ]
+    assert "a.ome.tif: found no stack; expected at least one whole stack" in raw.problem(rows)
+
+
+@pytest.mark.parametrize(
+    ("times_s", "why"),
+    [
+        ((0, 2, 4, 0, 2), "it goes back, from 4 s of time point 2 to 0 s of time point 3"),
+        ((0, 2, 2, 6, 8), "time points 1 and 2 have the same time, 2 s"),
+        ((0, 0, 0, 0, 0), "every time point has the time 0 s"),
+    ],
+)
+def test_a_clock_that_cannot_be_is_not_taken(tmp_path: Path, times_s: tuple[int, ...], why: str) -> None:
+    data = movie(5)
+    planes = "".join(
+        f'<Plane TheT="{t}" TheC="0" TheZ="{z}" DeltaT="{seconds + z / 100}"/>'
+        for t, seconds in enumerate(times_s)
+        for z in range(raw.SHAPE[0])
+    )
+    raw.write_ome(tmp_path / "a.ome.tif", data, raw.ome_image("a", 5, planes=planes))
+    sentence = f"the clock of the OME-XML of a.ome.tif is not taken: {why}"
+    assert sentence in raw.problem([row(tmp_path / "a.ome.tif", interval_s=None)])
+    record = raw.registered([row(tmp_path / "a.ome.tif", interval_s=3.0)])
+    assert record.times_s == [0.0, 3.0, 6.0, 9.0, 12.0]
+    # A program that writes 0 does not know: nothing is lost.
+    assert record.warnings == ([] if set(times_s) == {0} else [sentence])

@@ -300,3 +300,39 @@ def test_the_values_along_axes_that_xarray_keeps_are_no_images(tmp_path: Path) -
         group.create_array(name, shape=values.shape, chunks=values.shape, dtype="f8")[:] = values
         group[name].attrs["_ARRAY_DIMENSIONS"] = [name]
     assert_is(frames_of([row(tmp_path / "a.zarr")], "fail"), data)
+
+
+@pytest.mark.parametrize("says", ["nothing", "zeros", "sparse"])
+def test_an_acquisition_that_stopped_has_no_frames_of_zeros(tmp_path: Path, says: str) -> None:
+    data = movie(4)
+    group = stored(
+        tmp_path / "a.zarr", np.concatenate([data, np.zeros((6, *data.shape[1:]), np.uint16)])[:, None]
+    )
+    if says == "sparse":
+        group.attrs["write_empty_chunks"] = False
+    rows = [row(tmp_path / "a.zarr", missing_chunks="zeros" if says == "zeros" else None)]
+    message = raw.problem(rows)
+    assert (
+        "time point 4 is announced, but was never recorded (the acquisition stopped after 4 time points)"
+        in message
+    )
+    assert "missing_chunks" not in message  # which would make frames of zeros
+    assert_is(frames_of(rows), data)
+
+
+def test_a_frame_in_the_middle_that_did_not_arrive_stays_a_frame(tmp_path: Path) -> None:
+    data = movie(4)[:, None]
+    stored(tmp_path / "a.zarr", data, (1, 1, 5, 8, 9))
+    (tmp_path / "a.zarr/0/c/1/0/0/0/0").unlink()
+    rows = [row(tmp_path / "a.zarr")]
+    assert [frame is None for frame in frames_of(rows)] == [False, True, False, False]
+    assert "1 of 1 chunks are not there" in raw.problem(rows)
+
+
+def test_a_shard_that_was_cut_at_the_end_is_a_bad_frame_and_not_one_that_never_was(tmp_path: Path) -> None:
+    stored(tmp_path / "a.zarr", movie(4)[:, None], (1, 1, 3, 8, 9), shards=(1, 1, 6, 8, 9))
+    file = tmp_path / "a.zarr/0/c/3/0/0/0/0"
+    file.write_bytes(file.read_bytes()[:20])
+    assert [frame is None for frame in frames_of([row(tmp_path / "a.zarr")])] == [False, False, False, True]
+    file.unlink()
+    assert len(frames_of([row(tmp_path / "a.zarr")])) == 3

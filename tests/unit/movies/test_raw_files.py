@@ -8,11 +8,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import raw
+import tifffile
 
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.movies.parameters import ReadingParameters
-from spatialdino_core.movies.raw_files import check_files, fingerprint
+from spatialdino_core.movies.raw_files import check_files, fingerprint, nearest, places, state
 from spatialdino_core.movies.register import register_movie
 from spatialdino_core.movies.sheet import SheetRow, read_sheet
 from tests.unit.movies.test_sheet import MORE, sheet
@@ -51,6 +54,59 @@ def test_the_fingerprint_follows_settings_and_calibrations(tmp_path: Path) -> No
     # The settings of another movie do not count.
     (tmp_path / "cell2_Settings.txt").write_bytes(b"1")
     assert str(fingerprint(rows)) == seen[-1]
+
+
+def test_ways_to_the_same_files_are_no_other_movie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw_folder = tmp_path / "data" / "raw" / "cell"
+    raw_folder.mkdir(parents=True)
+    for name in ("a_t0.tif", "a_t1.tif"):
+        (raw_folder / name).write_bytes(b"1")
+    (tmp_path / "link").symlink_to("data")
+    monkeypatch.chdir(tmp_path / "data")
+    ways = ["raw/cell/*.tif", "./raw//cell/*.tif", "raw/cell", "raw/cell/a_t*.tif", "raw/*/a_*.tif"]
+    ways += ["../link/raw/cell/", f"{raw_folder}/*.tif", f"{tmp_path}/link/raw/cell/*.tif"]
+    assert len({str(state([row(way)])) for way in ways}) == 1
+    assert {str(places([row(way)])) for way in ways} == {"['raw/cell']"}
+    assert {nearest(file) for way in ways for file in row(way).files() if file.is_file()} == {
+        "raw/cell/a_t0.tif",
+        "raw/cell/a_t1.tif",
+    }
+    monkeypatch.chdir(raw_folder)
+    assert state([row("*.tif")]) == state([row(raw_folder)])
+    assert places([row("*.tif")]) == places([row(raw_folder)]) == [""]
+    monkeypatch.chdir(tmp_path / "data")
+    moved = shutil.move(raw_folder, tmp_path / "cell")
+    assert state([row("../cell/*.tif")]) == state([row(moved)])
+    assert places([row("../cell")]) == places([row(moved / "*.tif")]) == [str(moved)]
+
+
+def test_another_file_name_or_cell_is_another_state(tmp_path: Path) -> None:
+    folder = tmp_path / "488nm"
+    folder.mkdir()
+    for name in ("a_t0.tif", "a_t1.tif", "b.ome.tif", "b_1.ome.tif", "dark.tif"):
+        (folder / name).write_bytes(b"1")
+    (folder / "a.zarr").mkdir()
+    (folder / "a.zarr" / "chunk").touch()
+    own = row(folder / "a_t*.tif")
+    rows = [[own], [own, own], [own.model_copy(update={"interval_s": 2.0})], [row(folder / "a_t0.tif")]]
+    rows += [[own, row(folder / "a_*.tif")], [row(folder)], [row(folder / "*")], [row(folder / "a.zarr")]]
+    rows += [[row(folder / "b.ome.tif")], [row(folder / "b*.ome.tif")], [row(folder / "a.zarr" / "chunk")]]
+    rows += [[row(folder / "a_t*.tif", dark=str(folder / "dark.tif"))], [row("none")], [row("nothing")]]
+    seen = [str(state(movie)) for movie in rows]
+    assert len(set(seen)) == len(rows)
+    assert state([own.model_copy(update={"train": True})]) == state([own])
+
+    def change(harm: Callable[[], object], of: list[SheetRow]) -> None:
+        before = state(of)
+        harm()
+        assert state(of) != before
+
+    change(lambda: (folder / "a_t1.tif").rename(folder / "a_t2.tif"), [own])
+    change(lambda: os.utime(folder / "a_t0.tif", (0, 0)), [own])
+    change(lambda: (folder / "dark.tif").write_bytes(b"22"), rows[11])
+    change(lambda: (folder / "a.zarr" / "chunk").write_bytes(b"22"), [row(folder)])
+    renamed = folder.rename(tmp_path / "560nm")  # readers look for channels there
+    assert str(state([row(renamed / "b.ome.tif")])) not in seen
 
 
 def test_a_set_is_all_of_its_files(tmp_path: Path) -> None:
@@ -139,14 +195,14 @@ def try_fault(folder: Path, name: str, harm: Callable[[Path], object], words: st
     path.parent.mkdir(parents=True)
     path.write_bytes(b"1")
     for pattern in (path, path.with_name("a_t*.tif")):
-        sound = fingerprint_of(pattern)
+        sound = [state([row(pattern)]), places([row(pattern)])]
         check_files([row(pattern)])
         with_fault = folder / name
         kept = with_fault.with_name("kept")
         with_fault.rename(kept)
         shutil.copytree(kept, with_fault) if kept.is_dir() else shutil.copy2(kept, with_fault)
         harm(with_fault)
-        assert fingerprint_of(pattern) != sound
+        assert [state([row(pattern)]), places([row(pattern)])] != sound
         with pytest.raises(BadInputError, match=words) as caught:
             check_files([row(pattern)])
         assert register_movie([row(pattern)], ReadingParameters(), "fail")[0].problem == str(caught.value)
@@ -156,7 +212,7 @@ def try_fault(folder: Path, name: str, harm: Callable[[Path], object], words: st
             with_fault.chmod(0o700)
             shutil.rmtree(with_fault)
         kept.rename(with_fault)
-        assert fingerprint_of(pattern) == sound
+        assert [state([row(pattern)]), places([row(pattern)])] == sound
 
 
 def test_one_bad_file_of_many_is_the_business_of_its_frame(tmp_path: Path) -> None:
@@ -212,3 +268,24 @@ def test_two_stars_stand_for_any_number_of_folders(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert len(row(tmp_path / "**" / "*.tif").files()) == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        (r"raw\c_t*.tif", "write / in place of "),
+        (r"D:\raw\c_t*.tif", "where a drive or server of Windows is found here"),
+        (r"\\server\share\c_t*.tif", "where a drive or server of Windows is found here"),
+        ("D:/raw/c_t*.tif", "where a drive or server of Windows is found here"),
+        ("~/raw/c_t*.tif", "~ is no home folder here"),
+        ("https://a.org/c_t*.tif", "in place of the address"),
+        ("raw/other_*.tif", "nothing like other_*.tif in it)"),
+    ],
+)
+def test_paths_of_other_systems_are_named(tmp_path: Path, path: str, found: str) -> None:
+    (tmp_path / "raw").mkdir()
+    for t in range(2):
+        tifffile.imwrite(tmp_path / "raw" / f"c_t{t}.tif", np.ones((3, 4, 5), np.uint16))
+    assert found in raw.problem([raw.sheet_row(tmp_path / path)])
+    if path.startswith("raw\\"):
+        assert raw.problem([raw.sheet_row(tmp_path / path.replace("\\", "/"))]) == "none"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import raw
 import tifffile
+import zarr
 from raw import assert_is, frames_of, movie, row
 
 from spatialdino_core.movies.acquisition import AcquisitionTable
@@ -108,8 +109,21 @@ def test_files_that_point_to_a_companion(tmp_path: Path) -> None:
         tifffile.imwrite(tmp_path / name, data[t], description=pointer, **PLAIN)
     for path in ("a_t*.ome.tif", "a.companion.ome", "."):
         assert_is(frames_of([row(tmp_path / path)], "fail"), data)
+    # Without it nobody knows whether the planes of a file are depths, channels or time points.
     (tmp_path / "a.companion.ome").unlink()
-    assert_is(frames_of([row(tmp_path / "a_t*.ome.tif")], "fail"), data)
+    for path in ("a_t*.ome.tif", "a_t1.ome.tif"):
+        message = raw.problem([row(tmp_path / path)])
+        assert "5 planes that a.companion.ome describes, which is not there" in message
+        assert "z5yx if they are one stack" in message
+    assert_is(frames_of([row(tmp_path / "a_t*.ome.tif", axes="z5yx")], "fail"), data)
+
+
+def test_single_planes_that_point_to_a_companion_are_what_their_names_say(tmp_path: Path) -> None:
+    data = movie(2)
+    pointer = '<?xml version="1.0"?><OME><BinaryOnly MetadataFile="a.companion.ome" UUID="urn:x"/></OME>'
+    for t, z in np.ndindex(2, 5):
+        tifffile.imwrite(tmp_path / f"a_t{t}_z{z}.ome.tif", data[t, z], description=pointer, **PLAIN)
+    assert_is(frames_of([row(tmp_path)], "fail"), data)
 
 
 def announced(path: Path, data: np.ndarray, times: int, planes: int) -> None:
@@ -614,3 +628,29 @@ def test_a_digit_that_is_a_name_and_a_number_is_refused_with_both(tmp_path: Path
     assert "Write '#2' for the one that is called so, '#1' for the other" in message
     for cell, channel in (("0", 0), ("#1", 0), ("#2", 1), ("#3", 2)):
         assert_is(frames_of([row(path, file_channel=cell)], "fail"), data[:, channel])
+
+
+def test_images_that_are_time_points_are_offered_as_such_where_axes_can_say_so(tmp_path: Path) -> None:
+    data = movie(4)
+    for stack in data:
+        tifffile.imwrite(tmp_path / "grown.tif", stack, append=True, photometric="minisblack")
+    assert "say so in 'axes': t4z5yx." in raw.problem([row(tmp_path / "grown.tif")])
+    assert_is(frames_of([row(tmp_path / "grown.tif", axes="t4z5yx")]), data)
+    # The planes of two images that lie between each other are not cut into time points.
+    planes = data[:2].swapaxes(0, 1)
+    images = "".join(
+        raw.ome_image(f"{n}", 1, "".join(f'<TiffData FirstZ="{z}" IFD="{2 * z + n}"/>' for z in range(5)))
+        for n in range(2)
+    )
+    raw.write_ome(tmp_path / "a.ome.tif", planes, images)
+    message = raw.problem([row(tmp_path / "a.ome.tif")])
+    assert "2 images (positions)" in message
+    assert "axes" not in message
+    assert_is(frames_of([row(tmp_path / "a.ome.tif", position="1")]), data[1:2])
+    # Nor are arrays of a Zarr store, of which axes say what each is.
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    for t, stack in enumerate(data):
+        group.create_array(f"t{t}", data=stack).attrs["_ARRAY_DIMENSIONS"] = ["z", "y", "x"]
+    message = raw.problem([row(tmp_path / "a.zarr")])
+    assert "join them into one image with a time axis" in message
+    assert "axes" not in message

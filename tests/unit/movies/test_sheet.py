@@ -180,7 +180,7 @@ def test_files_that_are_no_such_table(tmp_path: Path, content: bytes, words: lis
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
-    rows = [dict(angle_deg="95"), {}, dict(movie="b", step_um="0,4"), dict(movie="c"), dict(movie="c")]
+    rows = [dict(angle_deg="95"), {}, dict(movie="b", step_um="0,4"), *[dict(movie="c", path="c.tif")] * 2]
     with pytest.raises(BadInputError) as caught:
         read_sheet(sheet(tmp_path, *rows))
     said = str(caught.value).splitlines()
@@ -260,3 +260,18 @@ def test_accents_are_spelled_in_two_ways(tmp_path: Path, stored: str, written: s
     sheet = tmp_path / "movies.tsv"
     sheet.write_text(f"movie\tchannel\tpath\na\t488\t{unicodedata.normalize(written, 'Zelle_ü_*.tif')}\n")
     assert len(read_sheet(sheet)["a"][0].files()) == 1
+
+
+def test_a_line_copied_for_the_next_movie_is_refused(tmp_path: Path) -> None:
+    again = dict(movie="b", train="yes")
+    with pytest.raises(BadInputError, match="line 3: found the files of movie 'a' a second time, as 'b'"):
+        read_sheet(sheet(tmp_path, {}, again))
+    with pytest.raises(BadInputError, match="line 3: "):
+        read_sheet(sheet(tmp_path, {}, again | dict(path="./a_*.tif")))
+    two = [{}, dict(channel="560nm", path="r_*.tif"), again | dict(path="b_*.tif")]
+    with pytest.raises(BadInputError, match="line 5: "):
+        read_sheet(sheet(tmp_path, *two, again | dict(channel="560nm", path="r_*.tif")))
+    # A part of it, another channel, or fewer channels, are other movies.
+    for cells in (dict(channel="560nm"), dict(path="b_*.tif"), dict(step_um="0.5")):
+        assert len(read_sheet(sheet(tmp_path, {}, again | cells))) == 2
+    assert len(read_sheet(sheet(tmp_path, {}, dict(channel="560nm"), again | dict(train="no")))) == 2

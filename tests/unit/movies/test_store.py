@@ -55,6 +55,24 @@ def test_the_metadata_is_valid_ome_zarr(tmp_path: Path, kind: str, model: type) 
     assert multiscale.datasets[0].coordinateTransformations[0].scale == [2.0, 1.0, 0.25, 0.1, 0.1]
 
 
+@pytest.mark.parametrize(
+    "change", [{"interval_s": None}, {"interval_s": 4.0, "channels": ("640nm", "488nm")}]
+)
+def test_an_interval_and_names_are_rewritten_in_place(tmp_path: Path, change: dict[str, object]) -> None:
+    store, other = FrameStore.prepare(tmp_path / "a.zarr", LAYOUT, 2, {}), replace(LAYOUT, **change)
+    total, identity = store.write(1, frame(1)), store.identity(1)
+    FrameStore.prepare(tmp_path / "a.zarr", other, 2, {})
+    FrameStore.prepare(tmp_path / "b.zarr", other, 2, {})
+    found, new = ((tmp_path / name / "zarr.json").read_text() for name in ("a.zarr", "b.zarr"))
+    assert found == new
+    again = FrameStore(tmp_path / "a.zarr")
+    assert again.identity(1) == identity
+    assert checksum(again.read(1, slice(None))) == total
+    # Another voxel size makes other voxels.
+    wider = replace(other, voxel_um=(0.3, 0.1, 0.1))
+    assert not FrameStore.prepare(tmp_path / "a.zarr", wider, 2, {}).has(1)
+
+
 def test_one_file_per_frame_channel_and_level(tmp_path: Path) -> None:
     store = FrameStore.prepare(tmp_path / "a.zarr", LAYOUT, 2, {})
     for t in range(2):

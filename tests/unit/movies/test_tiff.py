@@ -262,7 +262,10 @@ def test_pictures_in_the_middle_are_left_out(
 
 def test_an_rgb_picture_is_no_stack(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", stack(0, (40, 72, 3)).astype(np.uint8), photometric="rgb")
-    assert "axes YXS" in problem(tmp_path / "a.tif")
+    message = problem(tmp_path / "a.tif")
+    assert "pictures in colour (RGB)" in message
+    assert "not as RGB" in message
+    assert "Copy it again" not in message
 
 
 @pytest.mark.parametrize("kind", ["imagej", "ome"])

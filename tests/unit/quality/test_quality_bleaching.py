@@ -70,6 +70,13 @@ def test_a_signal_that_is_gone_ends_the_fit() -> None:
     assert trend.half_life_s == pytest.approx(10.0)
 
 
+def test_a_signal_that_is_no_longer_noticed_has_lost_what_must_be_lost() -> None:
+    frames, times = range(3), [0.0, 1.0, 2.0]
+    assert signal_trend(frames, [10.0, 5.0, 0.0], times, 1.0).signal_change == pytest.approx(-0.9)
+    assert signal_trend(frames, [1.2, 0.0, 0.0], times, 1.0).signal_change == pytest.approx(-1 / 6)
+    assert signal_trend(frames, [0.9, 0.0, 0.0], times, 1.0).signal_change is None
+
+
 @pytest.mark.parametrize("half_life_s", [20.0, 60.0, 150.0])
 def test_the_half_life_of_simulated_movies(half_life_s: float) -> None:
     """Poisson and read noise, moving particles of sparse scenes: where a mean above the background fails."""

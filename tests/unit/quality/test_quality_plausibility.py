@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.record import MovieRecord
 from spatialdino_core.movies.register import register_movie
 from spatialdino_core.movies.sheet import SheetRow
+from spatialdino_core.optics import OpticsParameters
 from spatialdino_core.quality.plausibility import check_plausible, frames_in_a_row
 from spatialdino_core.quality.preview import preview_movie
 
@@ -36,7 +38,7 @@ def previewed(folder: Path, stacks: np.ndarray, *, one_file: bool = False, **cel
     # Without ``axes``, which change how files are read: here they only say that the stacks are right.
     record, table = register_movie([row.model_copy(update={"axes": None}) for row in rows], READING, "fail")
     assert record.problem is None
-    how: dict[str, Any] = {"frames": 5, "skip_bad": False, "state": ""}
+    how: dict[str, Any] = {"optics": OpticsParameters(), "frames": 5, "skip_bad": False, "state": ""}
     preview_movie(rows, record, table, folder / "m.json", folder / "m.png", **how)
     found: dict[str, Any] = json.loads((folder / "m.json").read_text())
     return found
@@ -128,6 +130,21 @@ def test_fractions_that_rounding_destroys_are_refused_with_a_factor_that_helps(t
     assert "rounding" in previewed(tmp_path / "unit", unit)["problem"]
 
 
+def test_normalised_values_below_0_are_scaled_before_they_are_made_positive(tmp_path: Path) -> None:
+    stacks = movie(6, frames=3)
+    scores = ((stacks - stacks.mean()) / stacks.std()).astype(np.float32)
+    problem = previewed(tmp_path / "scores", scores)["problem"]
+    told = re.search(r"Multiply all frames of the movie by (\d+), then add (\d+) or more", problem)
+    assert told is not None, problem
+    saved = np.rint(scores * int(told[1])) + int(told[2]) + 10
+    found = previewed(tmp_path / "saved", saved.astype(np.uint16))
+    assert (found["problem"], found["warnings"]) == (None, [])
+    snr = previewed(tmp_path / "counts", stacks)["channels"]["488nm"]["snr"]
+    assert found["channels"]["488nm"]["snr"] == pytest.approx(snr, rel=0.2)
+    # Counts less an offset lose nothing: they are only moved.
+    assert "Add 149 or more" in previewed(tmp_path / "moved", (stacks - stacks.min() - 149.5))["problem"]
+
+
 @pytest.mark.parametrize("change", ["whole", "counts with fractions", "signed", "big-endian", "32 bits"])
 def test_what_16_bits_hold_is_taken(tmp_path: Path, change: str) -> None:
     stacks = movie(6, frames=2)
@@ -179,12 +196,31 @@ def test_a_chance_in_a_single_frame_refuses_nothing(seen: list[int | None], refu
     ]
     if refused:
         with pytest.raises(BadInputError, match="t4z12yx"):
-            check_plausible(row, record, looks, list)
+            check_plausible(row, record, looks, lambda number: [])
     else:
-        check_plausible(row, record, looks, list)
+        check_plausible(row, record, looks, lambda number: [])
 
 
 def test_frames_in_a_row_are_in_the_middle_and_without_a_gap() -> None:
     assert frames_in_a_row(range(24)) == list(range(7, 17))
     assert frames_in_a_row(range(9)) == []
     assert frames_in_a_row([n for n in range(24) if n != 10]) == []
+
+
+def test_a_channel_that_is_a_copy_of_another_is_warned_of(tmp_path: Path) -> None:
+    stacks = movie(5, frames=3)
+    other = stacks.copy()
+    other[2, 0, 0, 0] += 1
+    for name, own in (("488nm", stacks), ("561nm", stacks), ("640nm", other)):
+        for t, stack in enumerate(own):
+            (tmp_path / name).mkdir(exist_ok=True)
+            tifffile.imwrite(tmp_path / name / f"a_t{t}.tif", stack, photometric="minisblack")
+    cells: dict[str, Any] = {"scan": "none", "step_um": 0.25, "pixel_um": 0.1, "interval_s": 2.0}
+    rows = [
+        SheetRow(movie="m", channel=c, path=str(tmp_path / c), **cells) for c in ("488nm", "561nm", "640nm")
+    ]
+    record, table = register_movie(rows, READING, "fail")
+    files = tmp_path / "m.json", tmp_path / "m.png"
+    preview_movie(rows, record, table, *files, frames=3, skip_bad=False, state="", optics=OpticsParameters())
+    (line,) = json.loads(files[0].read_text())["warnings"]
+    assert line.startswith("561nm: the same voxels as 488nm")

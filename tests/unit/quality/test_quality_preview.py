@@ -14,10 +14,12 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from test_quality_coherence import particles, photographed
 
 from spatialdino_core.movies.parameters import ReadingParameters
 from spatialdino_core.movies.register import register_movie
 from spatialdino_core.movies.sheet import SheetRow
+from spatialdino_core.optics import OpticsParameters
 from spatialdino_core.quality import channel, preview
 from spatialdino_core.quality.channel import frames_to_look_at
 from spatialdino_core.quality.parameters import QualityParameters
@@ -77,7 +79,12 @@ def look(
     reading = ReadingParameters()
     record, table = register_movie(rows, reading, "skip" if skip_bad else "fail")
     record = replace(record, times_s=times_s or record.times_s)
-    how: dict[str, Any] = {"frames": number, "skip_bad": skip_bad, "state": "of the files"}
+    how: dict[str, Any] = {
+        "optics": OpticsParameters(),
+        "frames": number,
+        "skip_bad": skip_bad,
+        "state": "of the files",
+    }
     preview_movie(rows, record, table, folder / "m.json", folder / "m.png", **how)
     found: dict[str, Any] = json.loads((folder / "m.json").read_text())
     return found
@@ -127,13 +134,15 @@ def test_speeds_and_half_lives_go_by_the_clock(tmp_path: Path) -> None:
 
 
 def test_the_second_channel_is_judged_as_well(tmp_path: Path) -> None:
-    good = [stack(t, moving=False) for t in range(3)]
-    dim = [np.random.default_rng(t).normal(100, 3, SHAPE).astype(np.uint16) for t in range(3)]
+    light = particles(60, 20)
+    good = [photographed(light, seed=t) for t in range(3)]
+    dim = [photographed(0 * light, seed=9 + t) for t in range(3)]
     found = look(tmp_path, good + dim, channels=2)
-    assert verdict(found).startswith("560nm: SNR")
+    assert verdict(found).startswith("560nm: no more spots")
     assert "488nm" not in verdict(found)
     with Image.open(tmp_path / "m.png") as picture:
-        assert picture.size == (3 * 80 + 12, 2 * 64 + 6)
+        _, y, x = light.shape
+        assert picture.size == (3 * x + 12, 2 * y + 6)
 
 
 def test_one_frame_is_enough(tmp_path: Path) -> None:
@@ -155,10 +164,10 @@ def test_the_last_frame_is_drawn_on_the_scale_of_the_first(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("frames", "words"),
     [
-        ([np.full(SHAPE, 100, np.uint16)] * 3, ["SNR 0", "8 empty planes", "repeated frames"]),
+        ([np.full(SHAPE, 100, np.uint16)] * 3, ["8 empty planes", "repeated frames"]),
         ([np.full(SHAPE, 65535, np.uint16)] * 3, ["saturated", "empty planes"]),
-        ([np.full(SHAPE, 255, np.uint8)], ["saturated", "SNR 0"]),
-        ([np.maximum(stack(t), 60000) for t in range(3)], ["SNR"]),
+        ([np.full(SHAPE, 255, np.uint8)], ["saturated", "empty planes"]),
+        ([np.maximum(stack(t), 60000) for t in range(3)], ["empty planes"]),
     ],
     ids=["constant", "saturated", "saturated 8 bit", "clipped from below"],
 )
@@ -257,11 +266,11 @@ def test_one_frame_is_held_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyP
     most = 0
     measure = channel.look_at
 
-    def watched(frame: int, raw: np.ndarray) -> channel.FrameLook:
+    def watched(frame: int, raw: np.ndarray, *how: Any) -> channel.FrameLook:
         nonlocal most
         alive.append(weakref.ref(raw))
         most = max(most, sum(ref() is not None for ref in alive))
-        return measure(frame, raw)
+        return measure(frame, raw, *how)
 
     monkeypatch.setattr(preview, "look_at", watched)
     look(tmp_path, [stack(t) for t in range(8)], channels=2)

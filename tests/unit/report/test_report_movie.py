@@ -6,6 +6,7 @@ import base64
 import io
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import read_json, write_json
 from spatialdino_core.movies.record import MovieRecord
+from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.report.facts import flatten, warnings
 from spatialdino_core.report.gallery import _lines
 from spatialdino_core.report.movie import report_movie
@@ -167,6 +169,17 @@ def test_further_channels_and_full_features_are_shown(results_folder: Make) -> N
     shown = captions(report(record, root))
     assert "Channel 560nm, frame 1 (2 s)" in shown
     assert "Features, frame 1 (2 s)" in shown
+
+
+def test_a_movie_without_features_says_why(results_folder: Make) -> None:
+    record, root = results_folder(frames=2)
+    path = next(root.rglob("features.json"))
+    about = {"unused": "detection is expected to reach an F1 score of 0.991 without them"}
+    replace(StageRecord.read(path), stores=[], about=about).write(path)
+    page = report(record, root)
+    assert not any(caption.startswith("Features") for caption in captions(page))
+    assert "Not computed: detection is expected to reach an F1 score of 0.991" in words(page)
+    assert "features left out: detection is expected" in words(page)
 
 
 def test_a_single_plane_is_measured_in_two_dimensions(results_folder: Make) -> None:

@@ -10,6 +10,10 @@ import pytest
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
+from spatialdino_core.segment.detections import Detections
+from spatialdino_core.segment.optics import Optics
+from spatialdino_core.segment.parameters import SegmentParameters
+
 VOXEL_UM = (0.209, 0.104, 0.104)
 PSF_UM = (0.33, 0.13, 0.13)
 GATE_UM = 0.312
@@ -73,6 +77,16 @@ def pair_up(found: np.ndarray, truth: np.ndarray) -> tuple[int, np.ndarray]:
     return int(near.sum()), (found[rows[near]] - truth[columns[near]]) * VOXEL_UM
 
 
+def fitted_spots(
+    position: np.ndarray, sigma: np.ndarray, amplitude: float | np.ndarray, background: float = 100.0
+) -> Detections:
+    """What a perfect fit says; z-scores are the numbers of the rows."""
+    ones, row = np.ones(len(position)), np.arange(len(position), dtype=float)
+    wide = np.array(np.broadcast_to(sigma, position.shape))
+    light = amplitude * ones, background * ones
+    return Detections(position, row, ones, ones, wide, *light, ones, np.ones(position.shape))
+
+
 @pytest.fixture(scope="session")
 def scene() -> Callable[..., Scene]:
     return make_scene
@@ -86,6 +100,17 @@ def matches() -> Callable[[np.ndarray, np.ndarray], tuple[int, np.ndarray]]:
 @pytest.fixture(scope="session")
 def spots() -> Callable[..., np.ndarray]:
     return draw_spots
+
+
+@pytest.fixture(scope="session")
+def fitted() -> Callable[..., Detections]:
+    return fitted_spots
+
+
+@pytest.fixture(scope="session")
+def optics() -> Optics:
+    """Of the default parameters, whose point spread function the scenes have."""
+    return Optics.of(SegmentParameters(), VOXEL_UM)
 
 
 @pytest.fixture(scope="session")

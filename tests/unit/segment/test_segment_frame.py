@@ -12,31 +12,33 @@ import tifffile
 from scipy import ndimage
 
 from spatialdino_core.errors import BadInputError
-from spatialdino_core.segment.calibration import Calibration, calibrate
+from spatialdino_core.segment.believe.calibration import Calibration, calibrate
+from spatialdino_core.segment.detect.window import SegmentMovie
 from spatialdino_core.segment.frame import segment_frame
-from spatialdino_core.segment.instances import label_spots
-from spatialdino_core.segment.localise import Spots
-from spatialdino_core.segment.objects import COLUMNS
+from spatialdino_core.segment.measure.instances import label_spots
+from spatialdino_core.segment.measure.objects import COLUMNS
 from spatialdino_core.segment.parameters import SegmentParameters
-from spatialdino_core.segment.window import TimeWindow
+from spatialdino_core.segment.volume import Volume
 
 PARAMETERS = SegmentParameters(candidate_confidence=1.0, temporal_reach_frames=0)
 """What holds for single frames; time is the subject of test_segment_time."""
 
 
-def window(*frames: np.ndarray) -> TimeWindow:
-    return TimeWindow(lambda number: frames[number], range(len(frames)))
-
-
-def calibrated(*frames: np.ndarray, voxel_um, valid=None, foreground=None) -> Calibration:
+def movie(*frames: np.ndarray, voxel_um, valid=None, foreground=None) -> SegmentMovie:
     given = None if foreground is None else lambda number: foreground
-    return calibrate(window(*frames), given, voxel_um, valid, PARAMETERS)
+    seen = range(len(frames))
+    return SegmentMovie(lambda number: frames[number], seen, voxel_um, valid=valid, foreground=given)
+
+
+def calibrated(*frames: np.ndarray, parameters=PARAMETERS, **about) -> Calibration:
+    return calibrate(movie(*frames, **about), parameters)
 
 
 def segmented(
     frame: np.ndarray, voxel_um, calibration, valid=None, foreground=None, parameters=PARAMETERS, **more
 ) -> tuple[np.ndarray, pd.DataFrame]:
-    return segment_frame(window(frame), 0, voxel_um, valid, foreground, calibration, parameters, **more)
+    one = movie(frame, voxel_um=voxel_um, valid=valid, foreground=foreground)
+    return segment_frame(one, 0, calibration, parameters, **more)
 
 
 def _score(scene, matches, voxel_um, **settings):
@@ -101,13 +103,16 @@ def test_fill_of_a_deskewed_frame_does_not_matter(scene, matches, voxel_um, wedg
     assert 2 * count / (len(objects) + inside.sum()) > 0.9
 
 
-def test_tiles_change_nothing(scene, voxel_um, wedge):
+def test_tiles_and_threads_change_nothing(scene, voxel_um, wedge):
     frame = scene(10).frame
-    calibration = calibrated(frame, voxel_um=voxel_um, valid=wedge)
-    whole = segmented(frame, voxel_um, calibration, wedge)
-    tiled = segmented(frame, voxel_um, calibration, wedge, tile_voxels=700_000)
-    assert np.array_equal(whole[0], tiled[0])
-    assert whole[1].equals(tiled[1])
+    one = movie(frame, voxel_um=voxel_um, valid=wedge)
+    calibration = calibrate(one, PARAMETERS)
+    assert calibrate(one, PARAMETERS, threads=2) == calibration
+    labels, objects = segment_frame(one, 0, calibration, PARAMETERS)
+    for options in ({"tile_voxels": 700_000}, {"threads": 2}, {"threads": 3, "tile_voxels": 700_000}):
+        other = segment_frame(one, 0, calibration, PARAMETERS, **options)
+        assert np.array_equal(labels, other[0])
+        assert objects.equals(other[1])
 
 
 def test_labels_and_table_belong_together(scene, voxel_um):
@@ -133,12 +138,11 @@ def test_labels_and_table_belong_together(scene, voxel_um):
     assert 5 < objects["snr"].median() < 12
 
 
-def test_labels_are_a_voronoi_partition_of_the_bright_voxels(spots, psf_voxels, voxel_um):
+def test_labels_are_a_voronoi_partition_of_the_bright_voxels(spots, fitted, psf_voxels, voxel_um, optics):
     centres = np.array([[12.0, 20.0, 20.3], [12.3, 24.0, 20.0], [12.0, 20.0, 45.0]])
     frame = (100 + spots((24, 44, 64), centres, 80.0, psf_voxels)).astype(np.float32)
-    ones = np.ones(3)
-    fitted = Spots(centres, np.tile(psf_voxels, (3, 1)), 80 * ones, 100 * ones, ones, np.zeros((3, 3)))
-    labels = label_spots(frame, voxel_um, None, fitted, PARAMETERS).image()
+    found = fitted(centres, psf_voxels, 80.0)
+    labels = label_spots(Volume(frame, voxel_um), found, optics, PARAMETERS).image()
     voxels = np.argwhere(labels)
     distance = np.linalg.norm((voxels[:, None] - centres) * voxel_um, axis=-1)
     assert np.array_equal(labels[tuple(voxels.T)], distance.argmin(axis=1) + 1)
@@ -154,21 +158,20 @@ def half_height_um3(sigma_um):
     return 4 / 3 * np.pi * np.sqrt(2 * np.log(2)) ** 3 * np.prod(sigma_um)
 
 
-def grid_of_spots(amplitude, sigma):
-    """Centres 12 voxels apart in z and 16 in y and x, and what a perfect fit says of them."""
-    centres = np.stack(np.meshgrid([12, 24], range(12, 90, 16), range(12, 90, 16), indexing="ij"), -1)
-    centres = centres.reshape(-1, 3) + 0.3
-    n, ones = len(centres), np.ones(len(centres))
-    return centres, Spots(
-        centres, np.tile(sigma, (n, 1)), amplitude * ones, 100 * ones, ones, np.zeros((n, 3))
-    )
+@pytest.fixture
+def centres() -> np.ndarray:
+    """12 voxels apart in z and 16 in y and x."""
+    grid = np.stack(np.meshgrid([12, 24], range(12, 90, 16), range(12, 90, 16), indexing="ij"), -1)
+    return grid.reshape(-1, 3) + 0.3
 
 
-def test_the_outline_of_a_dim_particle_is_not_that_of_the_noise_around_it(spots, psf_voxels, voxel_um):
-    centres, fitted = grid_of_spots(20.0, psf_voxels)
+def test_the_outline_of_a_dim_particle_is_not_that_of_the_noise_around_it(
+    spots, fitted, centres, psf_voxels, voxel_um, optics
+):
+    found = fitted(centres, psf_voxels, 20.0)
     noise = np.random.default_rng(0).normal(0, 12, (38, 100, 100))
     frame = (100 + spots(noise.shape, centres, 20.0, psf_voxels) + noise).astype(np.float32)
-    labels = label_spots(frame, voxel_um, None, fitted, PARAMETERS).image()
+    labels = label_spots(Volume(frame, voxel_um), found, optics, PARAMETERS).image()
     volumes = np.bincount(labels.ravel(), minlength=len(centres) + 1)[1:] * np.prod(voxel_um)
     expected = half_height_um3(psf_voxels * voxel_um)
     assert np.median(volumes) == pytest.approx(expected, rel=0.4)
@@ -176,12 +179,12 @@ def test_the_outline_of_a_dim_particle_is_not_that_of_the_noise_around_it(spots,
 
 
 def test_a_bright_particle_longer_than_the_point_it_was_fitted_with_keeps_its_shape(
-    spots, psf_voxels, voxel_um
+    spots, fitted, centres, psf_voxels, voxel_um, optics
 ):
-    centres, fitted = grid_of_spots(80.0, psf_voxels)
+    found = fitted(centres, psf_voxels, 80.0)
     longer = psf_voxels * [1, 1, 1.8]
     frame = (100 + spots((38, 100, 100), centres, 80.0, longer)).astype(np.float32)
-    labels = label_spots(frame, voxel_um, None, fitted, PARAMETERS).image()
+    labels = label_spots(Volume(frame, voxel_um), found, optics, PARAMETERS).image()
     volumes = np.bincount(labels.ravel(), minlength=len(centres) + 1)[1:] * np.prod(voxel_um)
     assert np.median(volumes) == pytest.approx(half_height_um3(longer * voxel_um), rel=0.35)
 
@@ -238,7 +241,7 @@ def test_a_real_cell_has_puncta_in_the_cell_and_not_beside_it(real_data: Path):
     valid = ndimage.binary_erosion((frame != fill).any(axis=1, keepdims=True), np.ones((1, 1, 3)))
     voxel_um = (0.3 * np.sin(np.radians(31.5)), 0.1, 0.1)
     accepted = replace(PARAMETERS, false_positives_per_frame=1.0)
-    calibration = calibrate(window(frame), None, voxel_um, valid, accepted)
+    calibration = calibrated(frame, voxel_um=voxel_um, valid=valid, parameters=accepted)
     _, objects = segmented(frame, voxel_um, calibration, valid, parameters=accepted)
     assert 150 < len(objects) < 700
     assert np.sum(objects["x"] > 360) <= 5

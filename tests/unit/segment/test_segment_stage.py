@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,6 +13,8 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
+from spatialdino_core.features.parameters import FeatureParameters
+from spatialdino_core.features.unused import leave_features_out
 from spatialdino_core.files import read_json
 from spatialdino_core.geometry.deskewed import VALID
 from spatialdino_core.geometry.parameters import DeskewParameters
@@ -19,9 +22,12 @@ from spatialdino_core.geometry.scan import ScanGeometry
 from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.movies.store import FrameStore, StoreLayout
 from spatialdino_core.optics import OpticsParameters
-from spatialdino_core.segment.objects import COLUMNS
+from spatialdino_core.segment import stage
+from spatialdino_core.segment.measure.objects import COLUMNS
 from spatialdino_core.segment.parameters import SegmentParameters
-from spatialdino_core.segment.stage import segment_movie
+from spatialdino_core.segment.stage import calibrate_movie, segment_movie
+from workflow_scripts.arguments import Arguments
+from workflow_scripts.features import unused
 
 SHAPE = (24, 48, 64)
 ISOTROPIC_UM = (0.104, 0.104, 0.104)
@@ -131,6 +137,49 @@ def test_the_table_has_confidence_and_features_and_fits_the_labels(movie: Write,
         assert set(rows["label"]) == set(np.unique(labels.read(frame))) - {0}
     about = read_json(folder / "labels.json")["about"]
     assert about["calibration"]["evidence"]["threshold"] <= table["detection_confidence"].min()
+    emptied, foreign, other = (folder / "ledger" / "objects" / f"{frame}.parquet" for frame in range(3))
+    emptied.write_bytes(b"")
+    shutil.copy(other, foreign)
+    pd.testing.assert_frame_equal(segment(folder, ALONE), table)
+    assert computed(folder) == 3 + 2
+
+
+def test_without_features_particles_are_found_by_their_image_alone(
+    movie: Write, spots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What decides that they are left out calibrates the movie for what follows."""
+    folder = movie(stacks(3, 150.0, spots))
+    found = calibrate_movie(folder / "deskewed.json", folder / "features.json", ALONE, version="")
+    leave_features_out(folder / "deskewed.json", folder / "features.json", "few words")
+    # What an earlier run computed is not lost, and not used.
+    assert {"features.zarr", "foreground.ome.zarr"} <= {path.name for path in folder.iterdir()}
+    assert StageRecord.read(folder / "features.json").stores == []
+    monkeypatch.setattr(stage, "calibrate", None)  # it is done
+    table = segment(folder, ALONE)
+    assert list(table.columns) == ["frame", *COLUMNS]
+    assert (table.groupby("frame").size() > 10).all()
+    about = read_json(folder / "labels.json")["about"]
+    assert about["calibration"]["evidence"]["expected_f1"] == found.evidence.expected_f1 > 0.9
+    assert StageRecord.read(folder / "features.json").about["unused"] == "few words"
+    assert computed(folder) == 3
+    segment(folder, ALONE)
+    assert computed(folder) == 3
+
+
+@pytest.mark.parametrize(
+    ("use", "enough", "reason"),
+    [("never", 0.0, "never"), ("always", 0.0, ""), ("auto", 0.5, "F1 score of "), ("auto", 1.0, "")],
+)
+def test_whether_features_are_worth_their_time(
+    movie: Write, spots, use: str, enough: float, reason: str
+) -> None:
+    folder = movie(stacks(3, 150.0, spots))
+    features = asdict(FeatureParameters(use=use, enough_f1=enough))  # type: ignore[arg-type]
+    given = {"deskewed": folder / "deskewed.json", "output": folder / "features.json", "segment_version": ""}
+    given |= {"settings": {"segment": asdict(ALONE)}}
+    said = unused(Arguments(**given), FeatureParameters(**features))
+    assert reason in said
+    assert bool(said) == bool(reason)
 
 
 @pytest.mark.parametrize("parameters", [ALONE, TOGETHER], ids=["alone", "together"])

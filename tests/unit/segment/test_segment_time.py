@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from spatialdino_core.score.detection import match_frame
-from spatialdino_core.segment.calibration import Calibration, calibrate
-from spatialdino_core.segment.filters import psf_sigma_um
+from spatialdino_core.segment.believe.calibration import Calibration, calibrate
+from spatialdino_core.segment.detect.window import SegmentMovie
 from spatialdino_core.segment.frame import segment_frame
+from spatialdino_core.segment.optics import Optics
 from spatialdino_core.segment.parameters import SegmentParameters
-from spatialdino_core.segment.window import TimeWindow
 from spatialdino_core.simulate.movie import Movie, simulate_movie
 from spatialdino_core.simulate.parameters import AcquisitionParameters, MovieParameters, SceneParameters
 
@@ -39,11 +39,11 @@ def _simulated(snr: float, cell_photons: float) -> tuple[Movie, list[np.ndarray]
 
 
 def _f1(movie, frames, parameters: SegmentParameters) -> tuple[float, Calibration]:
-    window = TimeWindow(lambda number: frames[number], range(len(frames)))
-    calibration = calibrate(window, None, SIMULATED_UM, None, parameters)
+    window = SegmentMovie(lambda number: frames[number], range(len(frames)), SIMULATED_UM)
+    calibration = calibrate(window, parameters)
     hits = total = 0
     for number in LOOKED_AT:
-        _, objects = segment_frame(window, number, SIMULATED_UM, None, None, calibration, parameters)
+        _, objects = segment_frame(window, number, calibration, parameters)
         rows = movie.truth[(movie.truth["frame"] == number) & movie.truth["visible"]]
         truth, found = (table[["z_um", "y_um", "x_um"]].to_numpy() for table in (rows, objects))
         hits += len(match_frame(found, truth, GATE_UM)[0])
@@ -70,13 +70,13 @@ def test_neighbouring_frames_see_particles_through_the_texture_of_a_cell():
 
 def test_bright_particles_need_no_other_frame(scene, voxel_um):
     frames = [scene(s, peak=300.0, shape=(32, 80, 120)).frame for s in range(9)]
-    window = TimeWindow(lambda number: frames[number], range(9))
-    calibration = calibrate(window, None, voxel_um, None, SegmentParameters(candidate_confidence=1.0))
+    window = SegmentMovie(lambda number: frames[number], range(9), voxel_um)
+    calibration = calibrate(window, SegmentParameters(candidate_confidence=1.0))
     assert calibration.reach == 0
     assert calibration.persistence == [1.0]
-    alone = TimeWindow(lambda number: frames[4], [4])
+    alone = SegmentMovie(lambda number: frames[4], [4], voxel_um)
     together, single = (
-        segment_frame(seen, 4, voxel_um, None, None, calibration, SegmentParameters(candidate_confidence=1.0))
+        segment_frame(seen, 4, calibration, SegmentParameters(candidate_confidence=1.0))
         for seen in (window, alone)
     )
     assert np.array_equal(together[0], single[0])
@@ -95,8 +95,8 @@ def test_how_fast_particles_leave_is_measured(spots, psf_voxels, voxel_um, step_
         frames.append((rng.poisson(light) + 100).astype(np.uint16))
         position = position + rng.normal(0, step_um, (50, 3)) / voxel_um
     parameters = SegmentParameters(candidate_confidence=1.0, temporal_reach_frames=3, temporal_below_f1=1.0)
-    window = TimeWindow(lambda number: frames[number], range(9))
-    calibration = calibrate(window, None, voxel_um, None, parameters)
+    window = SegmentMovie(lambda number: frames[number], range(9), voxel_um)
+    calibration = calibrate(window, parameters)
     psf_um = psf_voxels * voxel_um
     expected = np.prod((1 + step_um**2 / (2 * psf_um**2)) ** -0.5)
     assert calibration.reach == 3
@@ -111,11 +111,11 @@ def test_a_missing_frame_and_the_ends_of_a_movie_are_no_obstacle(spots, psf_voxe
     exists = [0, 1, 2, 4, 5, 8, 9, 10, 11]
     frames = {number: (rng.poisson(light) + 100).astype(np.uint16) for number in exists}
     parameters = SegmentParameters(candidate_confidence=1.0, temporal_reach_frames=4, temporal_below_f1=1.0)
-    window = TimeWindow(lambda number: frames[number], exists)
-    calibration = calibrate(window, None, voxel_um, None, parameters)
+    window = SegmentMovie(lambda number: frames[number], exists, voxel_um)
+    calibration = calibrate(window, parameters)
     assert calibration.reach == 4
     for number in (0, 4, 8, 11):
-        _, objects = segment_frame(window, number, voxel_um, None, None, calibration, parameters)
+        _, objects = segment_frame(window, number, calibration, parameters)
         found = objects[["z", "y", "x"]].to_numpy()
         near = np.linalg.norm((found[:, None] - truth) * voxel_um, axis=-1).min(axis=0) < 0.312
         assert near.mean() > 0.75
@@ -131,11 +131,11 @@ def test_a_particle_that_only_neighbouring_frames_show_is_not_reported(spots, ps
         lit = truth if number != 4 else truth[:15]
         light = 40 + spots((32, 80, 120), lit, 14.0, psf_voxels)
         frames[number] = (rng.poisson(light) + 100).astype(np.uint16)
-    window = TimeWindow(lambda number: frames[number], range(9))
+    window = SegmentMovie(lambda number: frames[number], range(9), voxel_um)
     parameters = SegmentParameters(candidate_confidence=1.0, temporal_reach_frames=4, temporal_below_f1=1.0)
-    calibration = calibrate(window, None, voxel_um, None, parameters)
+    calibration = calibrate(window, parameters)
     assert calibration.reach == 4
-    _, objects = segment_frame(window, 4, voxel_um, None, None, calibration, parameters)
+    _, objects = segment_frame(window, 4, calibration, parameters)
     found = objects[["z", "y", "x"]].to_numpy()
     near = np.linalg.norm((found[:, None] - truth) * voxel_um, axis=-1).min(axis=0) < 0.312
     assert near[:15].mean() >= 0.7
@@ -147,12 +147,12 @@ def test_candidates_below_the_threshold_are_in_the_table_for_tracking(spots, psf
     truth = rng.uniform([4, 5, 5], [27, 74, 114], (30, 3))
     light = 40 + spots((32, 80, 120), truth, 20.0, psf_voxels)
     frames = [(rng.poisson(light) + 100).astype(np.uint16) for _ in range(3)]
-    window = TimeWindow(lambda number: frames[number], range(3))
+    window = SegmentMovie(lambda number: frames[number], range(3), voxel_um)
     tables = {}
     for least in (0.1, 1.0):
         parameters = SegmentParameters(candidate_confidence=least, temporal_reach_frames=0)
-        calibration = calibrate(window, None, voxel_um, None, parameters)
-        tables[least] = segment_frame(window, 1, voxel_um, None, None, calibration, parameters)[1]
+        calibration = calibrate(window, parameters)
+        tables[least] = segment_frame(window, 1, calibration, parameters)[1]
         threshold = calibration.evidence.threshold
     accepted = tables[0.1][tables[0.1]["detection_confidence"] >= threshold]
     assert 0.1 <= tables[0.1]["detection_confidence"].min() < threshold
@@ -163,17 +163,17 @@ def test_moving_particles_are_points_where_they_are_now():
     """In a cell at SNR 2, with eight frames on either side: positions, and volumes at the mask level."""
     movie, frames = _simulated(2.0, 25.0)
     parameters = SegmentParameters(candidate_confidence=1.0)
-    window = TimeWindow(lambda number: frames[number], range(len(frames)))
-    calibration = calibrate(window, None, SIMULATED_UM, None, parameters)
+    window = SegmentMovie(lambda number: frames[number], range(len(frames)), SIMULATED_UM)
+    calibration = calibrate(window, parameters)
     assert calibration.reach == 8
     errors, volumes = [], []
     for number in LOOKED_AT:
-        _, objects = segment_frame(window, number, SIMULATED_UM, None, None, calibration, parameters)
+        _, objects = segment_frame(window, number, calibration, parameters)
         rows = movie.truth[(movie.truth["frame"] == number) & movie.truth["visible"]]
         truth, found = (table[["z_um", "y_um", "x_um"]].to_numpy() for table in (rows, objects))
         mine, theirs = match_frame(found, truth, GATE_UM)[:2]
         errors.append(np.sum((found[mine] - truth[theirs]) ** 2, axis=1))
         volumes.append(objects["volume_um3"].to_numpy()[mine])
-    radii = psf_sigma_um(parameters) * np.sqrt(-2 * np.log(parameters.mask_level))
+    radii = Optics.of(parameters, SIMULATED_UM).sigma_um * np.sqrt(-2 * np.log(parameters.mask_level))
     assert np.median(np.concatenate(volumes)) == pytest.approx(4 / 3 * np.pi * np.prod(radii), rel=0.3)
     assert np.sqrt(np.mean(np.concatenate(errors))) < 0.11
