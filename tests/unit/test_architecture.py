@@ -16,7 +16,18 @@ from spatialdino_core.movies import provenance
 
 CORE = Path(spatialdino_core.__file__).parent
 ROOT = CORE.parent
-ROOMS = ["kernels", "movies", "geometry", "quality", "crops", "encoder", "pretrain", "sinder", "features"]
+ROOMS = [
+    "kernels",
+    "movies",
+    "geometry",
+    "plant",
+    "quality",
+    "crops",
+    "encoder",
+    "pretrain",
+    "sinder",
+    "features",
+]
 ROOMS += ["segment", "track", "report"]
 APART = {"simulate", "score"}
 
