@@ -3,42 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spatialdino_core.device import choose_device
-from spatialdino_core.errors import BadInputError
-from spatialdino_core.geometry.camera import Camera
-from spatialdino_core.geometry.deskew import Deskew, DeskewedFrame
+from spatialdino_core.geometry.deskew import DeskewedFrame
 from spatialdino_core.geometry.deskewed import PROJECTIONS, VALID
-from spatialdino_core.geometry.findings import Findings
-from spatialdino_core.geometry.grid import OutputGrid, output_grid
+from spatialdino_core.geometry.grid import OutputGrid
 from spatialdino_core.geometry.light import frame_light, frame_warnings
 from spatialdino_core.geometry.mask import prepare_mask
 from spatialdino_core.geometry.parameters import DeskewParameters
-from spatialdino_core.geometry.registration import read_registration
-from spatialdino_core.geometry.scan import ScanGeometry
+from spatialdino_core.geometry.raw import RawMovie
 from spatialdino_core.geometry.tiffs import TiffFolder
 from spatialdino_core.movies.acquisition import AcquisitionTable
-from spatialdino_core.movies.formats.image import Region
 from spatialdino_core.movies.ledger import Entry, FrameFiles, FrameJob, FrameResult, Stored
 from spatialdino_core.movies.part import WHOLE, Part, collected
 from spatialdino_core.movies.provenance import software
 from spatialdino_core.movies.record import MovieRecord
-from spatialdino_core.movies.register import as_counts, check_content
-from spatialdino_core.movies.rounding import Rounding, rounding_of
 from spatialdino_core.movies.sheet import SheetRow
-from spatialdino_core.movies.source import open_channels
 from spatialdino_core.movies.stage_record import StageRecord
 from spatialdino_core.movies.store import FrameStore, StoreLayout, checksum
 from spatialdino_core.parameters import digest
 
 STORE = "deskewed.ome.zarr"
 TIFFS = "deskewed_tiff"
-LEFT_OUT = {"expected": "a complete frame", "remedy": "It is left out, as on_bad_frame: skip asks."}
 
 
 def deskew_movie(
@@ -88,37 +79,14 @@ def deskew_movie(
     verify
         Whether finished frames are read to see that they are intact.
     """
-    grid = output_grid(
-        ScanGeometry.of(record.usable()),
-        record.shape_zyx,
-        frame=parameters.frame,
-        isotropic=parameters.isotropic,
-        crop=parameters.crop,
-        roi_um=rows[0].roi_um,
-        grid_offset_um=parameters.grid_offset_um,
-    )
-    findings = [Findings.of(preview, row.channel) for row in rows]
-    if parameters.hot_pixels == "keep":
-        findings = [replace(found, hot_pixels=()) for found in findings]
-    channels = [
-        _deskew(row, rows[0], grid, parameters, choose_device(device), threads, found)
-        for row, found in zip(rows, findings, strict=True)
-    ]
-    sources = open_channels(record.movie, table)
-    where = f"movie '{record.movie}'"
-
-    def read_channel(number: int, frame: int, region: Region) -> tuple[np.ndarray, Rounding | None]:
-        """Counts of a part of a raw stack, and what rounding to them did."""
-        if frame in record.skipped:
-            raise BadInputError(f"{where}, frame {frame}", found=record.skipped[frame], **LEFT_OUT)
-        stack = check_content(frame, sources[number].read(frame, region), where)
-        return as_counts(stack, f"{where}, frame {frame}"), rounding_of(stack)
-
+    raw = RawMovie.of(rows, record, table, preview, parameters)
+    grid = raw.grid(rows[0].roi_um)
+    channels = [raw.deskew(n, grid, choose_device(device), threads) for n in range(len(rows))]
     mask = prepare_mask(
         Path(output).parent / VALID,
         _layout(record, grid, channels=("data",), dtype="uint8", kind="map"),
         channels[0],
-        lambda frame, region: read_channel(0, frame, region)[0],
+        lambda frame, region: raw.read(0, frame, region)[0],
         range(record.frames),
         part,
         skip_bad=skip_bad,
@@ -129,7 +97,7 @@ def deskew_movie(
         chosen,
         rows[0].roi_um,
         _calibrations(rows),
-        [asdict(found) for found in findings],
+        [asdict(found) for found in raw.findings],
         mask,
         version,
     )
@@ -149,14 +117,14 @@ def deskew_movie(
             for row, channel in zip(rows, channels, strict=True)
         }
     if mask is not None:
-        values = {row.channel: found.no_data for row, found in zip(rows, findings, strict=True)}
+        values = {row.channel: found.no_data for row, found in zip(rows, raw.findings, strict=True)}
         about["no_data"] = {"mask": VALID, "checksum": mask, "values": values}
     outputs = _Outputs.prepare(Path(output).parent, record, grid, parameters.tiff, about, part)
 
     measured: dict[int, dict[str, Any]] = {}  # of the frames on their way
 
     def read(frame: int) -> tuple[int, list[np.ndarray]]:
-        read = [read_channel(n, frame, channel.region) for n, channel in enumerate(channels)]
+        read = [raw.read(n, frame, channel.region) for n, channel in enumerate(channels)]
         counts = [stack for stack, _ in read]
         measured[frame] = {"light": [asdict(frame_light(stack)) for stack in counts]}
         if any(loss for _, loss in read):
@@ -186,7 +154,7 @@ def deskew_movie(
         description=f"deskew {record.movie}{part}",
         key=key,
         stamps={
-            frame: "|".join(source.stamp(frame) or "missing" for source in sources)
+            frame: "|".join(source.stamp(frame) or "missing" for source in raw.sources)
             for frame in part.of(range(record.frames))
         },
         steps={"read": read, "resample": resample, "write": write},
@@ -204,35 +172,6 @@ def deskew_movie(
         | {"fills": {e.frame: e.facts.get("fill") for e in entries}}
         | {"warnings": frame_warnings({e.frame: e.facts for e in entries}, record.channels)},
     ).write(output)
-
-
-def _deskew(
-    row: SheetRow,
-    first: SheetRow,
-    grid: OutputGrid,
-    parameters: DeskewParameters,
-    device: Any,
-    threads: int | None,
-    found: Findings,
-) -> Deskew:
-    registration = read_registration(row.registration) if row.registration else None
-    if registration is not None and (row is first or parameters.interpolation == "fft"):
-        raise BadInputError(
-            f"movie '{row.movie}', channel '{row.channel}'",
-            found=f"a registration ({row.registration})",
-            expected="none for the first channel, to which the others are registered, and none with fft",
-            remedy="Leave 'registration' blank there, or set interpolation: cubic.",
-        )
-    return Deskew(
-        grid=grid,
-        interpolation=parameters.interpolation,
-        fill=parameters.fill,
-        camera=Camera.of(row, (grid.raw_shape[1], grid.raw_shape[2]), found.hot_pixels),
-        no_data=found.no_data,
-        registration=registration,
-        device=device,
-        threads=threads,
-    )
 
 
 def _calibrations(rows: Sequence[SheetRow]) -> list[Any]:
