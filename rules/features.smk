@@ -4,7 +4,7 @@
 rule features:
     input:
         deskewed=rules.deskew.output.record,
-        weights=[] if CONFIG.features.use == "never" else MODEL,
+        weights=MODEL if NEEDS_MODEL else [],
         parts=part_records("features"),
         changed=changed("features", always=CONFIG.verify),
     output:
@@ -37,7 +37,7 @@ rule features:
 use rule features as features_part with:
     input:
         deskewed=rules.deskew.output.record,
-        weights=[] if CONFIG.features.use == "never" else MODEL,
+        weights=MODEL if NEEDS_MODEL else [],
         opened=opened("features"),
         changed=changed("features_part", always=CONFIG.verify),
     output:

@@ -100,29 +100,34 @@ if workflow.is_main_process:
     PROBLEMS = [*PROBLEMS, *TOO_LARGE]
 # There is nothing that could remake a model that is as it is asked for: the plan holds no job of it.
 MODEL_IS_CURRENT = SOURCE.kept or is_made_from(SOURCE.source)
+NEEDS_MODEL = CONFIG.features.use != "never"
 # Movies whose crops train or repair the model and set its feature basis. The bundled encoder is finished.
 TRAINING = [m for m in MARKED if m in ACCEPTED] if SOURCE.source != "bundled" else []
 
 try:
-    check_training(CONFIG, SOURCE, NOW, CONFIG.movies)
-    # Of those that the review has not seen yet it is taken that they will do.
-    TO_CUT = {m: n for m, n in NOW.marked.items() if m in ACCEPTED}
-    check_weights(CONFIG, SOURCE, replace(NOW, marked=TO_CUT, pixel_um=pixels(TO_CUT)))
     FEATURES_OF_ENCODER = features_of(CONFIG, SOURCE, NOW, MODEL, BUNDLED)
-    check_maps(CONFIG, FEATURES_OF_ENCODER)
-    check_channels(
-        CONFIG,
-        SOURCE,
-        NOW,
-        {m: [row.channel for row in SHEET[m]] for m in ACCEPTED},
-        MODEL,
-    )
+    if NEEDS_MODEL:
+        check_training(CONFIG, SOURCE, NOW, CONFIG.movies)
+        # Of those that the review has not seen yet it is taken that they will do.
+        TO_CUT = {m: n for m, n in NOW.marked.items() if m in ACCEPTED}
+        check_weights(
+            CONFIG, SOURCE, replace(NOW, marked=TO_CUT, pixel_um=pixels(TO_CUT))
+        )
+        check_maps(CONFIG, FEATURES_OF_ENCODER)
+        check_channels(
+            CONFIG,
+            SOURCE,
+            NOW,
+            {m: [row.channel for row in SHEET[m]] for m in ACCEPTED},
+            MODEL,
+        )
 except BadInputError as error:
     raise WorkflowError(str(error)) from None
 
 if (
     workflow.is_main_process
     and SOURCE.source == "train"
+    and NEEDS_MODEL
     and ACCEPTED
     and not (UNREVIEWED or TRAINING or MODEL_IS_CURRENT)
 ):

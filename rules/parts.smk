@@ -27,8 +27,8 @@ def final_targets():
     that are there. The pages of before the change would stay, and nothing would seem left to do.
     """
     records = [f"{RESULTS}/{movie}/{name}" for movie in ACCEPTED for name in RECORDS]
-    needed = ACCEPTED and CONFIG.features.use != "never"
-    model = [MODEL, MODEL_REPORT] if needed and not MODEL_IS_CURRENT else []
+    missing = NEEDS_MODEL and ACCEPTED and not MODEL_IS_CURRENT
+    model = [MODEL, MODEL_REPORT] if missing else []
     return [*records, *model, f"{RESULTS}/summary.html"]
 
 

@@ -150,7 +150,7 @@ def launcher():
 def check_memory_of_model():
     """Refuse at once a model that this machine has no memory to make; a cluster has nodes of all sizes."""
     room_mb = local_memory_mb()
-    if room_mb is None or not TRAINING or CONFIG.features.use == "never":
+    if room_mb is None or not TRAINING or not NEEDS_MODEL:
         return
 
     def is_current(rule, output):

@@ -6,7 +6,7 @@ rule summary:
         metrics=rules.review.output.metrics,
         tracks=expand(rules.track.output.tracks, movie=ACCEPTED),
         reports=expand(rules.report.output.page, movie=ACCEPTED),
-        repair=[MODEL_REPORT] if ACCEPTED else [],
+        repair=[MODEL_REPORT] if ACCEPTED and NEEDS_MODEL else [],
         # The status of a run without a usable movie is settled at its end, and without a job there is none.
         changed=changed("summary", always=set(PROBLEMS) == set(SHEET)),
     output:
@@ -28,7 +28,7 @@ rule summary:
         # Made on the way to the weights, which the model report of the input is about.
         training=(
             [f"{RESULTS}/model/metrics.csv"]
-            if ACCEPTED and SOURCE.source == "train"
+            if ACCEPTED and NEEDS_MODEL and SOURCE.source == "train"
             else []
         ),
         recipe=recipe(

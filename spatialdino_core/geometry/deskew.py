@@ -101,10 +101,11 @@ class Deskew:
     @property
     def region(self) -> Region:
         """Block (z, y, x) of the raw stack, as recorded, that frames are to be read from."""
-        return self.camera.region(self._oriented_region, self.grid.raw_shape)
+        return self.camera.region(self.oriented_region, self.grid.raw_shape)
 
     @property
-    def _oriented_region(self) -> Region:
+    def oriented_region(self) -> Region:
+        """The same block as the camera saw it, its mirroring undone."""
         grid = self.grid
         whole = (slice(0, grid.raw_shape[0]), slice(0, grid.raw_shape[1]), slice(0, grid.raw_shape[2]))
         if self.registration is not None:
@@ -160,7 +161,7 @@ class Deskew:
 
     def _correction(self, part: Stack, low: int) -> NDArray[np.float32]:
         """Counts of a part that begins at ``low`` of the batch axis of the block."""
-        _, y, x = self._oriented_region
+        _, y, x = self.oriented_region
         if self.grid.pixel_last:
             y = slice(y.start + low, y.start + low + part.shape[1])
         else:
