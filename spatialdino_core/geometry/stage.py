@@ -189,7 +189,7 @@ def deskew_movie(
             frame: "|".join(source.stamp(frame) or "missing" for source in sources)
             for frame in part.of(range(record.frames))
         },
-        steps={"read": read, "resample": resample, "write": write},
+        steps={"read": read, "compute": resample, "write": write},
         stores=outputs.each(),
         unchanged=unchanged,
         skip_bad=skip_bad,
