@@ -84,7 +84,7 @@ def test_an_ordinary_movie_has_all_parts(results_folder: Make) -> None:
     assert "weights 0123456789abcdef intensity bounds (counts) 100, 400" in text
     assert "separation of foreground and background 3.2" in text
     assert "foreground · separation 3.2" in text
-    assert "deskew 1 min 15 s 512 MB" in text
+    assert "deskew 1 min 15 s – 512 MB – – – – – –" in text
     assert "features 1 h 7 min" in text
     assert "track 0.5 s –" in text
     assert "pretrain" not in text
