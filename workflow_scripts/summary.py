@@ -16,7 +16,9 @@ def main(a: Arguments) -> list[str]:
     shown = {m: (s.verdict, s.reason, s.decided_by) for m, s in stand.items()}
     # A decision that was made meanwhile is for the next run.
     tracks = [path for path in tracks if path.exists()]
-    summarise(shown, tracks, _first(a.repair), a.page, a.table, _first(a.training))
+    repair, training = _first(a.repair), _first(a.training)
+    # Times are shown, not depended on: a benchmark that is written again changes no science.
+    summarise(shown, tracks, repair, a.page, a.table, training, Path(a.results, "benchmarks"))
     return [str(path.with_name(name)) for path in tracks for name in ("tracks.csv", "report.html")]
 
 

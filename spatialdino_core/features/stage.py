@@ -199,7 +199,7 @@ def _frame_job(
         description=f"features {encoder.movie.folder.name}{which}",
         key=key,
         stamps={frame: encoder.movie.record.checksums[frame] for frame in frames},
-        steps={"read": encoder.read, "encode": encode, "write": write},
+        steps={"read": encoder.read, "compute": encode, "write": write},
         stores=[stores.features, stores.foreground],
         verify=verify,
     )

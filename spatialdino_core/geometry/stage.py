@@ -157,7 +157,7 @@ def deskew_movie(
             frame: "|".join(source.stamp(frame) or "missing" for source in raw.sources)
             for frame in part.of(range(record.frames))
         },
-        steps={"read": read, "resample": resample, "write": write},
+        steps={"read": read, "compute": resample, "write": write},
         stores=outputs.each(),
         unchanged=unchanged,
         skip_bad=skip_bad,

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Annotated, Any, Protocol
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from spatialdino_core import phases
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.files import read_json, sampled, sound_json, write_json
 from spatialdino_core.parameters import STRICT
@@ -51,7 +50,9 @@ class Entry:
     facts
         JSON-able measurements of the frame.
     seconds
-        Time that each step took, s; steps of successive frames overlap.
+        Wall time of each phase, s (`phases.PHASES`); phases of successive frames overlap. ``wait``: how long
+        the thread that computes had no frame to work on before this one. ``processor``: processor time of
+        the process since the frame before was finished. Earlier releases named steps and kept neither.
     """
 
     __pydantic_config__ = STRICT
@@ -179,7 +180,7 @@ class FrameJob:
     stamps
         Frame number to the stamp of its input.
     steps
-        What computes and stores a frame, by name; the first takes the frame number, each of the others the
+        What computes and stores a frame, by phase; the first takes the frame number, each of the others the
         result of the one before, the last returns a `FrameResult`. They overlap for successive frames.
     stores
         Where frames are written to. What is there must be what was written.
@@ -209,14 +210,16 @@ class FrameJob:
         computed = 0
         chain: list[Callable[[Any], Any]] = [
             self._begin,
-            *(partial(_timed, name, step) for name, step in self.steps.items()),
+            *(_Step(name, step, free_since=phases.clock()) for name, step in self.steps.items()),
         ]
+        spent = phases.processor_clock()
         # Closed at once when a frame ends the job: nothing may go on computing behind its back.
         with closing(pipelined(waiting, chain)) as outcomes:
             for frame, outcome in progress(
                 outcomes, self.description, "frame", total=len(self.stamps), done=len(finished)
             ):
-                computed += self._record(frame, outcome)
+                before, spent = spent, phases.processor_clock()
+                computed += self._record(frame, outcome, spent - before)
         print(f"{self.description}: {computed} of {len(self.stamps)} frames computed, the rest up to date")
         return [self.ledger.entries[frame] for frame in self.stamps]
 
@@ -253,7 +256,7 @@ class FrameJob:
             self.ledger.reopen(frame)
         return _Passed(frame, settled=settled)
 
-    def _record(self, frame: int, outcome: Future[_Passed]) -> bool:
+    def _record(self, frame: int, outcome: Future[_Passed], processor: float) -> bool:
         """Enter a frame that went through all steps; whether it had to be computed."""
         common: dict[str, Any] = {"frame": frame, "key": self.key, "stamp": self.stamps[frame]}
         try:
@@ -275,7 +278,8 @@ class FrameJob:
                 output=result.output,
                 stored=self._identities(frame),
                 facts=result.facts,
-                seconds=passed.seconds,
+                seconds={name: round(s, 3) for name, s in passed.seconds.items()}
+                | {"processor": round(processor, 3)},
             )
         )
         return True
@@ -290,12 +294,27 @@ class _Passed:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def _timed(name: str, step: Callable[[Any], Any], before: _Passed) -> _Passed:
-    if before.settled:
-        return before
-    started = time.monotonic()
-    value = step(before.value)
-    return _Passed(value, seconds=before.seconds | {name: round(time.monotonic() - started, 3)})
+@dataclass
+class _Step:
+    """A step that adds what its time went to; ``free_since``: when it had done with the frame before."""
+
+    phase: str
+    step: Callable[[Any], Any]
+    free_since: float
+
+    def __call__(self, before: _Passed) -> _Passed:
+        waited = phases.clock() - self.free_since
+        try:
+            if before.settled:
+                return before
+            value, seconds = phases.told_apart(self.phase, self.step, before.value)
+        finally:
+            self.free_since = phases.clock()
+        if self.phase == "compute":
+            seconds["wait"] = waited
+        earlier = before.seconds
+        together = {name: earlier.get(name, 0.0) + s for name, s in seconds.items()}
+        return _Passed(value, seconds=earlier | together)
 
 
 def remembered(path: Path | str, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:

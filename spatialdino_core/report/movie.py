@@ -63,7 +63,7 @@ def report_movie(
         galleries=_galleries(results),
         facts=facts(results),
         details=details(results),
-        timings=timings(benchmarks, record.movie),
+        timings=timings(benchmarks, record.movie, Path(output).parent),
     )
 
 

@@ -21,6 +21,7 @@ from spatialdino_core.report.facts import Fact, flatten, text
 from spatialdino_core.report.figures import BLUE, FONT_PT, GREEN, INK, Illustration, illustrate, style_axes
 from spatialdino_core.report.motion import displacements_um, track_lengths
 from spatialdino_core.report.results import TRACK_COLUMNS, in_tracks, read_table
+from spatialdino_core.report.spending import spending
 from spatialdino_core.report.training import read_training
 
 LENGTH_BINS = 20
@@ -83,6 +84,7 @@ def summarise(
     page: Path | str,
     table: Path | str,
     training: Path | str | None = None,
+    benchmarks: Path | str | None = None,
 ) -> None:
     """Publish the page and the table of all movies.
 
@@ -99,6 +101,8 @@ def summarise(
     training
         ``metrics.csv`` of the model's training, which is shown with whatever else lies beside it; ``None``
         where the model was not trained in this run.
+    benchmarks
+        Folder of Snakemake's benchmark tables; ``None`` to show no times.
     """
     movies = {Path(path).parent.name: _read_movie(Path(path)) for path in tracks}
     links = {
@@ -123,6 +127,9 @@ def summarise(
         links=links,
         model=_model_facts(read_json(repair)) if repair else [],
         training=read_training(Path(training)) if training else None,
+        spent=spending(benchmarks, {Path(path).parent.name: Path(path).parent for path in tracks})
+        if benchmarks
+        else None,
     )
 
 

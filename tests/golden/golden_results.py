@@ -96,7 +96,11 @@ def write_results(root: Path, made: Folder) -> MovieRecord:
         path = root / "benchmarks" / stage / name
         path.parent.mkdir(parents=True, exist_ok=True)
         memory = "-" if stage == "track" else "512.5"
-        path.write_text(f"s\th:m:s\tmax_rss\n1.0\t0:00:01\t9.0\n{seconds or 9000.0}\t0:00:01\t{memory}\n")
+        moved = "-\t-\t-" if stage == "track" else "3.5\t1200\t66.25"
+        path.write_text(
+            "s\th:m:s\tmax_rss\tio_in\tio_out\tcpu_time\n1.0\t0:00:01\t9.0\t1\t1\t1\n"
+            f"{seconds or 9000.0}\t0:00:01\t{memory}\t{moved}\n"
+        )
     part = root / "benchmarks" / "deskew" / f"{made.movie}.0-4.tsv"
     part.write_text("s\th:m:s\tmax_rss\n30.5\t0:00:30\t700.0\n")
     return record

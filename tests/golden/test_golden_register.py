@@ -1453,7 +1453,10 @@ def frames_of_a_ledger(folder: Path) -> dict[str, Any]:
         if isinstance(entries, str):
             return {"entries": entries, "computed": len(computed) < 5}
         kept = [
-            [e.frame, e.key, e.stamp, e.content, e.output, e.skipped is not None, e.facts, len(e.seconds)]
+            [
+                *(e.frame, e.key, e.stamp, e.content, e.output, e.skipped is not None, e.facts),
+                len(e.seconds.keys() & {"first", "second"}),
+            ]
             for e in entries
         ]
         return {

@@ -235,9 +235,10 @@ def times(folder: Path) -> list[Any]:
     ]:
         (folder / stage).mkdir(exist_ok=True)
         (folder / stage / name).write_text("\n".join(["s\tmax_rss", *lines]) + "\n")
-    found = timings(folder, "a")
+    found = timings(folder, "a", folder / "a")
     return [
-        [each, *map(int, "".join(c if c.isdigit() else " " for c in each.duration).split())] for each in found
+        [each, *map(int, "".join(c if c.isdigit() else " " for c in " ".join(each.cells)).split())]
+        for each in found
     ]
 
 

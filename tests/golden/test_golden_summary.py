@@ -17,7 +17,7 @@ from spatialdino_core.encoder.weights import WeightsHeader, save_encoder
 from spatialdino_core.files import write_json
 from spatialdino_core.report.summary import summarise
 
-STAGE = Stage("summary", ["report/summary.py", "report/training.py"])
+STAGE = Stage("summary", ["report/summary.py", "report/spending.py", "report/training.py"])
 
 
 def summary(
@@ -26,7 +26,8 @@ def summary(
     page, table = folder / "summary.html", folder / "summary.tsv"
     repair, training = (*more, None, None)[:2]
     with figures() as drawn:
-        summarise(standings, [folder / m / "tracks.csv" for m in movies], repair, page, table, training)
+        tracks = [folder / m / "tracks.csv" for m in movies]
+        summarise(standings, tracks, repair, page, table, training, folder / "benchmarks")
     return {
         "table": pd.read_csv(table, sep="\t").drop(columns=["reason"]),
         "page": numbers_in(page),

@@ -219,7 +219,7 @@ def test_what_changed_is_done_again_and_nothing_else(raw, tmp_path):
     assert computed(out) == 19
     lines = finished(out)
     assert [line["output"] for line in lines[:4]] == [line["output"] for line in lines[4:8]]
-    assert set(lines[0]["seconds"]) == {"read", "resample", "write"}
+    assert set(lines[0]["seconds"]) == {"read", "compute", "write", "wait", "processor"}
 
 
 @pytest.mark.parametrize("parts", [["all"], ["0-0", "2-4", "0-2", "all"]], ids=["at once", "in parts"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -92,3 +93,20 @@ def test_a_template_of_a_page_counts(package: Path) -> None:
     (package / "templates").mkdir()
     (package / "templates" / "page.html").write_text("<p>")
     assert hash_now() != before
+
+
+MADE_BY = {
+    "MODEL": "repair",
+    "MODEL_REPORT": "repair",
+    "weights_to_start_from()": "pretrain",
+    "qc/previews": "preview",
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_follows_those_whose_results_its_rule_reads(stage: str) -> None:
+    text = (Path(__file__).parents[3] / "rules" / f"{stage}.smk").read_text()
+    inputs = text.split("    input:\n")[1].split("    output:\n")[0]
+    read = {name for name in re.findall(r"(?<!ancient\()rules\.(\w+)\.output", inputs) if name != stage}
+    read |= {rule for name, rule in MADE_BY.items() if re.search(rf"\b{re.escape(name)}(?!\w)", inputs)}
+    assert read == set(STAGES[stage].follows)

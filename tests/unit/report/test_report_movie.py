@@ -84,7 +84,7 @@ def test_an_ordinary_movie_has_all_parts(results_folder: Make) -> None:
     assert "weights 0123456789abcdef intensity bounds (counts) 100, 400" in text
     assert "separation of foreground and background 3.2" in text
     assert "foreground · separation 3.2" in text
-    assert "deskew 1 min 15 s 512 MB" in text
+    assert "deskew 1 min 15 s – 512 MB – – – – – –" in text
     assert "features 1 h 7 min" in text
     assert "track 0.5 s –" in text
     assert "pretrain" not in text
@@ -282,14 +282,14 @@ def test_timings_are_of_the_last_run_and_in_order(tmp_path: Path) -> None:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(lines)
-    found = timings(tmp_path, "m")
+    found = timings(tmp_path, "m", tmp_path / "m")
     assert [(t.stage, t.seconds, t.memory_mb, t.shared) for t in found] == [
         ("deskew", 33.0, None, False),
         ("track", 8.25, 20.0, False),
         ("repair", 16.5, 7.5, True),
     ]
     assert [t.share for t in found] == pytest.approx([1.0, 0.25, 0.5])
-    assert timings(tmp_path / "absent", "m") == []
+    assert timings(tmp_path / "absent", "m", tmp_path) == []
 
 
 def test_timings_of_a_movie_in_parts_are_those_of_all_its_jobs(tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_timings_of_a_movie_in_parts_are_those_of_all_its_jobs(tmp_path: Path) -
     ):
         table = pd.DataFrame({"s": [seconds], "max_rss": [memory]})
         table.to_csv(tmp_path / "deskew" / f"{name}.tsv", sep="\t", index=False)
-    (found,) = timings(tmp_path, "m")
+    (found,) = timings(tmp_path, "m", tmp_path / "m")
     assert (found.seconds, found.memory_mb) == (72.0, 90.0)
 
 
