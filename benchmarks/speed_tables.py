@@ -99,7 +99,7 @@ def _growth(table: Table) -> str:
         ]
         for what, here in rows.groupby("what", sort=False):
             median = here.groupby("amount")[["cpu_s", "peak_mb"]].median()
-            if len(median) < len(amounts):
+            if len(median) < max(2, len(amounts)):
                 continue  # a run that was ended
             slope = np.polyfit(np.log(median.index.to_numpy(float)), np.log(median["cpu_s"]), 1)[0]
             cells = " | ".join(f"{s:.3g}; {m:.0f}" for s, m in median.to_numpy())
