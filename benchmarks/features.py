@@ -11,9 +11,9 @@ fine detail, from which the pseudo-labels come. Windows: how much tokens change 
 patch further, and how much more they change between neighbours at a window's border than elsewhere, blended
 and as a plain mean; how much they change when the whole frame is the context. Sizes: windows of several sizes
 and overlaps, on one movie of each signal-to-noise ratio: processor seconds, how well features agree with
-those of windows laid one patch further, and how well a linear probe finds patches with a particle. Stores: bytes
-per frame, and the time to fetch the features of all objects of a movie, in the layout of the workflow beside
-one chunk per component. Prints medians and ranges; the JSON file has every movie and run. One thread.
+those of windows laid one patch further, and how well a linear probe finds patches with a particle. Stores:
+bytes per frame, and the time to fetch the features of all objects of a movie, in the layout of the workflow
+beside one chunk per component. Prints medians and ranges; the JSON file has every movie and run. One thread.
 """
 
 from __future__ import annotations
