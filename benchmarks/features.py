@@ -67,7 +67,7 @@ def held_out(folder: Path) -> Iterator[tuple[DeskewedMovie, np.ndarray, float]]:
     """Deskewed held-out movies, where particles are in their first frame, and their signal-to-noise ratio."""
     if not (folder / "movies.tsv").exists():
         write_corpus(folder)
-    config = WorkflowConfig(movies="-", results="-")
+    config = WorkflowConfig(movies="movies.tsv", results="results")
     snr = pd.read_csv(folder / "conditions.tsv", sep="\t", index_col=0)["snr"]
     for name, rows in read_sheet(folder / "movies.tsv").items():
         if rows[0].train:

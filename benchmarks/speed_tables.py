@@ -18,7 +18,7 @@ Table = pd.DataFrame
 def markdown(rows: list[dict[str, Any]]) -> str:
     """All tables of a run."""
     table = pd.DataFrame(rows)
-    for name in ("missing", "growth", "frames", "cpu_s", "peak_mb", "found"):
+    for name in ("size", "missing", "growth", "frames", "cpu_s", "peak_mb", "found"):
         if name not in table:
             table[name] = np.nan
     single, growing = table[table["growth"].isna()], table[table["growth"].notna()]
@@ -61,7 +61,7 @@ def _beside(table: Table) -> str:
             ratio, peak = seconds.median() / yardstick, here["peak_mb"].median()
             found = "" if here["found"].isna().all() or what in UNCOUNTED else f"{here['found'].median():.0f}"
             lines.append(f"| {size} | {what} | {_spread(seconds)} | {ratio:.2f} | {peak:.0f} | {found} |")
-    return "\n".join(lines)
+    return "\n".join(lines) if len(lines) > 2 else ""
 
 
 UNCOUNTED = ("calibrate", "features")
@@ -113,7 +113,7 @@ def _goals(table: Table) -> str:
         if not np.isnan(measured):
             answer = "yes" if measured <= bound else "no"
             lines.append(f"| {text} | {bound:g} | {measured:.3g} | {answer} |")
-    return "\n".join(lines)
+    return "\n".join(lines) if len(lines) > 2 else ""
 
 
 def _measured_goals(table: Table) -> Iterator[tuple[str, float, float]]:
