@@ -396,11 +396,11 @@ def copied(files: list[Path], folder: Path) -> Row:
 def deskewed(row: SheetRow, folder: Path, interpolation: str) -> Row:
     """Seconds from raw files to the store on disk, and those of each step; steps overlap."""
     started = time.perf_counter()
-    record = register_movie([row], ReadingParameters(), "fail")
+    record, table = register_movie([row], ReadingParameters(), "fail")
     registered, used = time.perf_counter(), time.process_time()
     parameters = DeskewParameters(interpolation=interpolation)  # type: ignore[arg-type]
-    how: Row = {"device": "cpu", "code": "benchmark", "skip_bad": False, "threads": THREADS}
-    deskew_movie([row], record, folder / "deskewed.json", parameters, ReadingParameters(), **how)
+    how: Row = {"device": "cpu", "version": "benchmark", "skip_bad": False, "threads": THREADS}
+    deskew_movie([row], record, table, folder / "deskewed.json", parameters, **how)
     seconds, cpu = time.perf_counter() - registered, time.process_time() - used
     lines = [json.loads(line) for line in (folder / "ledger" / "deskew.jsonl").read_text().splitlines()]
     steps = {f"{step}_s": sum(line["seconds"][step] for line in lines) for step in lines[0]["seconds"]}

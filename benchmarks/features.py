@@ -1,7 +1,7 @@
 """Features: is the foreground probability any good, do windows show, and what do the stores cost?
 
     python benchmarks/features.py --folder DIR [--weights weights/bundled.safetensors] [--frames 100]
-        [--out build/benchmarks/features.json]
+        [--parts foreground windows context stores sizes] [--out build/benchmarks/features.json]
 
 Foreground: held-out movies of ``spatialdino_core.simulate.corpus`` (made in DIR if they are not there), one
 frame each, through deskew. Is there a particle in a patch (10 labelled voxels)? Area under the ROC curve
@@ -9,9 +9,11 @@ and average precision of the foreground probability, of both ways that it may co
 the distance from the dim half in feature space (what this software did before), of mean intensity and of
 fine detail, from which the pseudo-labels come. Windows: how much tokens change when windows are placed one
 patch further, and how much more they change between neighbours at a window's border than elsewhere, blended
-and as a plain mean; how much they change when the whole frame is the context. Stores: bytes per frame, and
-the time to fetch the features of all objects of a movie, in the layout of the workflow beside one chunk per
-component. Prints medians and ranges; the JSON file has every movie and run. One thread.
+and as a plain mean; how much they change when the whole frame is the context. Sizes: windows of several sizes
+and overlaps, on one movie of each signal-to-noise ratio: processor seconds, how well features agree with
+those of windows laid one patch further, and how well a linear probe finds patches with a particle. Stores:
+bytes per frame, and the time to fetch the features of all objects of a movie, in the layout of the workflow
+beside one chunk per component. Prints medians and ranges; the JSON file has every movie and run. One thread.
 """
 
 from __future__ import annotations
@@ -28,8 +30,11 @@ import pandas as pd
 import tifffile
 import torch
 from record import write
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.mixture import GaussianMixture
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from spatialdino_core.config import WorkflowConfig
 from spatialdino_core.crops.resample import resample_isotropic
@@ -52,23 +57,25 @@ from spatialdino_core.statistics import MAD_TO_SIGMA
 Row = dict[str, Any]
 LEAST_LABELLED = 10
 OBJECTS = 500
+WINDOWS, OVERLAPS = (32, 48, 64, 96), (0.5, 0.25, 0.0)
+SIZED = (0, 6, 8, 14)
+"""Held-out movies of the table of sizes: each signal-to-noise ratio once, half of them with a cell."""
+PARTS = "foreground", "windows", "context", "stores", "sizes"
 
 
 def held_out(folder: Path) -> Iterator[tuple[DeskewedMovie, np.ndarray, float]]:
     """Deskewed held-out movies, where particles are in their first frame, and their signal-to-noise ratio."""
     if not (folder / "movies.tsv").exists():
         write_corpus(folder)
-    config = WorkflowConfig(movies="-", results="-")
+    config = WorkflowConfig(movies="movies.tsv", results="results")
     snr = pd.read_csv(folder / "conditions.tsv", sep="\t", index_col=0)["snr"]
     for name, rows in read_sheet(folder / "movies.tsv").items():
         if rows[0].train:
             continue
         made = folder / "deskewed" / name / "deskewed.json"
         if not made.exists():
-            record = register_movie(rows, config.reading, "fail")
-            deskew_movie(
-                rows, record, made, config.deskew, config.reading, device="cpu", version="", skip_bad=False
-            )
+            record, table = register_movie(rows, config.reading, "fail")
+            deskew_movie(rows, record, table, made, config.deskew, device="cpu", version="", skip_bad=False)
         movie = DeskewedMovie(made)
         labels = tifffile.imread(folder / "truth" / f"{name}_truth_labels.ome.tif")
         yield movie, labels.reshape(-1, *movie.valid.shape)[0] > 0, float(snr[name])
@@ -82,8 +89,7 @@ def foreground(encoder: MovieEncoder, labels: np.ndarray, snr: float) -> Iterato
     sums, detail = summed_features(encoded)[valid], encoder.detail(frame)
     mean = in_patches(frame.volume[0], model.patch)[valid].mean(1)
     fitted = fit_foreground(components, sums, detail, encoder.blocks, model.parameters.bright_percentile)
-    voxels = resample_isotropic(labels.astype(np.float32), encoder.movie.voxel_um, model.header.voxel_um[0])
-    truth = in_patches(whole_patches(voxels > 0.5, model.patch), model.patch)[valid].sum(1) >= LEAST_LABELLED
+    truth = with_particle(encoder, labels)
     active = fitted.activation.of(sums)
     assert fitted.density is not None
     ranked = {
@@ -105,6 +111,14 @@ def foreground(encoder: MovieEncoder, labels: np.ndarray, snr: float) -> Iterato
             "chosen": fitted.chosen,
             "evidence": fitted.summary()["evidence"],
         }
+
+
+def with_particle(encoder: MovieEncoder, labels: np.ndarray) -> np.ndarray:
+    """Bool (N,): which valid patches of the first frame hold a particle."""
+    model = encoder.model
+    voxels = resample_isotropic(labels.astype(np.float32), encoder.movie.voxel_um, model.header.voxel_um[0])
+    patches = in_patches(whole_patches(voxels > 0.5, model.patch), model.patch)[encoder.valid]
+    return np.asarray(patches.sum(1) >= LEAST_LABELLED)
 
 
 def distance_from_the_dim_half(components: np.ndarray, brightness: np.ndarray) -> np.ndarray:
@@ -150,13 +164,56 @@ def window_effects(encoder: MovieEncoder, window: int) -> Iterator[Row]:
         }
 
 
-def encode(encoder: MovieEncoder, volume: np.ndarray, valid: np.ndarray, window: int) -> Encoded:
+def window_sizes(encoder: MovieEncoder, labels: np.ndarray) -> Iterator[Row]:
+    """What larger windows and less overlap cost, and what becomes of the features of the first frame."""
+    frame, patch, valid = encoder.read(0), encoder.model.patch, encoder.valid
+    truth = with_particle(encoder, labels)
+    inner = valid.copy()
+    inner[..., :1] = False
+    for window in WINDOWS:
+        for overlap in OVERLAPS:
+            busy = time.process_time()
+            whole = encode(encoder, frame.volume, valid, window, overlap)
+            busy = time.process_time() - busy
+            moved = encode(encoder, frame.volume[..., patch:], valid[..., 1:], window, overlap)
+            tokens = whole.tokens.numpy()
+            yield {
+                "movie": encoder.movie.folder.name,
+                "window_voxels": window,
+                "overlap": overlap,
+                "cpu_s_per_megavoxel": busy / (frame.volume.size / 1e6),
+                "agreement": agreement(tokens[:, inner].T, moved.tokens.numpy()[:, inner[..., 1:]].T),
+                "probe": probe(tokens[:, valid].T, truth, encoder.blocks % 2),
+            }
+
+
+def agreement(first: np.ndarray, second: np.ndarray) -> float:
+    """Median cosine between features (N, D) of the same patches, the mean of the first taken from both."""
+    one, other = first - first.mean(0), second - first.mean(0)
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return float(np.median((one * other).sum(1) / lengths))
+
+
+def probe(features: np.ndarray, truth: np.ndarray, half: np.ndarray) -> float:
+    """Average precision of a linear probe: fitted on every other block of a movie, tried on those between."""
+    scores = []
+    for other in (0, 1):
+        fitted = make_pipeline(StandardScaler(), LogisticRegression(C=0.05, max_iter=300))
+        fitted.fit(features[half != other], truth[half != other])
+        ranked = fitted.decision_function(features[half == other])
+        scores.append(float(average_precision_score(truth[half == other], ranked)))
+    return float(np.mean(scores))
+
+
+def encode(
+    encoder: MovieEncoder, volume: np.ndarray, valid: np.ndarray, window: int, overlap: float = 0.5
+) -> Encoded:
     return encode_windows(
         encoder.model.encoder,
         torch.from_numpy(np.ascontiguousarray(volume)),
         torch.from_numpy(np.ascontiguousarray(valid)),
         window_voxels=window,
-        overlap=0.5,
+        overlap=overlap,
         batch=8,
     )
 
@@ -229,34 +286,51 @@ def stores(frames: int, grid: tuple[int, int, int], tokens: np.ndarray) -> Itera
         }
 
 
+def show(results: dict[str, list[Row]]) -> None:
+    """Medians and ranges over movies; single runs where there are few."""
+    if "foreground" in results:
+        table = pd.DataFrame(results["foreground"])
+        by = table.groupby("by", sort=False)[["auroc", "average_precision"]]
+        print(by.agg(["median", "min", "max"]).round(3))
+        print(table.pivot_table("average_precision", "by", "snr", "median", sort=False).round(2))
+    for name in ("windows", "context", "stores"):
+        if name in results:
+            print(pd.DataFrame(results[name]).round(4).to_string(index=False))
+    if "sizes" in results:
+        table = pd.DataFrame(results["sizes"]).drop(columns="movie")
+        by = table.groupby(["window_voxels", "overlap"], sort=False)
+        print(by.agg(["median", "min", "max"]).round(3).to_string())
+
+
 def main() -> None:
     """Command line, see the module's first lines."""
     parser = argparse.ArgumentParser(description="Benchmark of features.")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--weights", type=Path, default=Path("weights/bundled.safetensors"))
     parser.add_argument("--frames", type=int, default=100)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = Model(options.weights, FeatureParameters(), torch.device("cpu"))
-    results: dict[str, list[Row]] = {"foreground": [], "windows": [], "context": [], "stores": []}
+    results: dict[str, list[Row]] = {part: [] for part in options.parts}
     for number, (movie, labels, snr) in enumerate(held_out(options.folder)):
         encoder = MovieEncoder(movie, model)
-        results["foreground"] += foreground(encoder, labels, snr)
-        if number % 4 == 0:
+        if "foreground" in results:
+            results["foreground"] += foreground(encoder, labels, snr)
+        if "windows" in results and number % 4 == 0:
             for window in sorted({model.window, 2 * model.window}):
                 results["windows"] += window_effects(encoder, window)
+        if "context" in results and number % 4 == 0:
             results["context"].append(contexts(encoder))
-    frame = encoder.encode(encoder.read(0))
-    components = np.where(encoder.valid, project(frame.tokens, model.basis, model.components).numpy(), 0)
-    results["stores"] += stores(options.frames, (19, 47, 47), components)
-    table = pd.DataFrame(results["foreground"])
-    print(
-        table.groupby("by", sort=False)[["auroc", "average_precision"]].agg(["median", "min", "max"]).round(3)
-    )
-    print(table.pivot_table("average_precision", "by", "snr", "median", sort=False).round(2))
-    for name in ("windows", "context", "stores"):
-        print(pd.DataFrame(results[name]).round(4).to_string(index=False))
+        if "sizes" in results and number in SIZED:
+            results["sizes"] += window_sizes(encoder, labels)
+            write(options.out, {"weights": model.hash, "threads": 1, **results})
+    if "stores" in results:
+        frame = encoder.encode(encoder.read(0))
+        components = np.where(encoder.valid, project(frame.tokens, model.basis, model.components).numpy(), 0)
+        results["stores"] += stores(options.frames, (19, 47, 47), components)
+    show(results)
     write(options.out, {"weights": model.hash, "threads": 1, **results})
 
 

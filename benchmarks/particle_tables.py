@@ -48,9 +48,6 @@ LETTERS = {
 
 def markdown(report: dict[str, Any]) -> str:
     """All tables of a report."""
-    if "speed" in report:
-        body = [[str(value) for value in row.values()] for row in report["speed"]]
-        return _table(list(report["speed"][0]), body)
     rows = pd.DataFrame(report["rows"])
     middle = rows.groupby(["cell", "method"], sort=False).median(numeric_only=True)
     cells, methods = list(dict.fromkeys(rows["cell"])), list(dict.fromkeys(rows["method"]))

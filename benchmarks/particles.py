@@ -1,7 +1,7 @@
 """Particles from raw skewed stacks to tracks: ours with one configuration beside peers at their best.
 
     python benchmarks/particles.py [--quick | --cells NAME ...] [--seeds 3] [--frames 12] [--out FILE.json]
-                                   [--ablation [NAME ...]] [--speed] [--work build/particles] [--cores 2]
+                                   [--ablation [NAME ...]] [--work build/particles] [--cores 2]
 
 A grid of simulated movies, see `particle_scenes.py`, goes through the workflow in one run with one
 configuration: the bundled encoder, all else default. The peers of `particle_peers.py` get the same deskewed
@@ -11,8 +11,8 @@ splits and merges where there are any. Linking with perfect detections is `linki
 
 Positions match within 0.39 µm in 3D (3 σ of the default lateral point spread function), events within
 0.75 µm and two frames. The tables show medians over seeds. ``--ablation`` runs the grid again with parts
-switched off or with features of the whole frame; ``--speed`` measures segmentation instead. Movies and
-results stay in ``--work``, and what is finished there is not computed again.
+switched off or with features of the whole frame. Time and memory are `speed.py`. Movies and results stay in
+``--work``, and what is finished there is not computed again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ import yaml
 from particle_measures import GATE_UM, measures
 from particle_peers import Frames, best_of_peers, trackpy
 from particle_scenes import Cell, grid, write_movies
-from particle_speed import speed
 from particle_tables import markdown
 from record import write
 
@@ -137,7 +136,6 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--ablation", nargs="*", choices=list(ABLATIONS), metavar="NAME", help="some or all")
-    parser.add_argument("--speed", action="store_true", help="time and memory of segmentation instead")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "particles")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -149,11 +147,8 @@ def main() -> None:
     trackpy.quiet()
     work = options.work.resolve()
     report: dict[str, Any] = {"frames": options.frames, "gate_um": GATE_UM, "configuration": CONFIGURATION}
-    if options.speed:
-        report = {"speed": speed(work / "speed")}
-    else:
-        report["variants"] = options.ablation
-        report["rows"] = rows_of({name: every[name] for name in options.cells}, work, options)
+    report["variants"] = options.ablation
+    report["rows"] = rows_of({name: every[name] for name in options.cells}, work, options)
     text = markdown(report)
     print(text)
     write(options.out, report, text)

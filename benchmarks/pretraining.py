@@ -109,11 +109,9 @@ def frames_of(folder: Path, config: WorkflowConfig) -> tuple[list[Frame], list[F
         write_corpus(folder)
     training, held_out = [], []
     for name, rows in progress(list(read_sheet(sheet).items()), "deskew", "movie"):
-        record = register_movie(rows, config.reading, "fail")
+        record, table = register_movie(rows, config.reading, "fail")
         output = folder / "deskewed" / name / "deskewed.json"
-        deskew_movie(
-            rows, record, output, config.deskew, config.reading, device="cpu", version="", skip_bad=False
-        )
+        deskew_movie(rows, record, table, output, config.deskew, device="cpu", version="", skip_bad=False)
         movie = DeskewedMovie(output)
         scale = movie_bounds(movie, config.normalisation)
         target_um = movie.voxel_um[2]
