@@ -65,6 +65,7 @@ def _measure(deskewed: Path, features: Path) -> dict[str, Any]:
         folder / "labels.json",
         folder / "objects.parquet",
         SegmentParameters(),
+        device="cpu",
         version="benchmark",
     )
     whole, busy = time.perf_counter() - started, time.process_time() - busy

@@ -37,6 +37,7 @@ def needs():
         config=CONFIG,
         encoder=encoder_shape(CONFIG, weights, next(filter(None, pixels), None)),
         gpu=gpu,
+        gpu_of_segment=bool(gpus_of_segment()),
     )
 
 
@@ -100,6 +101,11 @@ def minutes_for(seconds_per_gigavoxel, base=20):
 def gpus(number=1):
     """GPUs of a job; none where all is computed on the CPU."""
     return 0 if CONFIG.device == "cpu" else number
+
+
+def gpus_of_segment():
+    """One where it is sure to be used: with device: auto a cluster is not asked for what half of the work can use."""
+    return gpus() if CONFIG.device == "cuda" or (NOW.gpu and not ON_CLUSTER) else 0
 
 
 def training_resources():
