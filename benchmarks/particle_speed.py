@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from spatialdino_core.device import gpu_if_wanted
 from spatialdino_core.features.grid import patch_origin_um, patch_spacing_um
 from spatialdino_core.geometry.deskewed import DeskewedMovie
 from spatialdino_core.movies.features import FEATURES, FOREGROUND, MAPS
@@ -65,7 +66,7 @@ def _measure(deskewed: Path, features: Path) -> dict[str, Any]:
         folder / "labels.json",
         folder / "objects.parquet",
         SegmentParameters(),
-        device="cpu",
+        device="auto",
         version="benchmark",
     )
     whole, busy = time.perf_counter() - started, time.process_time() - busy
@@ -75,6 +76,7 @@ def _measure(deskewed: Path, features: Path) -> dict[str, Any]:
         "seconds beside frames": round(whole - sum(frames), 2),
         "CPU seconds in all": round(busy, 2),
         "frames": len(frames),
+        "device": str(gpu_if_wanted("auto") or "cpu"),
         "peak MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "MB before": round(loaded / 1024),
         "cores": os.cpu_count(),

@@ -37,7 +37,7 @@ def needs():
         config=CONFIG,
         encoder=encoder_shape(CONFIG, weights, next(filter(None, pixels), None)),
         gpu=gpu,
-        gpu_of_segment=bool(gpus_of_segment()),
+        gpu_of_segment=CONFIG.device == "cuda" or (NOW.gpu and not ON_CLUSTER),
     )
 
 
@@ -104,8 +104,10 @@ def gpus(number=1):
 
 
 def gpus_of_segment():
-    """One where it is sure to be used: with device: auto a cluster is not asked for what half of the work can use."""
-    return gpus() if CONFIG.device == "cuda" or (NOW.gpu and not ON_CLUSTER) else 0
+    """One where the settings insist on it. With device: auto segment takes one that it finds, like deskew: half of its
+    work can use it, and for that jobs should not wait while cores are free.
+    """
+    return gpus() if CONFIG.device == "cuda" else 0
 
 
 def training_resources():

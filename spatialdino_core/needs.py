@@ -131,7 +131,7 @@ class Needs:
     gpu
         Whether there is a GPU for what can use one.
     gpu_of_segment
-        Whether segmentation, which cannot use it for all of its work, gets it, too.
+        Whether segmentation has one, too: it asks for none unless ``device`` insists.
     """
 
     config: WorkflowConfig

@@ -1,9 +1,9 @@
 """Weighted sums along one axis of a volume: the PyTorch reference and the dispatch point.
 
 ``out[… i …] = Σ_k weights[k] · volume[… i + k − reach …]``, zero beyond the volume: one axis of a separable
-filter. Terms are added in the order of k whatever lies beside them, so that a part of a volume has the bits of
-the whole. Nothing here is a convolution to cuDNN, hence nothing is rounded to TF32. What the CPU does instead
-is in `segment.detect.convolve`, row by row.
+filter. Terms are added in the order of k whatever lies beside them, so that a part of a volume has the bits
+of the whole. Nothing here is a convolution to cuDNN, hence nothing is rounded to TF32. What the CPU does
+instead is in `segment.detect.convolve`, row by row.
 """
 
 from __future__ import annotations

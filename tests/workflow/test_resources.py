@@ -155,9 +155,9 @@ def test_no_gpu_is_asked_for_where_all_is_computed_on_the_cpu(scope: dict[str, A
 
 @pytest.mark.parametrize(
     ("device", "found", "cluster", "asked"),
-    [("auto", True, False, 1), ("auto", False, False, 0), ("auto", True, True, 0), ("cuda", False, True, 1)],
+    [("auto", True, False, 0), ("auto", False, False, 0), ("auto", True, True, 0), ("cuda", True, True, 1)],
 )
-def test_segmentation_asks_for_a_gpu_where_it_is_sure_to_use_it(
+def test_segmentation_asks_for_a_gpu_where_settings_insist_and_for_memory_where_it_finds_one(
     scope: dict[str, Any], device: str, found: bool, cluster: bool, asked: int
 ) -> None:
     register(frames=4, planes=10)
@@ -167,7 +167,8 @@ def test_segmentation_asks_for_a_gpu_where_it_is_sure_to_use_it(
     names.update(NOW=SimpleNamespace(gpu=found), ON_CLUSTER=cluster)
     assert names["gpus_of_segment"]() == asked
     memory = [each["needs"]().memory_mb("segment", each["shape_of"]("cell")) for each in (names, without)]
-    assert memory[0] - memory[1] == pytest.approx(GPU_MB * asked)
+    used = asked or (found and not cluster)
+    assert memory[0] - memory[1] == pytest.approx(GPU_MB * used)
 
 
 def test_training_on_one_node(scope: dict[str, Any]) -> None:

@@ -19,8 +19,9 @@ from spatialdino_core.segment.detect.sweep import BLOCK, Part, Source
 from spatialdino_core.segment.detect.tiles import Rows
 from spatialdino_core.segment.optics import FACTORS, MEAN_FACTOR, STEPS
 
-DEVICE_BYTES = 2**30
-"""On the device at a time, for each part of a frame that is gone through at the same time; memory only."""
+DEVICE_BYTES = 2**29
+"""On the device at a time, for each part of a frame that is gone through at the same time; memory only. Jobs
+of several movies share a GPU."""
 
 
 class DeviceResponses:
