@@ -19,9 +19,9 @@ from spatialdino_core.segment.detect.sweep import BLOCK, Part, Source
 from spatialdino_core.segment.detect.tiles import Rows
 from spatialdino_core.segment.optics import FACTORS, MEAN_FACTOR, STEPS
 
-DEVICE_BYTES = 2**29
-"""On the device at a time, for each part of a frame that is gone through at the same time; memory only. Jobs
-of several movies share a GPU."""
+DEVICE_BYTES = 2**30
+"""About so much on the device, for each part of a frame that is gone through at the same time; memory only.
+With half of it, large frames would be filtered several times over: rows around blocks would be most rows."""
 
 
 class DeviceResponses:
