@@ -117,7 +117,7 @@ def test_the_same_blobs_are_found(voxel_um, optics, device):
     detector = Detector(both, both[:, :1], 0.3)
     compiled = find_blobs(seen, detector, optics, with_dark=True)
     assert min(map(len, compiled)) > 20
-    for options in ({}, {"tile_voxels": 100_000, "threads": 2}):
+    for options in ({}, {"tile_voxels": 300_000, "threads": 2}):
         found = find_blobs(seen, detector, optics, with_dark=True, device=device, **options)
         for one, two in zip(found, compiled, strict=True):
             order = [np.lexsort(each.position.T) for each in (one, two)]
