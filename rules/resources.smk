@@ -37,6 +37,7 @@ def needs():
         config=CONFIG,
         encoder=encoder_shape(CONFIG, weights, next(filter(None, pixels), None)),
         gpu=gpu,
+        gpu_of_segment=CONFIG.device == "cuda" or (NOW.gpu and not ON_CLUSTER),
     )
 
 
@@ -100,6 +101,13 @@ def minutes_for(seconds_per_gigavoxel, base=20):
 def gpus(number=1):
     """GPUs of a job; none where all is computed on the CPU."""
     return 0 if CONFIG.device == "cpu" else number
+
+
+def gpus_of_segment():
+    """One where the settings insist on it. With device: auto segment takes one that it finds, like deskew: half of its
+    work can use it, and for that jobs should not wait while cores are free.
+    """
+    return gpus() if CONFIG.device == "cuda" else 0
 
 
 def training_resources():

@@ -20,8 +20,9 @@ rule segment:
     resources:
         mem_mb=memory_mb("segment"),
         runtime=minutes_for(400),
+        gpu=gpus_of_segment(),
     params:
-        settings=settings("segment", "verify"),
+        settings=settings("segment", "device", "verify"),
         version=version_of("segment"),
         frames="all",
         recipe=recipe("segment", *SEGMENT),

@@ -122,7 +122,7 @@ DESKEW = (
     # What it takes of the preview depends on these; the measures of more frames must not deskew anything anew.
     [version_of("preview"), CONFIG.quality.frames > 1],
 )
-SEGMENT = (settings("segment"), version_of("segment"))
+SEGMENT = (settings("segment", "device"), version_of("segment"))
 FEATURES = (
     settings("features", "device"),
     version_of("features"),

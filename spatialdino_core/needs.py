@@ -130,11 +130,14 @@ class Needs:
         Shape of the encoder that movies meet.
     gpu
         Whether there is a GPU for what can use one.
+    gpu_of_segment
+        Whether segmentation has one, too: it asks for none unless ``device`` insists.
     """
 
     config: WorkflowConfig
     encoder: EncoderShape
     gpu: bool = False
+    gpu_of_segment: bool = False
 
     def model_mb(self, stage: str) -> float:
         """Memory of what makes the model, of each process on a machine, MB."""
@@ -187,7 +190,8 @@ class Needs:
             "track": lambda: budget.track_mb(budget.objects_in(movie) if objects is None else objects),
             "report": lambda: budget.report_mb(movie),
         }
-        return made[stage]() + (GPU_MB * c.features.processes if stage == "features" and self.gpu else 0)
+        using = {"features": c.features.processes * self.gpu, "segment": self.gpu_of_segment}
+        return made[stage]() + GPU_MB * using.get(stage, 0)
 
     def _segment_mb(self, movie: MovieShape, threads: int = 1) -> float:
         c = self.config.segment

@@ -10,6 +10,8 @@ import subprocess
 from pathlib import Path
 from typing import Literal
 
+from spatialdino_core.device import gpu_is_here
+
 SETTLED = "SPATIALDINO_GPU"
 
 
@@ -21,14 +23,9 @@ def gpu_is_found(device: Literal["auto", "cpu", "cuda"], *, on_cluster: bool, se
     """
     if not settle and SETTLED in os.environ:
         return os.environ[SETTLED] == "yes"
-    found = device != "cpu" and (_slurm_has_gpus() if on_cluster else _gpu_is_here())
+    found = device != "cpu" and (_slurm_has_gpus() if on_cluster else gpu_is_here())
     os.environ[SETTLED] = "yes" if found else "no"
     return found
-
-
-def _gpu_is_here() -> bool:
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    return not hidden and any(Path("/dev").glob("nvidia[0-9]*"))
 
 
 def _slurm_has_gpus() -> bool:

@@ -14,6 +14,7 @@ def main(a: Arguments) -> None:
         a.output,
         a.objects,
         parameters,
+        device=a.settings["device"],
         version=a.version,
         part=Part.parse(a.frames),
         threads=int(a.threads),

@@ -7,6 +7,7 @@ be segmented in any order and resumed anywhere. Linking them is the business of 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,9 @@ from spatialdino_core.segment.optics import Optics
 from spatialdino_core.segment.parameters import SegmentParameters
 from spatialdino_core.segment.volume import Volume
 
+if TYPE_CHECKING:
+    import torch
+
 
 def segment_frame(
     movie: SegmentMovie,
@@ -35,6 +39,7 @@ def segment_frame(
     *,
     threads: int = 1,
     tile_voxels: int = TILE_VOXELS,
+    device: torch.device | None = None,
 ) -> tuple[np.ndarray, pd.DataFrame]:
     """Detect, label and measure the particles of one frame.
 
@@ -52,6 +57,8 @@ def segment_frame(
         Parts of the frame that are gone through at the same time; time only.
     tile_voxels
         Largest tile; it changes memory, not the result.
+    device
+        Where particles are looked for, see :func:`.detect.blobs.find_blobs`; the rest is done on the CPU.
 
     Returns
     -------
@@ -78,7 +85,7 @@ def segment_frame(
     seen = movie.seen(number, groups)
 
     detector = observer.detector(groups)
-    found = find_blobs(seen, detector, optics, tile_voxels=tile_voxels, threads=threads).bright
+    found = find_blobs(seen, detector, optics, tile_voxels=tile_voxels, threads=threads, device=device).bright
 
     found = evidence.judged(found, foreground)
     found = found.keep(found.confidence >= min(parameters.candidate_confidence, evidence.threshold))

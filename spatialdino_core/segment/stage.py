@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from spatialdino_core.device import gpu_if_wanted
 from spatialdino_core.features.grid import VoxelMap
 from spatialdino_core.files import published
 from spatialdino_core.geometry.deskewed import DeskewedMovie
@@ -36,6 +37,7 @@ def segment_movie(
     objects: Path | str,
     parameters: SegmentParameters,
     *,
+    device: str,
     version: str,
     part: Part = WHOLE,
     threads: int = 1,
@@ -51,6 +53,9 @@ def segment_movie(
         Completion record to publish; ``labels.ome.zarr`` lies beside it.
     objects
         Parquet table to publish, one row per object, when the movie is complete.
+    device
+        ``auto``, ``cpu`` or ``cuda``. The calibration is computed on the CPU everywhere: results of several
+        devices differ by the rounding of responses alone.
     version
         Of the stage's results: `movies.provenance.identity`.
     part
@@ -60,6 +65,7 @@ def segment_movie(
     verify
         Whether finished frames are read to see that they are intact.
     """
+    gpu = gpu_if_wanted(device)
     movie = DeskewedMovie(deskewed)
     evidence = StageRecord.read(features)
     folder = Path(output).parent
@@ -89,7 +95,7 @@ def segment_movie(
     tables = folder / "ledger" / "objects"
 
     def compute(frame: int) -> FrameResult:
-        labels, table = segment_frame(seen, frame, calibration, parameters, threads=threads)
+        labels, table = segment_frame(seen, frame, calibration, parameters, threads=threads, device=gpu)
         table = _in_physical_frame(table, frame, movie)
         if described is not None:
             with phase("read"):

@@ -469,6 +469,7 @@ def movies(folder: Path) -> dict[str, Any]:
         segment_movie(
             *(folder / name for name in ("deskewed.json", "features.json", record, "objects.parquet")),
             parameters,
+            device="cpu",
             version="",
             part=part,
         )

@@ -231,7 +231,7 @@ def test_segment(movies: Movies) -> None:
             "threads": 2,
             "frames": "all",
         },
-        *("segment", "verify"),
+        *("segment", "device", "verify"),
     )
     movies.check("segment", peaks)
     assert size(movies.results("middle") / "labels.ome.zarr") < budget.labels_bytes(movies.shape("middle"))

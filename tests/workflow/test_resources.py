@@ -14,7 +14,7 @@ from snakemake.exceptions import WorkflowError
 from spatialdino_core import budget
 from spatialdino_core.errors import BadInputError
 from spatialdino_core.geometry.parameters import DeskewParameters
-from spatialdino_core.needs import Candidate, check_disk, movie_shape, too_large
+from spatialdino_core.needs import GPU_MB, Candidate, check_disk, movie_shape, too_large
 from tests.workflow.conftest import ROOT
 from workflow_scripts.free_memory import available_memory_mb
 from workflow_scripts.one_of_several_nodes import rendezvous
@@ -151,6 +151,24 @@ def test_a_guess_is_not_remembered(scope: dict[str, Any]) -> None:
 def test_no_gpu_is_asked_for_where_all_is_computed_on_the_cpu(scope: dict[str, Any]) -> None:
     assert scope["gpus"]() == 1
     assert load(device="cpu")["gpus"](4) == 0
+
+
+@pytest.mark.parametrize(
+    ("device", "found", "cluster", "asked"),
+    [("auto", True, False, 0), ("auto", False, False, 0), ("auto", True, True, 0), ("cuda", True, True, 1)],
+)
+def test_segmentation_asks_for_a_gpu_where_settings_insist_and_for_memory_where_it_finds_one(
+    scope: dict[str, Any], device: str, found: bool, cluster: bool, asked: int
+) -> None:
+    register(frames=4, planes=10)
+    without = load(device="cpu")
+    assert without["gpus_of_segment"]() == 0
+    names = load(device=device)
+    names.update(NOW=SimpleNamespace(gpu=found), ON_CLUSTER=cluster)
+    assert names["gpus_of_segment"]() == asked
+    memory = [each["needs"]().memory_mb("segment", each["shape_of"]("cell")) for each in (names, without)]
+    used = asked or (found and not cluster)
+    assert memory[0] - memory[1] == pytest.approx(GPU_MB * used)
 
 
 def test_training_on_one_node(scope: dict[str, Any]) -> None:

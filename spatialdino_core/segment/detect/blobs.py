@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -24,6 +24,11 @@ from spatialdino_core.segment.detect.tiles import TILE_VOXELS, Rows, Tile, some_
 from spatialdino_core.segment.detections import Detections, Table
 from spatialdino_core.segment.optics import Optics
 from spatialdino_core.segment.volume import Triple, Volume
+
+if TYPE_CHECKING:
+    import torch
+
+    from spatialdino_core.segment.detect.device_responses import DeviceResponses
 
 SUPPRESSION = 1.5
 """Of two maxima closer than this many standard deviations of the broader blob only the more significant
@@ -50,6 +55,7 @@ def find_blobs(
     tile_voxels: int = TILE_VOXELS,
     most_voxels: int | None = None,
     threads: int = 1,
+    device: torch.device | None = None,
 ) -> Blobs:
     """Bright blobs of a frame and, on request, the dark ones that tell how noise behaves.
 
@@ -69,13 +75,15 @@ def find_blobs(
         Look at :func:`.tiles.some_rows`, with about so many voxels, instead of at the whole frame.
     threads
         Parts of the frame that are gone through at the same time; time only.
+    device
+        Where responses are computed with PyTorch; None: compiled code on the CPU. Rounding differs.
 
     Raises
     ------
     BadInputError
         If a valid voxel is NaN or infinite.
     """
-    search, shape = _Search.of(volumes, detector, optics, with_dark), volumes[0].shape
+    search, shape = _Search.of(volumes, detector, optics, with_dark, device), volumes[0].shape
     columns = _columns(search.weights, shape, optics.cell, search.halo, tile_voxels)
     parts = product(columns, some_rows(shape, optics.cell, most_voxels, threads))
     with ThreadPoolExecutor(threads) as pool:
@@ -148,6 +156,8 @@ class _Search:
         1 for bright blobs, -1 for dark ones.
     meshes
         One per detector; they are filled.
+    device
+        See :func:`find_blobs`.
     """
 
     source: Source
@@ -156,9 +166,16 @@ class _Search:
     own: int
     signs: tuple[int, ...]
     meshes: list[np.ndarray]
+    device: torch.device | None
 
     @staticmethod
-    def of(volumes: Sequence[Volume], detector: Detector, optics: Optics, with_dark: bool) -> _Search:
+    def of(
+        volumes: Sequence[Volume],
+        detector: Detector,
+        optics: Optics,
+        with_dark: bool,
+        device: torch.device | None,
+    ) -> _Search:
         weights, own = detector.weights, 0
         if len(volumes) > 1:
             without_help = np.zeros_like(weights[:1])
@@ -166,7 +183,7 @@ class _Search:
             weights, own = np.concatenate([weights, without_help]), len(weights)
         meshes = [empty_mesh(volumes[0].shape, optics.cell) for _ in weights]
         source = Source.of(volumes, optics.sigma_voxels)
-        return _Search(source, optics, weights, own, (1, -1) if with_dark else (1,), meshes)
+        return _Search(source, optics, weights, own, (1, -1) if with_dark else (1,), meshes, device)
 
     @property
     def half(self) -> np.ndarray:
@@ -181,9 +198,7 @@ class _Search:
 
     def maxima(self, tile: Tile, rows: Rows) -> list[_Maxima]:
         """Maxima in a part of the frame, per sign; fills that part of the meshes."""
-        cell, beside = self.optics.cell[1], int(self.half[1])
-        part = tile.outer[0], tile.outer[2]
-        sweep = Responses(self.source, self.weights, rows, part, beside=beside, kept=cell)
+        cell, sweep = self.optics.cell[1], self._sweep(tile, rows)
         found: list[list[_Maxima]] = [[] for _ in self.signs]
         measured = rows[0]
         for finished in sweep:
@@ -194,6 +209,14 @@ class _Search:
                 for size in range(self.own or len(self.weights)):
                     parts.append(self._maxima_in(sweep.rings, size, finished, tile, sign))
         return [_Maxima.joined(parts) for parts in found]
+
+    def _sweep(self, tile: Tile, rows: Rows) -> Responses | DeviceResponses:
+        part, beside, kept = (tile.outer[0], tile.outer[2]), int(self.half[1]), self.optics.cell[1]
+        if self.device is None:
+            return Responses(self.source, self.weights, rows, part, beside, kept)
+        from spatialdino_core.segment.detect.device_responses import DeviceResponses  # it loads torch
+
+        return DeviceResponses(self.source, self.weights, rows, part, beside, kept, device=self.device)
 
     def _measure(self, rings: Sequence[np.ndarray], tile: Tile, rows: Rows) -> None:
         core = tile.core[0], slice(*rows), tile.core[2]

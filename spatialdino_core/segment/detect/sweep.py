@@ -26,7 +26,7 @@ from spatialdino_core.segment.detect.convolve import (
 )
 from spatialdino_core.segment.detect.tiles import Rows
 from spatialdino_core.segment.optics import FACTORS, MEAN_FACTOR, STEPS
-from spatialdino_core.segment.volume import Volume
+from spatialdino_core.segment.volume import Box, Volume
 
 BLOCK = 16
 """Rows that a step goes ahead at a time: a multiple of four, see :func:`.convolve.smooth_rows`."""
@@ -75,6 +75,15 @@ class Support:
     def known(self, y: int, part: Part) -> np.ndarray:
         """Validity of row ``y``, broadcastable to (z, x)."""
         return self._row(self.valid, y, part)
+
+    def known_in(self, box: Box) -> np.ndarray:
+        """Validity in a box (z, y, x), broadcastable to it."""
+        return _cut(self.valid, box)
+
+    def inverse_in(self, box: Box) -> list[np.ndarray]:
+        """Arrays whose product is the inverse support in a box, each broadcastable to it."""
+        lines = np.ix_(*(line[cut] for line, cut in zip(self._lines, box, strict=True)))
+        return [_cut(self._inverse, box), *lines]
 
     def _row(self, mask: np.ndarray, y: int, part: Part) -> np.ndarray:
         depth, width = (
@@ -125,12 +134,16 @@ class Source:
         if not known.all():
             np.copyto(out, 0, where=~known)
         if row.dtype.kind == "f" and not np.isfinite(out).all():
-            raise BadInputError(
-                volume.name,
-                found="NaN or infinite intensities",
-                expected="finite intensities in all valid voxels",
-                remedy="Check the file and the stage that wrote it, or mark these voxels as invalid.",
-            )
+            raise self.not_finite(image)
+
+    def not_finite(self, image: int) -> BadInputError:
+        """That a valid voxel of an image is not finite."""
+        return BadInputError(
+            self.volumes[image].name,
+            found="NaN or infinite intensities",
+            expected="finite intensities in all valid voxels",
+            remedy="Check the file and the stage that wrote it, or mark these voxels as invalid.",
+        )
 
 
 class _Steps:
@@ -332,6 +345,11 @@ def _sweep(rows: Rows, ahead: int, advance: Callable[[int], None]) -> Iterator[R
         advance(min(top, rows[1]))
         if top > rows[0]:
             yield max(top - BLOCK, rows[0]), min(top, rows[1])
+
+
+def _cut(mask: np.ndarray, box: Box) -> np.ndarray:
+    """A box of a mask, which may be of length 1 along any axis."""
+    return mask[tuple(slice(None) if n == 1 else cut for n, cut in zip(mask.shape, box, strict=True))]
 
 
 def _plane(part: Part) -> tuple[int, int]:

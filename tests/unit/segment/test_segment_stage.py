@@ -108,6 +108,7 @@ def segment(folder: Path, parameters: SegmentParameters) -> pd.DataFrame:
         folder / "labels.json",
         folder / "objects.parquet",
         parameters,
+        device="cpu",
         version="",
     )
     return pd.read_parquet(folder / "objects.parquet")

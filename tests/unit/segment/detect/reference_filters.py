@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -59,6 +60,7 @@ def swept(
     valid: np.ndarray | None,
     sigma: np.ndarray,
     rows: Rows | None = None,
+    responses: Any = Responses,
 ) -> np.ndarray:
     """What the project makes of ``rows``: responses (detectors, z, y, x), or all channels without weights."""
     depth, height, width = images[0].shape
@@ -66,7 +68,7 @@ def swept(
     volumes = [Volume(image, (1.0, 1.0, 1.0), valid) for image in images]
     source = Source.of(volumes, sigma)
     part = slice(0, depth), slice(0, width)
-    sweep = Channels(source, rows, part) if weights is None else Responses(source, weights, rows, part)
+    sweep = Channels(source, rows, part) if weights is None else responses(source, weights, rows, part)
     found = np.full((len(sweep.rings), depth, rows[1] - rows[0], width), np.nan, np.float32)
     for first, stop in sweep:
         for whole, ring in zip(found, sweep.rings, strict=True):
