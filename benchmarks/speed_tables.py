@@ -55,7 +55,7 @@ def _beside(table: Table) -> str:
                 continue
             here = table[(table["what"] == what) & (table["size"] == size)]
             if here["missing"].notna().any():
-                lines.append(f"| {size} | {what} | not runnable: {here['missing'].iloc[0]} | | | |")
+                lines.append(f"| {size} | {what} | not run: {here['missing'].iloc[0]} | | | |")
                 continue
             seconds = _values(table, what, size)
             ratio, peak = seconds.median() / yardstick, here["peak_mb"].median()
