@@ -105,7 +105,7 @@ def planted(
     noise: CameraNoise,
     generator: np.random.Generator,
     *,
-    illumination: NDArray[np.float32] | float = 1.0,
+    illumination: NDArray[np.floating] | float = 1.0,
 ) -> NDArray[np.uint16]:
     """A raw stack with light added to it as the camera would have counted it.
 

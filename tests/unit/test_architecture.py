@@ -28,7 +28,7 @@ ROOMS = [
     "sinder",
     "features",
 ]
-ROOMS += ["segment", "track", "report"]
+ROOMS += ["segment", "track", "audit", "report"]
 APART = {"simulate", "score"}
 
 
