@@ -211,8 +211,8 @@ def main() -> None:
     seen = [run["word"] for run in runs if run["declared"] == "right"]
     lines += ["", f"Of {len(seen)} right movies {seen.count('contradiction')} are refused."]
     lines += [
-        f"Noise alone: the highest peak of 40 movies stands {noise_alone(a.seed):.1f} standard deviations out; "
-        f"{LEAST_PROMINENCE:g} are asked for."
+        f"Noise alone: the highest peak of 40 movies stands {noise_alone(a.seed):.1f} standard deviations "
+        f"out; {LEAST_PROMINENCE:g} are asked for."
     ]
     if a.data is not None:
         lines += ["", "Real stacks:", "", "| stack | declared | word | y, x (pixels) |", "|---|---|---|---|"]

@@ -31,8 +31,8 @@ class Stage:
 STAGES: Mapping[str, Stage] = MappingProxyType(
     {
         "register": Stage("spatialdino_core.movies.register", 5),
-        "preview": Stage("spatialdino_core.quality.preview", 4),
-        "review": Stage("spatialdino_core.quality.review", 3),
+        "preview": Stage("spatialdino_core.quality.preview", 5),
+        "review": Stage("spatialdino_core.quality.review", 4),
         "deskew": Stage("spatialdino_core.geometry.stage", 2),
         "shard": Stage("spatialdino_core.crops.stage", 1),
         "pretrain": Stage("spatialdino_core.pretrain.stage", 1),
