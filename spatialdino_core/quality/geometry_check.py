@@ -169,15 +169,15 @@ def _what_would_agree(shift: PlaneShift, geometry: ScanGeometry, flip: str) -> l
         changes.append(f"scan_sign {turned.scan_sign:+d} would agree")
     if _agree(shift, geometry, image_shift(turned, flip)):
         return changes
-    error_um = float(standard_error(shift)[dimension]) * geometry.pixel_um
-    return [*(f"{change} in direction" for change in changes), *_angle_or_step(turned, moved_um, error_um)]
+    within_um = float(_limit(shift, geometry, shift.pixels)[dimension]) * geometry.pixel_um
+    return [*(f"{change} in direction" for change in changes), *_angle_or_step(turned, moved_um, within_um)]
 
 
-def _angle_or_step(geometry: ScanGeometry, moved_um: float, error_um: float) -> list[str]:
+def _angle_or_step(geometry: ScanGeometry, moved_um: float, within_um: float) -> list[str]:
     """The angle that moves the image so far at the declared step, and the step at the declared angle."""
     per_step = abs(geometry.shear_voxels) * geometry.pixel_um / geometry.step_um
-    step = f"step_um {moved_um / per_step:.3g} ± {error_um / per_step:.1g} at this angle"
-    at_step = [_angle(geometry, moved_um + change) for change in (-error_um, 0, error_um)]
+    step = f"step_um {moved_um / per_step:.3g} ± {within_um / per_step:.2g} at this angle"
+    at_step = [_angle(geometry, moved_um + change) for change in (-within_um, 0, within_um)]
     low, angle, high = (at_step[0], at_step[1], at_step[2])
     if angle is None:
         return [f"{step} would agree (no angle does at this step)"]

@@ -110,9 +110,12 @@ def test_the_angle_and_the_step_that_would_agree(kind: Literal["stage", "z-stage
     said = compare(shift, replace(true, angle_deg=40)).reason
     angle, error = numbers(said, "angle_deg")
     assert angle == pytest.approx(50, abs=0.1)
-    slope = np.sin(np.radians(50)) if kind == "stage" else np.cos(np.radians(50))
-    assert error == pytest.approx(np.degrees(0.03 * 0.1 / (0.4 * slope)), rel=0.15)
-    step, _ = numbers(said, "step_um")
+    for share, word in ((0.8, "same"), (-0.8, "same"), (1.3, "contradiction"), (-1.3, "contradiction")):
+        assert compare(shift, replace(true, angle_deg=angle + share * error)).word == word
+    step, error = numbers(said, "step_um")
+    for share, word in ((0.8, "same"), (-0.8, "same"), (1.3, "contradiction"), (-1.3, "contradiction")):
+        within = replace(true, angle_deg=40, step_um=step + share * error)
+        assert compare(shift, within).word == word
     function = np.cos if kind == "stage" else np.sin
     assert step == pytest.approx(0.4 * function(np.radians(50)) / function(np.radians(40)), rel=0.01)
     assert "cannot tell an angle from a step" in said
