@@ -35,8 +35,8 @@ class Stage:
 STAGES: Mapping[str, Stage] = MappingProxyType(
     {
         "register": Stage("spatialdino_core.movies.register", 5),
-        "preview": Stage("spatialdino_core.quality.preview", 4, ("register",)),
-        "review": Stage("spatialdino_core.quality.review", 3, ("preview",)),
+        "preview": Stage("spatialdino_core.quality.preview", 5, ("register",)),
+        "review": Stage("spatialdino_core.quality.review", 4, ("preview",)),
         "deskew": Stage("spatialdino_core.geometry.stage", 2, ("register",)),
         "shard": Stage("spatialdino_core.crops.stage", 1, ("deskew",)),
         "pretrain": Stage("spatialdino_core.pretrain.stage", 1, ("shard",)),

@@ -25,6 +25,7 @@ from spatialdino_core.quality.hot_pixels import hot_pixels
 from spatialdino_core.quality.metrics import FrameMetrics, frame_metrics
 from spatialdino_core.quality.motion import motion_image, rigid_shift
 from spatialdino_core.quality.pictures import max_projection, middle_plane
+from spatialdino_core.quality.plane_correlation import PlaneCorrelations, plane_correlations
 from spatialdino_core.statistics import evenly_spread
 
 S_PER_MIN = 60.0
@@ -54,6 +55,8 @@ class FrameLook:
         Value that fills its borders; ``None`` where they are data.
     no_data_fraction
         Share of the voxels that are filled.
+    planes
+        How its planes correlate; ``None`` where they do not tell. It adds up over frames, and is large.
     """
 
     frame: int
@@ -66,6 +69,7 @@ class FrameLook:
     hot_pixels: frozenset[tuple[int, int]]
     no_data: int | None
     no_data_fraction: float
+    planes: PlaneCorrelations | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +178,7 @@ def look_at(frame: int, stack: NDArray[Any], geometry: ScanGeometry, optics: Opt
         hot_pixels=frozenset(hot),
         no_data=no_data,
         no_data_fraction=0.0 if region is None else float(region.mean()),
+        planes=plane_correlations(frame, stack, geometry, optics, region),
     )
 
 

@@ -55,6 +55,9 @@ LABELS = {
     "hot_pixels": Label("hot pixels"),
     "noise_p_value": Label("p-value of noise alone", short="p of noise", powers=True),
     "mirrored_p_value": Label("p-value of noise, scanned the other way", powers=True),
+    "shift_y_pixels": Label("shift between planes along y", "pixels"),
+    "shift_x_pixels": Label("shift between planes along x", "pixels"),
+    "shift_error_pixels": Label("its standard error", "pixels"),
     "no_data_fraction": Label("borders without data", "%"),
     "missing_frames": Label("missing frames", short="missing"),
     "frames": Label("frames"),
@@ -94,7 +97,8 @@ def draw_contact_sheet(
     ----------
     entries
         One per movie, in the order of the sheet: ``movie``; ``verdict`` (accept, look, reject, problem) and
-        its ``reason``; ``warnings``, one line each; ``reading``, what was read; ``judged``, a digest of what
+        its ``reason``; ``warnings``, one line each; ``reading``, what was read; ``geometry``,
+        channel name to its declared and measured shift between planes; ``judged``, a digest of what
         the verdict rests on; ``whole``, measures of the movie; ``channels``, channel name to measures;
         ``panels``, titles of the columns of its ``picture`` (PNG).
     decisions
@@ -136,6 +140,7 @@ def _card(entry: Mapping[str, Any], budget: int) -> dict[str, Any]:
         "reason": entry["reason"],
         "warnings": entry["warnings"],
         "reading": _reading(entry.get("reading", {})),
+        "geometry": _geometry(entry.get("geometry", {}), len(channels)),
         "judged": entry["judged"],
         "panels": entry["panels"],
         "panels_on_card": entry["panels"][:PANELS_ON_CARD],
@@ -165,6 +170,11 @@ def _reading(reading: Mapping[str, str]) -> str:
     unused = f"; {reading['unused']} others not used" if "unused" in reading else ""
     position = f"; position {reading['position']}" if "position" in reading else ""
     return f"{files}{unused}{position}; order: {reading['order']}; clock: {reading['clock']}"
+
+
+def _geometry(facts: Mapping[str, str], channels: int) -> list[str]:
+    """Declared and measured shift of each channel that has one, with its name if there are several."""
+    return [f"{channel}: {fact}" if channels > 1 else fact for channel, fact in facts.items()]
 
 
 def _is_number(value: float | None) -> TypeGuard[float]:

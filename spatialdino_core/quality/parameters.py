@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
@@ -85,6 +85,14 @@ class QualityParameters:
             description="largest rigid shift from the first frame to the last; null: not judged (µm)",
         ),
     ] = None
+
+    geometry_check: Annotated[
+        Literal["refuse", "warn", "off"],
+        Field(
+            description="a movie whose planes contradict its declared geometry: `refuse` rejects it, `warn` "
+            "asks you to look, `off` says nothing"
+        ),
+    ] = "refuse"
 
     @model_validator(mode="after")
     def _doubt_comes_before_certainty(self) -> QualityParameters:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,15 @@ from spatialdino_core.quality.channel import (
     lasting_hot_pixels,
     look_at,
 )
+from spatialdino_core.quality.geometry_check import (
+    as_recorded,
+    compare,
+    of_one_movie,
+    shift_measures,
+)
 from spatialdino_core.quality.pictures import Picture, grey, grey_range, tiled
+from spatialdino_core.quality.plane_correlation import PlaneCorrelations, added
+from spatialdino_core.quality.plane_shift import PlaneShift, plane_shift
 from spatialdino_core.quality.planes import Texture, texture
 from spatialdino_core.quality.plausibility import (
     Evidence,
@@ -86,15 +94,21 @@ def preview_movie(
     try:
         acquisition, clock = record.usable(), Clock.of(record)
         sources = open_channels(record.movie, table)
-        looks, evidence, missing = _look(sources, record, acquisition, optics, frames, skip_bad)
+        flips = [row.flip or "" for row in rows]
+        seen = _look(sources, flips, record, acquisition, optics, frames, skip_bad)
+        looks, evidence, planes, missing = seen
+        shifts = [None if own is None else plane_shift(own) for own in planes]
         found |= {
             "frames": record.frames,
             "missing_frames": missing,
             "looked_at": [look.frame for look in looks[0]],
             "channels": {
-                channel: _numbers(asdict(channel_metrics(own, acquisition.pixel_um, clock.times_s)))
-                for channel, own in zip(record.channels, looks, strict=True)
+                channel: _numbers(
+                    asdict(channel_metrics(own, acquisition.pixel_um, clock.times_s)) | shift_measures(shift)
+                )
+                for channel, own, shift in zip(record.channels, looks, shifts, strict=True)
             },
+            "geometry": _geometry(record.channels, flips, acquisition, shifts),
             "hot_pixels": {
                 channel: lasting_hot_pixels(own) for channel, own in zip(record.channels, looks, strict=True)
             },
@@ -120,23 +134,42 @@ def preview_movie(
         Image.fromarray(image).save(temporary, format="png", optimize=True)
 
 
+def _geometry(
+    channels: Sequence[str],
+    flips: Sequence[str],
+    acquisition: Acquisition,
+    shifts: Sequence[PlaneShift | None],
+) -> dict[str, dict[str, str]]:
+    """What the planes of each channel say of the declared geometry."""
+    declared = ScanGeometry.of(acquisition)
+    found = {
+        channel: compare(shift, declared, flip)
+        for channel, flip, shift in zip(channels, flips, shifts, strict=True)
+    }
+    return {channel: asdict(one) for channel, one in of_one_movie(found).items()}
+
+
 def _look(
     sources: Sequence[FrameSource],
+    flips: Sequence[str],
     record: MovieRecord,
     acquisition: Acquisition,
     optics: OpticsParameters,
     number: int,
     skip_bad: bool,
-) -> tuple[list[list[FrameLook]], list[list[Evidence]], int]:
-    """Looks at each channel's frames, evidence from them, and how many frames are left out as bad."""
-    usable, geometry = _usable(record), ScanGeometry.of(acquisition)
+) -> tuple[list[list[FrameLook]], list[list[Evidence]], list[PlaneCorrelations | None], int]:
+    """Looks at each channel's frames, evidence from them, how all its planes correlate, and how many frames
+    are left out as bad."""
+    usable, declared = _usable(record), ScanGeometry.of(acquisition)
+    geometries = [as_recorded(declared, flip) for flip in flips]
+    planes: list[PlaneCorrelations | None] = [None for _ in sources]
     looks: list[list[FrameLook]] = [[] for _ in sources]
     evidence: list[list[Evidence]] = [[] for _ in sources]
 
     before: dict[FrameSource, tuple[int, Texture]] = {}
     reasons: list[str] = []
 
-    def see(source: FrameSource, frame: int) -> tuple[FrameLook, Evidence]:
+    def see(source: FrameSource, geometry: ScanGeometry, frame: int) -> tuple[FrameLook, Evidence]:
         raw, counts = _read(source, frame, record.movie)
         number, last = before.get(source, (-1, None))
         seen = texture(counts)
@@ -146,14 +179,15 @@ def _look(
 
     def add(frame: int) -> bool:
         try:
-            seen = [see(source, frame) for source in sources]
+            seen = [see(source, how, frame) for source, how in zip(sources, geometries, strict=True)]
         except BadInputError as error:
             if not skip_bad:
                 raise
             reasons.append(str(error))
             return False
         for channel, (look, found) in enumerate(seen):
-            looks[channel].append(look)
+            looks[channel].append(replace(look, planes=None))
+            planes[channel] = added(planes[channel], look.planes)
             evidence[channel].append(found)
         return True
 
@@ -175,7 +209,7 @@ def _look(
         for frame in progress(others, f"preview {record.movie}", "frame", total=len(others) + 2, done=2):
             bad += not add(frame)
     left_out = record.frames - len(usable) + bad
-    return looks, evidence, left_out
+    return looks, evidence, planes, left_out
 
 
 def _usable(record: MovieRecord) -> list[int]:

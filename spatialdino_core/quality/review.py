@@ -52,7 +52,9 @@ def review_movies(
         movie = preview["movie"]
         channels: dict[str, Measures] = preview.get("channels", {})
         whole = _of_the_movie(preview)
-        verdict, reason = _verdict(preview, whole, channels, parameters)
+        geometry: dict[str, dict[str, str]] = preview.get("geometry", {})
+        contradictions = {channel: one["reason"] for channel, one in geometry.items()}
+        verdict, reason = _verdict(preview, whole, channels, parameters, contradictions)
         entries.append(
             {
                 "movie": movie,
@@ -60,6 +62,7 @@ def review_movies(
                 "reason": reason,
                 "warnings": preview["warnings"],
                 "reading": preview["reading"],
+                "geometry": {channel: one["fact"] for channel, one in geometry.items() if one["fact"]},
                 "judged": judgement(preview["state"], parameters, version),
                 "whole": whole,
                 "channels": channels,
@@ -68,7 +71,8 @@ def review_movies(
             }
         )
         channel_rows += [
-            {"movie": movie, "channel": channel, "reason": "; ".join(judge(measures, parameters).reasons)}
+            {"movie": movie, "channel": channel}
+            | {"reason": "; ".join(judge(measures, parameters, contradictions.get(channel, "")).reasons)}
             | _cells(measures)
             for channel, measures in channels.items()
         ]
@@ -104,10 +108,11 @@ def _verdict(
     whole: Measures,
     channels: Mapping[str, Measures],
     parameters: QualityParameters,
+    contradictions: Mapping[str, str],
 ) -> tuple[str, str]:
     if preview["problem"]:
         return "problem", " ".join(preview["problem"].split())
-    verdict = judge_movie(whole, channels, parameters)
+    verdict = judge_movie(whole, channels, parameters, contradictions)
     return verdict.word, "; ".join(verdict.reasons)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import gt, lt
+from types import MappingProxyType
 from typing import Literal
 
 from spatialdino_core.quality.parameters import QualityParameters
@@ -38,16 +39,37 @@ class Verdict:
         return self.limits + self.doubts
 
 
-def judge(measures: Measures, parameters: QualityParameters) -> Verdict:
+def judge(measures: Measures, parameters: QualityParameters, contradiction: str = "") -> Verdict:
     """Hold the measures of a channel (fields of `ChannelMetrics`) against the thresholds.
 
     A measure that is missing or ``None`` is not judged: what a movie cannot tell is not held against it.
+
+    Parameters
+    ----------
+    measures
+        Of the channel.
+    parameters
+        Thresholds.
+    contradiction
+        What its planes say against the declared geometry, in words.
     """
     known = {name: value for name, value in measures.items() if value is not None}
-    return Verdict(tuple(_limits(known, parameters)), tuple(_doubts(known, parameters)))
+    if not contradiction and _went_the_other_way(known, parameters):
+        contradiction = OTHER_WAY
+    if contradiction:
+        known.pop("noise_p_value", None)  # with planes put together wrongly it says nothing of noise
+    limits, doubts = list(_limits(known, parameters)), list(_doubts(known, parameters))
+    if contradiction and parameters.geometry_check != "off":
+        (limits if parameters.geometry_check == "refuse" else doubts).insert(0, contradiction)
+    return Verdict(tuple(limits), tuple(doubts))
 
 
-def judge_movie(movie: Measures, channels: Mapping[str, Measures], parameters: QualityParameters) -> Verdict:
+def judge_movie(
+    movie: Measures,
+    channels: Mapping[str, Measures],
+    parameters: QualityParameters,
+    contradictions: Mapping[str, str] = MappingProxyType({}),
+) -> Verdict:
     """Judge a movie by all its channels; one that fails rejects it, and is named in the reason.
 
     Parameters
@@ -56,9 +78,14 @@ def judge_movie(movie: Measures, channels: Mapping[str, Measures], parameters: Q
         Measures of the movie as a whole: ``missing_fraction``.
     channels
         Channel name to its measures.
+    contradictions
+        Channel name to what its planes say against the declared geometry.
     """
     found = [("", judge(movie, parameters))]
-    found += [(f"{channel}: ", judge(measures, parameters)) for channel, measures in channels.items()]
+    found += [
+        (f"{channel}: ", judge(measures, parameters, contradictions.get(channel, "")))
+        for channel, measures in channels.items()
+    ]
     return Verdict(
         tuple(of + limit for of, verdict in found for limit in verdict.limits),
         tuple(of + doubt for of, verdict in found for doubt in verdict.doubts),
@@ -88,9 +115,6 @@ def _limits(measures: Mapping[str, float], p: QualityParameters) -> Iterator[str
         ("motion_um", gt, p.max_motion_um, "the sample moves {:.3g} µm to the next frame, more than {:g} µm"),
         ("drift_um", gt, p.max_drift_um, "the sample drifts {:.3g} µm over the movie, more than {:g} µm"),
     ]
-    if _went_the_other_way(measures, p):
-        measures.pop("noise_p_value")
-        yield OTHER_WAY
     for measure, exceeds, limit, sentence in limits:
         if limit is not None and measure in measures and exceeds(measures[measure], limit):
             yield sentence.format(measures[measure], limit)
@@ -99,7 +123,7 @@ def _limits(measures: Mapping[str, float], p: QualityParameters) -> Iterator[str
 def _doubts(measures: Mapping[str, float], p: QualityParameters) -> Iterator[str]:
     """What asks for a look, and rejects nothing."""
     value = measures.get("noise_p_value", 0.0)
-    if p.look_p_value < value <= p.reject_p_value and not _went_the_other_way(measures, p):
+    if p.look_p_value < value <= p.reject_p_value:
         yield NOISE.format(value, p.look_p_value)
 
 

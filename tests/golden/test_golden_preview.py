@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,10 +24,13 @@ from spatialdino_core.optics import OpticsParameters
 from spatialdino_core.quality.bleaching import signal_trend
 from spatialdino_core.quality.channel import channel_metrics, frames_to_look_at, look_at
 from spatialdino_core.quality.coherence import SpotMaxima, noise_p_value, spot_maxima
+from spatialdino_core.quality.geometry_check import compare, image_shift, shift_measures
 from spatialdino_core.quality.hot_pixels import hot_pixels
 from spatialdino_core.quality.metrics import frame_metrics
 from spatialdino_core.quality.motion import motion_image, rigid_shift
 from spatialdino_core.quality.pictures import grey, grey_range, max_projection, middle_plane, reduced, tiled
+from spatialdino_core.quality.plane_correlation import added, plane_correlations
+from spatialdino_core.quality.plane_shift import plane_shift
 from spatialdino_core.quality.planes import (
     FRAMES_IN_A_ROW,
     alike_throughout,
@@ -44,10 +48,13 @@ MODULES = [
     "bleaching",
     "channel",
     "coherence",
+    "geometry_check",
     "hot_pixels",
     "metrics",
     "motion",
     "pictures",
+    "plane_correlation",
+    "plane_shift",
     "planes",
     "plausibility",
 ]
@@ -107,6 +114,45 @@ def spots(folder: Path) -> dict[str, Any]:
         found[name] = None if maxima is None else [maxima, noise_p_value([maxima, maxima])]
     few = SpotMaxima(*(np.array(values, np.float32) for values in ([3, 4, 5, 30, 31], [3, 4, 5], [3])))
     return found | {"few": [noise_p_value([few] * n, mirrored=m) for n in (1, 3) for m in (False, True)]}
+
+
+@STAGE.scene
+def shifts_between_planes(folder: Path) -> dict[str, Any]:
+    """Points declared rightly and wrongly, noise, a border without data, few planes, several tiles."""
+    shape, rng = (28, 60, 72), np.random.default_rng(5)
+    z, y, x = np.ogrid[: shape[0], : shape[1], : shape[2]]
+    light = np.full(shape, 10.0)
+    for a, b, c in rng.uniform(0, shape, (40, 3)):
+        along = x - c + GEOMETRY.shear_voxels * (z - a)
+        light += 25 * np.exp(-((z - a) ** 2 / 4.8 + (y - b) ** 2 / 2 + along**2 / 2))
+    stack = (100 + rng.poisson(light)).astype(np.uint16)
+    noise = (100 + rng.poisson(np.full(shape, 10.0))).astype(np.uint16)
+    border = np.zeros(shape, bool)
+    border[:, :12] = True
+    backwards, up = replace(GEOMETRY, scan_sign=-1), replace(GEOMETRY, skew_axis="y")
+    upright = replace(GEOMETRY, scan="none", angle_deg=None, step_um=0.2)
+    cases: dict[str, tuple[Any, ...]] = {
+        "usual": (stack, GEOMETRY), "noise": (noise, GEOMETRY), "backwards": (stack, backwards),
+        "along y": (stack.swapaxes(1, 2), up), "other axis": (stack, up), "upright": (stack, upright),
+        "border": (stack, GEOMETRY, border), "thin": (stack[:12], GEOMETRY),
+        "wide": (np.tile(stack, (1, 5, 4)), GEOMETRY), "steep": (stack, replace(GEOMETRY, angle_deg=55)),
+    }  # fmt: skip
+    found: dict[str, Any] = {}
+    for name, (stack_here, geometry, *no_data) in cases.items():
+        planes = plane_correlations(1, stack_here, geometry, OPTICS, *no_data)
+        shift = None if planes is None else plane_shift(planes)
+        words = [compare(shift, geometry, flip) for flip in ("", "x", "xy")]
+        numbers = [[float(n) for n in re.findall(r"\d+\.\d+", one.reason)] for one in words]
+        found[name] = [
+            shift,
+            image_shift(geometry),
+            [one.word for one in words],
+            numbers,
+            shift_measures(shift),
+        ]
+    one = plane_correlations(0, stack, GEOMETRY, OPTICS)
+    twice = added(one, added(None, one))
+    return found | {"twice": None if twice is None else plane_shift(twice)}
 
 
 @STAGE.scene

@@ -234,6 +234,12 @@ def reviews(folder: Path) -> dict[str, Any]:
             "channels": {"488nm": GOOD, "560nm": GOOD | {"snr": 9.87654321}},
         },
         "bad": {"frames": 7, "missing_frames": 2, "channels": {"488nm": GOOD, "560nm": BAD}},
+        "skewed otherwise": {
+            "frames": 2,
+            "missing_frames": 0,
+            "channels": {"488nm": GOOD | {"shift_y_pixels": 0.0, "shift_x_pixels": 2.51234}},
+            "geometry": {"488nm": {"word": "contradiction", "fact": "declared, measured", "reason": "no"}},
+        },
         "first bad": {"frames": 3, "missing_frames": 0, "channels": {"640nm": BAD}},
         "broken": {},
         "found broken": {"frames": 4, "missing_frames": 1, "channels": {"488nm": GOOD}},

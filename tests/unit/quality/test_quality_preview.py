@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -53,6 +53,7 @@ def look(
     number: int = 5,
     channels: int = 1,
     times_s: list[float] | None = None,
+    flip: Literal["x"] | None = None,
 ) -> dict[str, Any]:
     """Preview of a movie; ``frames`` are those of the first channel, then of the second and so on."""
     length = len(frames) // channels
@@ -74,6 +75,7 @@ def look(
                 interval_s=2.0,
                 skew_axis="x",
                 scan_sign=1,
+                flip=flip,
             )
         )
     reading = ReadingParameters()
@@ -317,3 +319,32 @@ def test_borders_that_another_program_filled_are_not_measured(tmp_path: Path) ->
         assert (m["empty_planes"], m["saturated_fraction"]) == (0, 0)
         assert m["motion_um"] == pytest.approx(0.1 * np.hypot(*STEP_PIXELS), abs=0.03)
         assert (m["lowest"] > 50, m["highest"] < 2000) == (True, True)
+
+
+def test_a_contradicted_geometry_is_in_the_preview(tmp_path: Path) -> None:
+    """A scan that went backwards, one as declared, and one whose camera mirrored it, which is the same."""
+    right = [photographed(particles(60, 30, seed), seed=seed) for seed in range(2)]
+    for name in ("right", "backwards", "mirrored"):
+        (tmp_path / name).mkdir()
+    found = look(tmp_path / "right", right)
+    assert found["geometry"]["488nm"]["word"] == "same"
+    assert "3.41) px declared" in found["geometry"]["488nm"]["fact"]
+    assert found["channels"]["488nm"]["shift_x_pixels"] == pytest.approx(-3.28, abs=0.1)
+    backwards = look(tmp_path / "backwards", [one[::-1] for one in right])
+    assert "scan_sign -1 would agree" in backwards["geometry"]["488nm"]["reason"]
+    mirrored = look(tmp_path / "mirrored", [one[:, :, ::-1] for one in right], flip="x")
+    assert mirrored["geometry"]["488nm"]["word"] == "same"
+    assert verdict(mirrored) == ""
+
+
+def test_what_correlations_take_does_not_grow_with_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[Any] = []
+    whole = preview.channel_metrics
+    monkeypatch.setattr(
+        preview, "channel_metrics", lambda looks, *others: kept.extend(looks) or whole(looks, *others)
+    )
+    look(tmp_path, [photographed(particles(20, 30, seed), seed=seed) for seed in range(3)])
+    assert len(kept) == 3
+    assert all(one.planes is None for one in kept)
