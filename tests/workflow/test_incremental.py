@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -138,7 +139,7 @@ def raise_version(stage: str) -> Callable[[Path], None]:
     def edit(software: Path) -> None:
         path = software / "spatialdino_core" / "versions.py"
         now, text = versions.STAGES[stage], path.read_text()
-        raised = text.replace(f'"{now.module}", {now.version})', f'"{now.module}", {now.version + 1})')
+        raised = re.sub(rf'("{re.escape(now.module)}",\s*){now.version}\b', rf"\g<1>{now.version + 1}", text)
         assert raised != text
         path.write_text(raised)
 
